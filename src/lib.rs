@@ -1,0 +1,14 @@
+//! The bridge between the D-Bus of a Victron GX device (Venus OS) and MQTT.
+//!
+//! Words, rules, bytes, decisions, sockets: each layer looks only down, and only the last
+//! touches the world. Read in this order:
+//!
+//! 1. [`model`]: words. Names, topics, values, items, requests.
+//! 2. [`schema`]: rules. What Venus OS offers, compiled from `schema/*.toml`.
+//! 3. [`codec`]: bytes to words and back. D-Bus frames, JSON payloads, MQTT packets.
+//! 4. [`bridge`]: decisions. What to publish, what to call.
+//! 5. [`link`]: decisions. One MQTT session.
+//! 6. [`shell`]: sockets, clocks, signals.
+//! 7. [`tools`]: programs around the bridge: demo, record, replay.
+#![forbid(unsafe_code)]
+
