@@ -1,0 +1,117 @@
+//! What the schema says of one item: the words that a schema row can use.
+//!
+//! `build/compile.rs` includes this file by path, so it imports nothing of the crate. A new word in
+//! the schema starts here. The tables of rules are in [`super`].
+
+/// What the bridge may assume of an item, compiled from one schema row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    /// The D-Bus type that services use for it.
+    pub data: DataType,
+    /// Whether clients may write it.
+    pub access: Access,
+    /// Whether and how it is published.
+    pub publish: Publish,
+    /// Whether it is published as `"******"` where it is a non-empty text (§4.7).
+    pub secret: bool,
+    /// Whether it is published first in a full republish (§5.5).
+    pub identifying: bool,
+    /// Whether it says which device the service is (§1).
+    pub role: Role,
+    /// The range of a write, both ends included.
+    pub range: Option<(f64, f64)>,
+    /// The unit, as text for people; empty where there is none.
+    pub unit: &'static str,
+    /// The codes of an enumeration and what each means; empty where it is none.
+    pub labels: &'static [(i64, &'static str)],
+    /// What it is, in a few words; empty where there are none.
+    pub description: &'static str,
+}
+
+/// The D-Bus type of an item's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataType {
+    /// Nothing is known.
+    Unknown,
+    /// Some number; which type differs by product.
+    Number,
+    /// `b`
+    Bool,
+    /// `y`
+    Byte,
+    /// `n`
+    Int16,
+    /// `q`
+    Uint16,
+    /// `i`
+    Int32,
+    /// `u`
+    Uint32,
+    /// `x`
+    Int64,
+    /// `t`
+    Uint64,
+    /// `d`
+    Double,
+    /// `s`
+    Text,
+    /// An array, a dict or a struct: its signature.
+    Compound(&'static str),
+}
+
+/// Whether clients may write an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// No source says.
+    Unknown,
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// Whether and how an item is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publish {
+    /// Published as the broker's `retain` says (§4.1).
+    Normal,
+    /// Never published, and never read for a client (§4.7).
+    Blocked,
+    /// The bridge's portal id, always retained, never unpublished, whatever the service says (§4.2).
+    PortalId,
+}
+
+/// Whether an item says which device its service is (§1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It does not.
+    None,
+    /// `/DeviceInstance`: a number.
+    Instance,
+    /// `/Identifier`: a text, used where the instance is absent or invalid.
+    Identifier,
+}
+
+impl Rule {
+    /// The rule of an item that the schema does not know.
+    pub const DEFAULT: Rule = Rule {
+        data: DataType::Unknown,
+        access: Access::Unknown,
+        publish: Publish::Normal,
+        secret: false,
+        identifying: false,
+        role: Role::None,
+        range: None,
+        unit: "",
+        labels: &[],
+        description: "",
+    };
+}
+
+impl DataType {
+    /// Whether a text cannot be a value of this type (§3: refused in a write).
+    #[must_use]
+    pub const fn is_numeric(self) -> bool {
+        !matches!(self, DataType::Unknown | DataType::Text | DataType::Compound(_))
+    }
+}
