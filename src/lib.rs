@@ -12,3 +12,6 @@
 //! 7. [`tools`]: programs around the bridge: demo, record, replay.
 #![forbid(unsafe_code)]
 
+pub mod codec;
+pub mod model;
+

@@ -1,0 +1,236 @@
+//! The bodies of `com.victronenergy.BusItem` and of the bus's own messages that we read (§2.1).
+//!
+//! A body is walked once, item by item, and nothing is put into maps: see [`Changes`].
+
+use super::cursor::{Cursor, Malformed, alignment, one_type};
+use super::frame::Frame;
+use crate::model::item::ItemChange;
+use crate::model::value::{IntType, Value};
+
+/// The interface of all items.
+pub const INTERFACE: &str = "com.victronenergy.BusItem";
+
+/// The items that one message speaks of, read one after the other.
+///
+/// An error ends the iteration: what follows malformed bytes cannot be found.
+#[derive(Debug, Clone)]
+pub struct Changes<'a> {
+    cursor: Cursor<'a>,
+    end: usize,
+    form: Form<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Form<'a> {
+    /// `a{sv}` of the properties of this one path.
+    Properties(&'a str),
+    /// `a{sa{sv}}` of paths and properties.
+    Items,
+    /// A dict of paths, relative to the node that was asked, and values.
+    Tree {
+        /// The signature of the dict's values.
+        value: &'a [u8],
+    },
+    /// The value of this one path.
+    Value(&'a str, Value<'a>),
+    /// Nothing more.
+    Done,
+}
+
+impl<'a> Changes<'a> {
+    /// The items of a signal, or `None` where the frame is no signal of an item.
+    #[inline]
+    pub fn of_signal(frame: &Frame<'a>) -> Option<Result<Changes<'a>, Malformed>> {
+        match frame.member {
+            "PropertiesChanged" => Some(match frame.signature {
+                b"a{sv}" => Changes::dict(frame, Form::Properties(frame.path)),
+                _ => Err(Malformed),
+            }),
+            "ItemsChanged" => Some(match frame.signature {
+                b"a{sa{sv}}" => Changes::dict(frame, Form::Items),
+                _ => Err(Malformed),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The items of a reply to `GetItems`.
+    pub fn of_items(frame: &Frame<'a>) -> Result<Changes<'a>, Malformed> {
+        match frame.signature {
+            b"a{sa{sv}}" => Changes::dict(frame, Form::Items),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// The items of a reply to `GetValue` on `path`: the value of that path itself.
+    pub fn of_value(frame: &Frame<'a>, path: &'a str) -> Result<Changes<'a>, Malformed> {
+        let value = reply_value(frame)?;
+        Ok(Changes { cursor: body(frame), end: 0, form: Form::Value(path, value) })
+    }
+
+    /// The items of a reply to `GetValue` on an inner node: its dict of relative paths. `None`
+    /// where the reply is no dict with text keys.
+    pub fn of_tree(frame: &Frame<'a>) -> Result<Option<Changes<'a>>, Malformed> {
+        let compound = match reply_value(frame)? {
+            Value::Compound(compound) => compound,
+            // An empty dict: a node with nothing below it.
+            Value::Invalid => {
+                return Ok(Some(Changes { cursor: body(frame), end: 0, form: Form::Done }));
+            }
+            _ => return Ok(None),
+        };
+        let Some(value) = compound
+            .signature
+            .strip_prefix("a{s")
+            .and_then(|rest| rest.strip_suffix('}'))
+            .filter(|value| one_type(value.as_bytes(), 0).is_ok_and(<[u8]>::is_empty))
+        else {
+            return Ok(None);
+        };
+        let mut cursor = Cursor::compound(&compound);
+        let end = cursor.array(8)?;
+        Ok(Some(Changes { cursor, end, form: Form::Tree { value: value.as_bytes() } }))
+    }
+
+    #[inline]
+    fn dict(frame: &Frame<'a>, form: Form<'a>) -> Result<Changes<'a>, Malformed> {
+        let mut cursor = body(frame);
+        let end = cursor.array(8)?;
+        Ok(Changes { cursor, end, form })
+    }
+
+    #[inline]
+    fn step(&mut self) -> Result<Option<ItemChange<'a>>, Malformed> {
+        match self.form {
+            Form::Properties(path) => {
+                self.form = Form::Done;
+                self.properties(path, self.end).map(Some)
+            }
+            Form::Items => {
+                if self.cursor.at() >= self.end {
+                    return if self.cursor.at() == self.end { Ok(None) } else { Err(Malformed) };
+                }
+                self.cursor.align(8)?;
+                let path = self.cursor.string()?;
+                let end = self.cursor.array(8)?;
+                self.properties(path, end).map(Some)
+            }
+            Form::Tree { value } => {
+                if self.cursor.at() >= self.end {
+                    return if self.cursor.at() == self.end { Ok(None) } else { Err(Malformed) };
+                }
+                self.cursor.align(8)?;
+                let path = self.cursor.string()?;
+                self.cursor.align(alignment(*value.first().ok_or(Malformed)?)?)?;
+                let value = self.cursor.value(value, 0)?;
+                Ok(Some(ItemChange { path, value: Some(value), min: None, max: None }))
+            }
+            Form::Value(path, value) => {
+                self.form = Form::Done;
+                Ok(Some(ItemChange { path, value: Some(value), min: None, max: None }))
+            }
+            Form::Done => Ok(None),
+        }
+    }
+
+    /// Reads the properties of one item, up to `end`; what we have no use for is stepped over.
+    #[inline]
+    fn properties(&mut self, path: &'a str, end: usize) -> Result<ItemChange<'a>, Malformed> {
+        let mut change = ItemChange { path, value: None, min: None, max: None };
+        while self.cursor.at() < end {
+            self.cursor.align(8)?;
+            match self.cursor.string_bytes()? {
+                b"Value" => change.value = Some(self.cursor.variant()?),
+                b"Min" => change.min = Some(self.cursor.variant()?),
+                b"Max" => change.max = Some(self.cursor.variant()?),
+                _ => {
+                    let signature = self.cursor.signature()?;
+                    if !self.cursor.skip(signature, 0)?.is_empty() {
+                        return Err(Malformed);
+                    }
+                }
+            }
+        }
+        if self.cursor.at() == end { Ok(change) } else { Err(Malformed) }
+    }
+}
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = Result<ItemChange<'a>, Malformed>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step().transpose();
+        if let Some(Err(_)) = step {
+            self.form = Form::Done;
+        }
+        step
+    }
+}
+
+#[inline]
+fn body<'a>(frame: &Frame<'a>) -> Cursor<'a> {
+    Cursor::new(frame.body, frame.big_endian)
+}
+
+fn reply_value<'a>(frame: &Frame<'a>) -> Result<Value<'a>, Malformed> {
+    if one_type(frame.signature, 0).is_ok_and(<[u8]>::is_empty) {
+        body(frame).value(frame.signature, 0)
+    } else {
+        Err(Malformed)
+    }
+}
+
+/// The code of a reply to `SetValue`; 0 is success.
+pub fn set_value_code(frame: &Frame<'_>) -> Result<i32, Malformed> {
+    match reply_value(frame)? {
+        Value::Int(IntType::I16 | IntType::I32 | IntType::I64, code) => {
+            i32::try_from(code).map_err(|_| Malformed)
+        }
+        Value::Uint(_, code) => i32::try_from(code).map_err(|_| Malformed),
+        Value::Invalid
+        | Value::Bool(_)
+        | Value::Double(_)
+        | Value::Text(..)
+        | Value::Compound(_) => Err(Malformed),
+    }
+}
+
+/// The one text in the body, e.g. of a reply to `GetNameOwner` or `Introspect`.
+pub fn text<'a>(frame: &Frame<'a>) -> Result<&'a str, Malformed> {
+    match frame.signature {
+        b"s" => body(frame).string(),
+        _ => Err(Malformed),
+    }
+}
+
+/// The texts in the body of a reply to `ListNames`.
+pub fn texts<'a>(frame: &Frame<'a>) -> Result<Vec<&'a str>, Malformed> {
+    if frame.signature != b"as" {
+        return Err(Malformed);
+    }
+    let mut cursor = body(frame);
+    let end = cursor.array(4)?;
+    let mut texts = Vec::new();
+    while cursor.at() < end {
+        texts.push(cursor.string()?);
+    }
+    if cursor.at() == end { Ok(texts) } else { Err(Malformed) }
+}
+
+/// The body of `NameOwnerChanged`: the name, its old and its new owner.
+pub fn owner_change<'a>(frame: &Frame<'a>) -> Result<(&'a str, &'a str, &'a str), Malformed> {
+    if frame.signature != b"sss" {
+        return Err(Malformed);
+    }
+    let mut cursor = body(frame);
+    Ok((cursor.string()?, cursor.string()?, cursor.string()?))
+}
+
+/// The text of a D-Bus error; empty where there is none.
+pub fn error_message<'a>(frame: &Frame<'a>) -> &'a str {
+    match frame.signature.first() {
+        Some(b's') => body(frame).string().unwrap_or_default(),
+        _ => "",
+    }
+}

@@ -1,0 +1,11 @@
+//! Words: names, topics, values, items, requests, and time as an argument.
+//!
+//! Everything here is plain data without input or output. A name in hand is a valid name; a value
+//! that is *invalid* is a value of its own, not an absence.
+
+pub mod item;
+pub mod name;
+pub mod request;
+pub mod time;
+pub mod topic;
+pub mod value;

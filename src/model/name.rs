@@ -1,0 +1,190 @@
+//! Names: portal ids, service names and types, device instances, item paths (§1).
+//!
+//! A name in hand is a valid name. Topics are put together from these in [`super::topic`].
+
+use std::fmt;
+
+/// What every service name of Venus OS begins with (§1).
+pub const SERVICE_PREFIX: &str = "com.victronenergy.";
+
+/// Longest portal id taken; real ones have 12 characters.
+pub const PORTAL_ID_BYTES_MAX: usize = 64;
+
+/// Longest item path taken; the longest seen on real devices has 85 bytes.
+pub const PATH_BYTES_MAX: usize = 1024;
+
+/// The VRM portal id of a GX device, e.g. `e0ff50a097c0` (§1).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PortalId(Box<str>);
+
+/// A text that is no portal id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// Nothing is there.
+    #[error("the portal id is empty")]
+    Empty,
+    /// Too long to be one.
+    #[error("the portal id has {found} characters, more than {PORTAL_ID_BYTES_MAX}")]
+    TooLong {
+        /// Its length in bytes.
+        found: usize,
+    },
+    /// A character that a topic level or a client id cannot have.
+    #[error("the portal id {text:?} has the character {character:?}; only letters, digits, - and _ can be in it")]
+    Character {
+        /// The whole text.
+        text: Box<str>,
+        /// The first wrong character.
+        character: char,
+    },
+}
+
+impl PortalId {
+    /// Takes `text` as a portal id.
+    pub fn new(text: &str) -> Result<PortalId, InvalidName> {
+        if text.is_empty() {
+            return Err(InvalidName::Empty);
+        }
+        if text.len() > PORTAL_ID_BYTES_MAX {
+            return Err(InvalidName::TooLong { found: text.len() });
+        }
+        let wrong = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        match text.chars().find(wrong) {
+            Some(character) => Err(InvalidName::Character { text: text.into(), character }),
+            None => Ok(PortalId(text.into())),
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PortalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A bus name that begins with `com.victronenergy.`, and thus names a service (§1).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServiceName(Box<str>);
+
+impl ServiceName {
+    /// The service name in `name`, or `None` where the bus name is somebody else's, or its service
+    /// type could be no topic level.
+    pub fn new(name: &str) -> Option<ServiceName> {
+        let service_type = name.strip_prefix(SERVICE_PREFIX)?.split('.').next()?;
+        is_topic_level(service_type).then(|| ServiceName(name.into()))
+    }
+
+    /// The whole bus name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The service type: the third dot-separated part.
+    pub fn service_type(&self) -> &str {
+        let rest = self.0.strip_prefix(SERVICE_PREFIX).unwrap_or_default();
+        rest.split_once('.').map_or(rest, |(first, _)| first)
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The device instance of a service: mostly a number, always one topic level (§1).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DeviceInstance(Box<str>);
+
+impl DeviceInstance {
+    /// The instance that `/DeviceInstance` gives as a number.
+    pub fn number(number: i128) -> DeviceInstance {
+        DeviceInstance(number.to_string().into())
+    }
+
+    /// The instance that the text in `/Identifier` gives, reduced to one topic level; `None` where
+    /// the text is empty.
+    pub fn identifier(text: &str) -> Option<DeviceInstance> {
+        let reduce = |c| if matches!(c, '+' | '#' | '/' | '\0') { '_' } else { c };
+        let reduced: String = text.chars().map(reduce).collect();
+        (!reduced.is_empty()).then(|| DeviceInstance(reduced.into()))
+    }
+
+    /// The instance of a service that tells none: 0.
+    pub fn absent() -> DeviceInstance {
+        DeviceInstance("0".into())
+    }
+
+    /// The instance as a topic level.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DeviceInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether `text` can be one level of a topic.
+pub fn is_topic_level(text: &str) -> bool {
+    !text.is_empty() && !text.bytes().any(|b| matches!(b, b'+' | b'#' | b'/' | 0))
+}
+
+/// Whether the D-Bus path `path` can follow the device instance in a topic (§4.7): it begins with a
+/// slash, and no level of it is empty or has a character that MQTT forbids.
+pub fn is_topic_path(path: &str) -> bool {
+    path.len() <= PATH_BYTES_MAX
+        && path.strip_prefix('/').is_some_and(|levels| levels.split('/').all(is_topic_level))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portal_ids_are_one_plain_topic_level() {
+        assert_eq!(PortalId::new("e0ff50a097c0").unwrap().as_str(), "e0ff50a097c0");
+        assert_eq!(PortalId::new(""), Err(InvalidName::Empty));
+        assert!(matches!(PortalId::new("a/b"), Err(InvalidName::Character { character: '/', .. })));
+        assert!(matches!(PortalId::new(&"a".repeat(65)), Err(InvalidName::TooLong { found: 65 })));
+    }
+
+    #[test]
+    fn the_service_type_is_the_third_part_of_the_name() {
+        let check = |name: &str, expected: Option<&str>| {
+            let found = ServiceName::new(name);
+            assert_eq!(found.as_ref().map(ServiceName::service_type), expected, "{name}");
+        };
+        check("com.victronenergy.battery.ttyO0", Some("battery"));
+        check("com.victronenergy.system", Some("system"));
+        check("com.victronenergy.pvinverter.a.b", Some("pvinverter"));
+        check("com.victronenergy.", None);
+        check("com.victronenergy", None);
+        check("com.victronenergyx.battery", None);
+        check("org.freedesktop.DBus", None);
+    }
+
+    #[test]
+    fn an_identifier_is_reduced_to_one_topic_level() {
+        assert_eq!(DeviceInstance::identifier("can0/+#\0x").unwrap().as_str(), "can0____x");
+        assert_eq!(DeviceInstance::identifier(""), None);
+        assert_eq!(DeviceInstance::number(-3).as_str(), "-3");
+    }
+
+    #[test]
+    fn paths_that_mqtt_forbids_are_known() {
+        for good in ["/Soc", "/Dc/0/Voltage", "/ä/b c"] {
+            assert!(is_topic_path(good), "{good}");
+        }
+        for bad in ["", "/", "Soc", "/a//b", "/a/", "/a+", "/#", "/a\0", "//"] {
+            assert!(!is_topic_path(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Requests: what an MQTT client can ask for (§5), and why it may not get it (§5.8).
+
+use super::value::Json;
+
+/// Which item, or inner node, a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ItemAddress<'a> {
+    /// The service type.
+    pub service_type: &'a str,
+    /// The device instance.
+    pub instance: &'a str,
+    /// The D-Bus path, with its leading slash; `/` alone is the whole device.
+    pub path: &'a str,
+}
+
+/// One request of an MQTT client.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request<'a> {
+    /// `R/<portal>/keepalive`, or `R/<portal>/system/0/Serial` with a payload (§5.2, §5.3, §5.4).
+    KeepAlive(KeepAlive),
+    /// `R/<portal>/system/0/Serial` without a payload (§5.2).
+    Serial,
+    /// `R/<portal>/…` (§5.5).
+    Read(ItemAddress<'a>),
+    /// `W/<portal>/…` (§5.6).
+    Write(ItemAddress<'a>, Json),
+}
+
+/// What a keep-alive asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum KeepAlive {
+    /// Everything (§5.3).
+    Full {
+        /// What the completion message carries back: a JSON text, to be written as it stands.
+        echo: Option<Box<str>>,
+        /// Renew only: no values, no completion.
+        suppress_republish: bool,
+    },
+    /// What these topic filters match, relative to the portal id (§5.4).
+    Selective(Vec<Box<str>>),
+}
+
+/// Why a request is not carried out (§5.8).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The topic has too few levels to name an item.
+    #[error("the topic names no item")]
+    Topic,
+    /// The payload is longer than allowed.
+    #[error("the payload has {found} bytes, more than {max}")]
+    TooLarge {
+        /// Its length in bytes.
+        found: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The payload nests deeper than allowed.
+    #[error("the payload nests deeper than {max} levels")]
+    TooDeep {
+        /// The limit.
+        max: usize,
+    },
+    /// The payload is no JSON.
+    #[error("the payload is no JSON")]
+    NoJson,
+    /// The payload is JSON, but no object.
+    #[error("the payload is no object; a write looks like {{\"value\": 1}}")]
+    NoObject,
+    /// The object has no `value`.
+    #[error("the payload has no \"value\"; a write looks like {{\"value\": 1}}")]
+    NoValue,
+    /// A number beyond what D-Bus can carry.
+    #[error("the value is a number out of range")]
+    Number,
+    /// A retained write (§5.7).
+    #[error("it is retained, and would repeat itself at every connect; it is ignored")]
+    RetainedWrite,
+    /// No service has this type and instance.
+    #[error("there is no service {service_type}/{instance}")]
+    UnknownService {
+        /// The service type asked for.
+        service_type: Box<str>,
+        /// The device instance asked for.
+        instance: Box<str>,
+    },
+    /// The service has no such item.
+    #[error("{service} has no {path}")]
+    UnknownPath {
+        /// The service.
+        service: Box<str>,
+        /// The path asked for.
+        path: Box<str>,
+    },
+    /// A text for an item that the schema declares numeric (§3).
+    #[error("the value is a text, and the item a number")]
+    TextForNumber,
+    /// Too much is waiting for answers already (§5.6).
+    #[error("{max} calls wait for their answers already")]
+    Busy {
+        /// The limit.
+        max: usize,
+    },
+    /// The service answered with a code that is not 0.
+    #[error("the service refused it with code {code}")]
+    Refused {
+        /// The code.
+        code: i32,
+    },
+    /// The service answered with a D-Bus error.
+    #[error("the service answered with {name}: {message}")]
+    BusError {
+        /// The D-Bus error name.
+        name: Box<str>,
+        /// Its text.
+        message: Box<str>,
+    },
+    /// The service did not answer in time, or left.
+    #[error("the service did not answer")]
+    NoAnswer,
+    /// The service answered with something else than it should.
+    #[error("the service gave an answer of the wrong type")]
+    Answer,
+    /// A topic filter that is none.
+    #[error("{filter:?} is no topic filter")]
+    Filter {
+        /// The text in its place.
+        filter: Box<str>,
+    },
+    /// Too many topic filters are live.
+    #[error("{max} topic filters are kept alive already")]
+    Filters {
+        /// The limit.
+        max: usize,
+    },
+}

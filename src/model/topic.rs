@@ -1,0 +1,121 @@
+//! Topics: the grammar of `N/…`, `R/…` and `W/…`, in both directions (§1, §4, §5).
+//!
+//! Only this file splits or joins a topic. Filters of selective keep-alives are in `bridge::filter`.
+
+use super::name::{PortalId, is_topic_level};
+use super::request::{ItemAddress, Rejection};
+
+/// `<type>/<instance><path>` of the system's serial, which every bridge publishes (§4.2).
+pub const SERIAL: &str = "system/0/Serial";
+/// The topic, below the portal id, that tells clients that keep-alives work (§4.2), and on which
+/// they ask for them (§5.3).
+pub const KEEPALIVE: &str = "keepalive";
+/// The topic, below the portal id, of the heartbeat (§4.8).
+pub const HEARTBEAT: &str = "heartbeat";
+/// The topic, below the portal id, that ends a full republish (§5.3).
+pub const COMPLETED: &str = "full_publish_completed";
+/// The topic, below the portal id, of the bridge's presence (§4.10).
+pub const STATUS: &str = "bridge/status";
+
+/// What every topic of ours begins with: `N/<portal id>/`.
+pub fn notification_prefix(portal: &PortalId) -> Box<str> {
+    format!("N/{portal}/").into()
+}
+
+/// The filter of all our notifications (§4.9).
+pub fn notification_filter(portal: &PortalId) -> String {
+    format!("N/{portal}/#")
+}
+
+/// The filters of the requests for us (§5).
+pub fn request_filters(portal: &PortalId) -> [String; 2] {
+    [format!("R/{portal}/#"), format!("W/{portal}/#")]
+}
+
+/// `<type>/<instance>`: what stands between the portal id and the path.
+pub fn device(service_type: &str, instance: &str) -> Box<str> {
+    format!("{service_type}/{instance}").into()
+}
+
+/// What a request topic asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestTopic<'a> {
+    /// `R/<portal>/keepalive`
+    KeepAlive,
+    /// `R/<portal>/system/0/Serial`
+    Serial,
+    /// `R/<portal>/<type>/<instance><path>`
+    Read(ItemAddress<'a>),
+    /// `W/<portal>/<type>/<instance><path>`
+    Write(ItemAddress<'a>),
+}
+
+/// Reads a request topic. `None` where it is no request, or one for another portal id (§5).
+pub fn parse_request<'a>(
+    topic: &'a str,
+    portal: &PortalId,
+) -> Option<Result<RequestTopic<'a>, Rejection>> {
+    let (kind, rest) = topic.split_once('/')?;
+    let write = match kind {
+        "R" => false,
+        "W" => true,
+        _ => return None,
+    };
+    let rest = match rest.strip_prefix(portal.as_str())? {
+        "" => return Some(Err(Rejection::Topic)),
+        rest => rest.strip_prefix('/')?,
+    };
+    if !write && rest == KEEPALIVE {
+        return Some(Ok(RequestTopic::KeepAlive));
+    }
+    if !write && rest == SERIAL {
+        return Some(Ok(RequestTopic::Serial));
+    }
+    let address = parse_address(rest).ok_or(Rejection::Topic);
+    Some(address.map(if write { RequestTopic::Write } else { RequestTopic::Read }))
+}
+
+/// Reads `<type>/<instance><path>`, as it follows the portal id.
+pub fn parse_address(rest: &str) -> Option<ItemAddress<'_>> {
+    let (service_type, rest) = rest.split_once('/')?;
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (instance, path) = rest.split_at_checked(end)?;
+    let path = if path.is_empty() { "/" } else { path };
+    (is_topic_level(service_type) && is_topic_level(instance))
+        .then_some(ItemAddress { service_type, instance, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn portal() -> PortalId {
+        PortalId::new("c0619ab12345").unwrap()
+    }
+
+    #[test]
+    fn request_topics_are_read() {
+        let address = |service_type, instance, path| ItemAddress { service_type, instance, path };
+        let check = |topic: &str, expected: Option<Result<RequestTopic<'_>, Rejection>>| {
+            assert_eq!(parse_request(topic, &portal()), expected, "{topic}");
+        };
+        check("R/c0619ab12345/keepalive", Some(Ok(RequestTopic::KeepAlive)));
+        check("R/c0619ab12345/system/0/Serial", Some(Ok(RequestTopic::Serial)));
+        check(
+            "R/c0619ab12345/battery/257/Dc/0/Voltage",
+            Some(Ok(RequestTopic::Read(address("battery", "257", "/Dc/0/Voltage")))),
+        );
+        check("R/c0619ab12345/battery/257", Some(Ok(RequestTopic::Read(address("battery", "257", "/")))));
+        check("W/c0619ab12345/vebus/a b/Mode", Some(Ok(RequestTopic::Write(address("vebus", "a b", "/Mode")))));
+        check("W/c0619ab12345/keepalive", Some(Err(Rejection::Topic)));
+        check("R/c0619ab12345/battery", Some(Err(Rejection::Topic)));
+        check("R/c0619ab12345/", Some(Err(Rejection::Topic)));
+        check("R/c0619ab12345", Some(Err(Rejection::Topic)));
+        check("R/c0619ab12345//0/Soc", Some(Err(Rejection::Topic)));
+        check("R/another/battery/257/Soc", None);
+        check("R/c0619ab123456/keepalive", None);
+        check("N/c0619ab12345/keepalive", None);
+        check("keepalive", None);
+        check("", None);
+    }
+}
