@@ -12,6 +12,8 @@
 //! 7. [`tools`]: programs around the bridge: demo, record, replay.
 #![forbid(unsafe_code)]
 
+pub mod bridge;
 pub mod codec;
 pub mod model;
+pub mod schema;
 

@@ -1,0 +1,51 @@
+//! A set of slots: one bit each, and it grows by itself.
+
+use super::cache::SlotId;
+
+/// A set of slots.
+#[derive(Debug, Default)]
+pub struct Bits(Vec<u32>);
+
+impl Bits {
+    /// Whether `slot` is in it.
+    #[inline]
+    pub fn contains(&self, slot: SlotId) -> bool {
+        self.0.get(slot.0 as usize / 32).is_some_and(|word| word >> (slot.0 % 32) & 1 != 0)
+    }
+
+    /// Puts `slot` in, and tells whether it was not in it.
+    #[inline]
+    pub fn insert(&mut self, slot: SlotId) -> bool {
+        let index = slot.0 as usize / 32;
+        if index >= self.0.len() {
+            self.0.resize((index + 1).next_power_of_two(), 0);
+        }
+        let Some(word) = self.0.get_mut(index) else { return false };
+        let bit = 1 << (slot.0 % 32);
+        let absent = *word & bit == 0;
+        *word |= bit;
+        absent
+    }
+
+    /// Takes `slot` out, and tells whether it was in it.
+    #[inline]
+    pub fn remove(&mut self, slot: SlotId) -> bool {
+        let Some(word) = self.0.get_mut(slot.0 as usize / 32) else { return false };
+        let bit = 1 << (slot.0 % 32);
+        let present = *word & bit != 0;
+        *word &= !bit;
+        present
+    }
+
+    /// Takes all out.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// All that are in it, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = SlotId> + '_ {
+        (0_u32..).zip(&self.0).flat_map(|(index, &word)| {
+            (0..32).filter(move |bit| word >> bit & 1 != 0).map(move |bit| SlotId(index * 32 + bit))
+        })
+    }
+}

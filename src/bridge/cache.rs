@@ -1,0 +1,408 @@
+//! The value cache: a dense slab of [`Slot`]s, one writer, any number of readers.
+//!
+//! ```text
+//! Writer ──store──▶ Slot, Slot, Slot …   numbers, booleans, invalid: words, lock-free
+//!    │                 │ beside
+//!    └───lock──▶ Beside, Beside …        texts, arrays, limits: rare, as JSON made once
+//!                      ▲
+//! Reader ──load────────┘ render: JSON into the caller's buffer
+//! ```
+//!
+//! What enters is what clients may see: secrets are masked here, on the way in (§4.7), so that no
+//! road out can show one. Which item a slot belongs to is known in [`super::items`].
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::slot::{Slot, Words};
+use crate::codec::payload;
+use crate::model::item::ItemChange;
+use crate::model::value::Value;
+use crate::schema::rule::Rule;
+
+/// Which slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub u32);
+
+const CHUNK_SLOTS: usize = 256;
+
+/// The kinds of value that a slot's head tells; the D-Bus type code stands eight bits higher.
+mod kind {
+    pub(super) const EMPTY: u32 = 0;
+    pub(super) const INVALID: u32 = 1;
+    pub(super) const BOOL: u32 = 2;
+    pub(super) const INT: u32 = 3;
+    pub(super) const UINT: u32 = 4;
+    pub(super) const DOUBLE: u32 = 5;
+    pub(super) const BESIDE: u32 = 6;
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Grows by a chunk at a time, and never moves what is there.
+    chunks: Box<[OnceLock<Box<[Slot]>>]>,
+    beside: Mutex<Vec<Beside>>,
+}
+
+/// What does not fit a slot's words.
+#[derive(Debug, Default)]
+struct Beside {
+    /// The JSON of a text, array, dict or struct.
+    json: Vec<u8>,
+    /// Its D-Bus signature.
+    signature: Box<str>,
+    /// The JSON of the lowest and highest value; empty where the service announces none.
+    min: Vec<u8>,
+    max: Vec<u8>,
+}
+
+/// The D-Bus type that an item's present value has (§3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PresentType {
+    /// There is no value, or it is invalid.
+    None,
+    /// A basic type: its code.
+    Basic(u8),
+    /// Another type: its signature.
+    Compound(Box<str>),
+}
+
+/// What one message says of an item, owned: for changes that must wait.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    value: Option<Owned>,
+    min: Option<Vec<u8>>,
+    max: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone)]
+enum Owned {
+    Words(Words),
+    Beside { json: Vec<u8>, signature: Box<str> },
+}
+
+/// The one that sets values.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    beside_free: Vec<u32>,
+}
+
+/// One of those that read values.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+/// A cache for at most `slots_max` items.
+pub fn cache(slots_max: usize) -> (Writer, Reader) {
+    let chunks = (0..slots_max.div_ceil(CHUNK_SLOTS)).map(|_| OnceLock::new()).collect();
+    let shared = Arc::new(Shared { chunks, beside: Mutex::default() });
+    (Writer { shared: Arc::clone(&shared), beside_free: Vec::new() }, Reader { shared })
+}
+
+impl Shared {
+    #[inline]
+    fn slot(&self, id: SlotId) -> Option<&Slot> {
+        let index = id.0 as usize;
+        self.chunks.get(index / CHUNK_SLOTS)?.get()?.get(index % CHUNK_SLOTS)
+    }
+
+    /// A poisoned lock means that a writer panicked between two bytes of a text: the text is what
+    /// it is, and the bridge goes on.
+    fn beside(&self) -> MutexGuard<'_, Vec<Beside>> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The words of a value that fits them.
+#[inline]
+fn words_of(value: &Value<'_>) -> Option<Words> {
+    let words = |kind: u32, code: u8, bits: u64| {
+        #[allow(clippy::cast_possible_truncation)] // the two halves of it
+        let (low, high) = (bits as u32, (bits >> 32) as u32);
+        Some(Words { head: kind | u32::from(code) << 8, low, high, beside: 0 })
+    };
+    match *value {
+        Value::Double(value) => words(kind::DOUBLE, b'd', value.to_bits()),
+        Value::Int(int, value) => words(kind::INT, int.code(), value.cast_unsigned()),
+        Value::Uint(uint, value) => words(kind::UINT, uint.code(), value),
+        Value::Bool(value) => words(kind::BOOL, b'b', u64::from(value)),
+        Value::Invalid => words(kind::INVALID, 0, 0),
+        Value::Text(..) | Value::Compound(_) => None,
+    }
+}
+
+fn owned(value: &Value<'_>, rule: &Rule) -> Owned {
+    if let Some(words) = words_of(value) {
+        return Owned::Words(words);
+    }
+    let (signature, json): (Box<str>, _) = match *value {
+        Value::Text(_, text) if rule.secret && !text.is_empty() => {
+            ("s".into(), payload::MASK.to_vec())
+        }
+        Value::Text(text_type, _) => (char::from(text_type.code()).to_string().into(), json(value)),
+        Value::Compound(ref compound) => (compound.signature.into(), json(value)),
+        _ => ("".into(), json(value)),
+    };
+    Owned::Beside { json, signature }
+}
+
+fn json(value: &Value<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    payload::write_value(&mut out, value);
+    out
+}
+
+/// A limit as JSON; one that is invalid is none.
+fn limit(value: Option<&Value<'_>>) -> Option<Vec<u8>> {
+    value.map(|value| if *value == Value::Invalid { Vec::new() } else { json(value) })
+}
+
+impl Update {
+    /// Takes over what a change says.
+    pub fn new(change: &ItemChange<'_>, rule: &Rule) -> Update {
+        Update {
+            value: change.value.as_ref().map(|value| owned(value, rule)),
+            min: limit(change.min.as_ref()),
+            max: limit(change.max.as_ref()),
+        }
+    }
+
+    /// Adds what came later, without erasing what that does not mention (§2.1).
+    pub fn merge(&mut self, later: Update) {
+        self.value = later.value.or_else(|| self.value.take());
+        self.min = later.min.or_else(|| self.min.take());
+        self.max = later.max.or_else(|| self.max.take());
+    }
+}
+
+impl Writer {
+    /// Makes room for the slot. `false` where the cache is full.
+    pub fn make_room(&mut self, id: SlotId) -> bool {
+        let Some(chunk) = self.shared.chunks.get(id.0 as usize / CHUNK_SLOTS) else { return false };
+        chunk.get_or_init(|| (0..CHUNK_SLOTS).map(|_| Slot::default()).collect());
+        true
+    }
+
+    /// Applies a change. Tells whether clients see a difference.
+    #[inline]
+    pub fn apply(&mut self, id: SlotId, change: &ItemChange<'_>, rule: &Rule) -> bool {
+        if let (Some(value), None, None) = (&change.value, &change.min, &change.max) {
+            if let Some(words) = words_of(value) {
+                return self.set_words(id, words);
+            }
+        }
+        self.apply_update(id, Update::new(change, rule))
+    }
+
+    #[inline]
+    fn set_words(&mut self, id: SlotId, words: Words) -> bool {
+        let Some(slot) = self.shared.slot(id) else { return false };
+        let before = slot.load_own();
+        let words = Words { beside: before.beside, ..words };
+        slot.store(words);
+        before != words
+    }
+
+    /// Applies a change that had to wait.
+    pub fn apply_update(&mut self, id: SlotId, update: Update) -> bool {
+        let Some(slot) = self.shared.slot(id) else { return false };
+        let before = slot.load_own();
+        let needs_beside = matches!(update.value, Some(Owned::Beside { .. }))
+            || update.min.as_ref().is_some_and(|min| !min.is_empty())
+            || update.max.as_ref().is_some_and(|max| !max.is_empty());
+        let mut words = before;
+        let mut changed = false;
+        if needs_beside || before.beside != 0 {
+            let mut all = self.shared.beside();
+            if before.beside == 0 {
+                words.beside = take_beside(&mut all, &mut self.beside_free);
+            }
+            let Some(beside) = all.get_mut(words.beside as usize - 1) else { return false };
+            for (place, new) in [(&mut beside.min, update.min), (&mut beside.max, update.max)] {
+                if let Some(new) = new {
+                    changed |= *place != new;
+                    *place = new;
+                }
+            }
+            if let Some(Owned::Beside { json, signature }) = &update.value {
+                changed |= beside.json != *json;
+                beside.json.clone_from(json);
+                beside.signature.clone_from(signature);
+            }
+            let set = match update.value {
+                Some(Owned::Words(new)) => Words { beside: words.beside, ..new },
+                Some(Owned::Beside { .. }) => {
+                    Words { head: kind::BESIDE, low: 0, high: 0, beside: words.beside }
+                }
+                None => words,
+            };
+            changed |= set != before;
+            // Under the lock, so that a reader who finds a text finds the right one.
+            slot.store(set);
+            return changed;
+        }
+        if let Some(Owned::Words(new)) = update.value {
+            return self.set_words(id, new);
+        }
+        changed
+    }
+
+    /// Forgets what the slot holds: its item is gone.
+    pub fn clear(&mut self, id: SlotId) {
+        let Some(slot) = self.shared.slot(id) else { return };
+        let before = slot.load_own();
+        if before.beside == 0 {
+            slot.store(Words::default());
+            return;
+        }
+        let mut all = self.shared.beside();
+        if let Some(beside) = all.get_mut(before.beside as usize - 1) {
+            *beside = Beside::default();
+        }
+        slot.store(Words::default());
+        self.beside_free.push(before.beside);
+    }
+
+    /// The D-Bus type of the present value.
+    pub fn present_type(&self, id: SlotId) -> PresentType {
+        let Some(words) = self.shared.slot(id).map(Slot::load_own) else {
+            return PresentType::None;
+        };
+        match words.head & 0xff {
+            kind::EMPTY | kind::INVALID => PresentType::None,
+            kind::BESIDE => {
+                let all = self.shared.beside();
+                let beside = all.get((words.beside as usize).wrapping_sub(1));
+                match beside.map(|beside| &*beside.signature) {
+                    Some("s") => PresentType::Basic(b's'),
+                    Some("o") => PresentType::Basic(b'o'),
+                    Some("g") => PresentType::Basic(b'g'),
+                    Some(signature) => PresentType::Compound(signature.into()),
+                    None => PresentType::None,
+                }
+            }
+            _ => PresentType::Basic(u8::try_from(words.head >> 8 & 0xff).unwrap_or_default()),
+        }
+    }
+}
+
+fn take_beside(all: &mut Vec<Beside>, free: &mut Vec<u32>) -> u32 {
+    free.pop().unwrap_or_else(|| {
+        all.push(Beside::default());
+        u32::try_from(all.len()).unwrap_or(u32::MAX)
+    })
+}
+
+impl Reader {
+    /// Whether the slot holds a value, be it the invalid one.
+    pub fn has_value(&self, id: SlotId) -> bool {
+        self.shared.slot(id).is_some_and(|slot| slot.load().head & 0xff != kind::EMPTY)
+    }
+
+    /// Writes the payload of a notification (§3): `{"value": …}`. The slot must hold a value.
+    #[inline]
+    pub fn render(&self, id: SlotId, out: &mut Vec<u8>) {
+        out.extend_from_slice(payload::HEAD);
+        let words = self.shared.slot(id).map(Slot::load).unwrap_or_default();
+        if words.beside == 0 {
+            render_words(words, out);
+            out.push(b'}');
+            return;
+        }
+        let all = self.shared.beside();
+        // Once more: the text may have been replaced by a number before the lock was ours.
+        let words = self.shared.slot(id).map(Slot::load).unwrap_or_default();
+        let beside = all.get((words.beside as usize).wrapping_sub(1));
+        match beside {
+            Some(beside) if words.head == kind::BESIDE => out.extend_from_slice(&beside.json),
+            _ => render_words(words, out),
+        }
+        if let Some(beside) = beside {
+            if !beside.min.is_empty() {
+                out.extend_from_slice(b", \"min\": ");
+                out.extend_from_slice(&beside.min);
+            }
+            if !beside.max.is_empty() {
+                out.extend_from_slice(b", \"max\": ");
+                out.extend_from_slice(&beside.max);
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+#[inline]
+fn render_words(words: Words, out: &mut Vec<u8>) {
+    let bits = u64::from(words.low) | u64::from(words.high) << 32;
+    match words.head & 0xff {
+        kind::DOUBLE => payload::write_double(out, f64::from_bits(bits)),
+        kind::INT => payload::write_int(out, bits.cast_signed()),
+        kind::UINT => payload::write_uint(out, bits),
+        kind::BOOL => payload::write_bool(out, bits != 0),
+        _ => out.extend_from_slice(b"null"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::value::{IntType, TextType};
+
+    const RULE: &Rule = &Rule::DEFAULT;
+
+    fn change<'a>(value: Option<Value<'a>>, min: Option<Value<'a>>, max: Option<Value<'a>>) -> ItemChange<'a> {
+        ItemChange { path: "/A", value, min, max }
+    }
+
+    fn rendered(reader: &Reader, id: SlotId) -> String {
+        let mut out = Vec::new();
+        reader.render(id, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn s2_1_a_partial_change_erases_nothing() {
+        let (mut writer, reader) = cache(1000);
+        let id = SlotId(300);
+        assert!(writer.make_room(id));
+        assert!(!reader.has_value(id));
+        let int = |n| Some(Value::Int(IntType::I32, n));
+        assert!(writer.apply(id, &change(int(5), None, None), RULE));
+        assert!(!writer.apply(id, &change(int(5), None, None), RULE));
+        assert_eq!(rendered(&reader, id), r#"{"value": 5}"#);
+        assert!(writer.apply(id, &change(None, None, int(9)), RULE));
+        assert_eq!(rendered(&reader, id), r#"{"value": 5, "max": 9}"#);
+        assert!(writer.apply(id, &change(int(6), int(0), None), RULE));
+        assert_eq!(rendered(&reader, id), r#"{"value": 6, "min": 0, "max": 9}"#);
+        assert!(writer.apply(id, &change(Some(Value::Text(TextType::String, "on")), None, None), RULE));
+        assert_eq!(rendered(&reader, id), r#"{"value": "on", "min": 0, "max": 9}"#);
+        assert_eq!(writer.present_type(id), PresentType::Basic(b's'));
+        assert!(writer.apply(id, &change(Some(Value::Invalid), Some(Value::Invalid), None), RULE));
+        assert_eq!(rendered(&reader, id), r#"{"value": null, "max": 9}"#);
+        writer.clear(id);
+        assert!(!reader.has_value(id));
+        assert!(writer.apply(id, &change(int(1), None, None), RULE));
+        assert_eq!(rendered(&reader, id), r#"{"value": 1}"#);
+    }
+
+    #[test]
+    fn s4_7_a_secret_never_enters() {
+        let (mut writer, reader) = cache(10);
+        let id = SlotId(0);
+        assert!(writer.make_room(id));
+        let secret = Rule { secret: true, ..Rule::DEFAULT };
+        writer.apply(id, &change(Some(Value::Text(TextType::String, "hunter2")), None, None), &secret);
+        assert_eq!(rendered(&reader, id), r#"{"value": "******"}"#);
+        writer.apply(id, &change(Some(Value::Text(TextType::String, "")), None, None), &secret);
+        assert_eq!(rendered(&reader, id), r#"{"value": ""}"#);
+        assert!(!format!("{:?}", writer.shared).contains("hunter2"));
+    }
+
+    #[test]
+    fn a_full_cache_has_no_room() {
+        let (mut writer, _) = cache(10);
+        assert!(writer.make_room(SlotId(255)));
+        assert!(!writer.make_room(SlotId(256)));
+    }
+}

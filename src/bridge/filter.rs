@@ -1,0 +1,141 @@
+//! Topic filters of selective keep-alives, relative to the portal id (§5.4): `battery/+/Soc`.
+
+use smallvec::SmallVec;
+
+/// Longest filter taken, in bytes.
+const FILTER_BYTES_MAX: usize = 1024;
+
+/// A topic filter, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    service_type: Level,
+    instance: Level,
+    path: Path,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Level {
+    Any,
+    Text(Box<str>),
+    /// `#` stood here or before: everything below matches.
+    Rest,
+}
+
+/// What a filter wants of the path of a device that it matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Path {
+    /// All paths.
+    All,
+    /// This one; it can be looked up.
+    One(Box<str>),
+    /// Those that match level by level.
+    Levels {
+        /// The levels before `#`, or all of them.
+        levels: SmallVec<[Option<Box<str>>; 4]>,
+        /// Whether `#` follows.
+        rest: bool,
+    },
+}
+
+impl Filter {
+    /// Takes `text` apart; `None` where MQTT has no such filter, or no item can match it.
+    pub fn parse(text: &str) -> Option<Filter> {
+        if text.is_empty() || text.len() > FILTER_BYTES_MAX || text.contains('\0') {
+            return None;
+        }
+        let mut levels: SmallVec<[&str; 8]> = text.split('/').collect();
+        let rest = levels.last() == Some(&"#");
+        if rest {
+            levels.pop();
+        }
+        if levels.iter().any(|level| *level != "+" && level.contains(['+', '#'])) {
+            return None;
+        }
+        let level = |at: usize| match levels.get(at) {
+            Some(&"+") => Some(Level::Any),
+            Some(text) => Some(Level::Text((*text).into())),
+            None => rest.then_some(Level::Rest),
+        };
+        let (service_type, instance) = (level(0)?, level(1)?);
+        let below = levels.get(2..).unwrap_or_default();
+        let path = if below.is_empty() {
+            if !rest {
+                return None;
+            }
+            Path::All
+        } else if !rest && !below.contains(&"+") {
+            Path::One(below.iter().flat_map(|level| ["/", level]).collect())
+        } else {
+            let text = |level: &&str| (*level != "+").then(|| (*level).into());
+            Path::Levels { levels: below.iter().map(text).collect(), rest }
+        };
+        Some(Filter { service_type, instance, path })
+    }
+
+    /// What the filter wants of the device `<type>/<instance>`; `None` where it wants nothing.
+    pub fn of_device(&self, key: &str) -> Option<&Path> {
+        let (service_type, instance) = key.split_once('/')?;
+        let wants = |level: &Level, text: &str| match level {
+            Level::Any | Level::Rest => true,
+            Level::Text(wanted) => **wanted == *text,
+        };
+        (wants(&self.service_type, service_type) && wants(&self.instance, instance)).then_some(&self.path)
+    }
+
+    /// Whether the filter matches the item.
+    pub fn matches(&self, key: &str, path: &str) -> bool {
+        self.of_device(key).is_some_and(|wanted| wanted.matches(path))
+    }
+}
+
+impl Path {
+    /// Whether the D-Bus path `path` is wanted.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Path::All => true,
+            Path::One(wanted) => **wanted == *path,
+            Path::Levels { levels, rest } => {
+                let mut found = path.split('/').skip(1);
+                let all = levels.iter().all(|wanted| match (wanted, found.next()) {
+                    (_, None) => false,
+                    (None, Some(_)) => true,
+                    (Some(wanted), Some(level)) => **wanted == *level,
+                });
+                // `#` stands for the level before it as well [MQTT-4.7.1-2].
+                all && (*rest || found.next().is_none())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s5_4_filters_match_as_in_mqtt() {
+        let check = |filter: &str, yes: &[&str], no: &[&str]| {
+            let filter = Filter::parse(filter).unwrap_or_else(|| panic!("{filter}"));
+            let matches = |topic: &str| {
+                let (at, _) = topic.match_indices('/').nth(1).unwrap();
+                filter.matches(&topic[..at], &topic[at..])
+            };
+            for topic in yes {
+                assert!(matches(topic), "{filter:?} {topic}");
+            }
+            for topic in no {
+                assert!(!matches(topic), "{filter:?} {topic}");
+            }
+        };
+        check("#", &["battery/0/Soc"], &[]);
+        check("system/#", &["system/0/Dc/Battery/Soc"], &["battery/0/Soc"]);
+        check("system/0/#", &["system/0/Serial"], &["system/1/Serial"]);
+        check("battery/+/Soc", &["battery/0/Soc", "battery/x/Soc"], &["battery/0/Soc/X", "tank/0/Soc"]);
+        check("battery/0/Dc/#", &["battery/0/Dc", "battery/0/Dc/0/Voltage"], &["battery/0/Dcx", "battery/0/Soc"]);
+        check("+/+/Dc/+/Voltage", &["battery/0/Dc/0/Voltage"], &["battery/0/Dc/Voltage", "battery/0/Dc/0/V"]);
+        check("+/+/+", &["battery/0/Soc"], &["battery/0/Dc/0"]);
+        for none in ["", "a", "a/b", "+/+", "a/#/b", "a/b+/c", "a/b/c#", "a\0/b/c"] {
+            assert_eq!(Filter::parse(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! Items and the devices that have them: (device, path) → slot, and what each slot stands for.
+//!
+//! ```text
+//!          add              mark_gone                 release
+//! (free) ───────▶ Live ─────────────────▶ Gone ─────────────────▶ (free)
+//!                  ▲      its service       │  every broker that had it knows
+//!                  └────────────────────────┘
+//!                   add: the topic is back
+//! ```
+//!
+//! A device is what topics call `<type>/<instance>`. It outlives its service while brokers must
+//! still be told that its items are gone; where the topic comes back before that, the slot is the
+//! same, so that a device that flaps before a stalled broker costs no memory.
+
+use std::collections::HashMap;
+
+use super::cache::SlotId;
+use super::names::{Names, PathId};
+use crate::model::name::{DeviceInstance, ServiceName};
+use crate::model::topic;
+use crate::schema::{self, rule::Rule};
+
+/// Which device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceId(u32);
+
+/// Which service, as the registry counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub u32);
+
+/// Whether an item's service still has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Nothing: the slot is free.
+    Free,
+    /// The service has it.
+    Live,
+    /// The service, or the item, left, and some broker must still be told.
+    Gone {
+        /// How many brokers still have to be told, or have it in their outbox.
+        pending: u16,
+    },
+}
+
+/// What a slot stands for.
+#[derive(Debug, Clone, Copy)]
+pub struct Item {
+    /// Whose item it is.
+    pub device: DeviceId,
+    /// Its path.
+    pub path: PathId,
+    /// What the schema says of it.
+    pub rule: &'static Rule,
+    /// Whether it is there.
+    pub life: Life,
+}
+
+/// What topics call `<type>/<instance>`.
+#[derive(Debug)]
+struct Device {
+    /// `<type>/<instance>`.
+    key: Box<str>,
+    /// The service that has it now.
+    service: Option<ServiceId>,
+    /// Its slots; some may be free, or of another device, until the next compaction.
+    slots: Vec<SlotId>,
+    /// How many of the slots are not this device's any more.
+    stale: usize,
+}
+
+/// A slot in the table, or a mark in its place.
+const EMPTY: u32 = u32::MAX;
+const DELETED: u32 = u32::MAX - 1;
+
+/// All items.
+#[derive(Debug)]
+pub struct Items {
+    items: Vec<Item>,
+    free: Vec<SlotId>,
+    live: usize,
+    names: Names,
+    devices: Vec<Option<Device>>,
+    device_ids: HashMap<Box<str>, DeviceId>,
+    /// Open addressing, a power of two long: (hash, slot).
+    table: Vec<(u32, u32)>,
+    /// Entries of the table that are not [`EMPTY`].
+    used: usize,
+    seed: u64,
+}
+
+/// Mixes eight bytes at a time; a multiplication and a shift each.
+#[inline]
+fn hash(seed: u64, device: DeviceId, path: &str) -> u32 {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut state = (seed ^ u64::from(device.0)).wrapping_mul(K);
+    let (words, rest) = path.as_bytes().as_chunks::<8>();
+    for word in words {
+        state = (state ^ u64::from_le_bytes(*word)).wrapping_mul(K);
+        state ^= state >> 32;
+    }
+    let mut tail = [0; 8];
+    for (place, byte) in tail.iter_mut().zip(rest) {
+        *place = *byte;
+    }
+    state = (state ^ u64::from_le_bytes(tail) ^ (path.len() as u64) << 56).wrapping_mul(K);
+    #[allow(clippy::cast_possible_truncation)] // the better half of it
+    let hash = (state >> 32) as u32;
+    hash
+}
+
+impl Items {
+    /// No items. `seed` makes the table's order different on every start.
+    pub fn new(seed: u64) -> Items {
+        Items {
+            items: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+            names: Names::default(),
+            devices: Vec::new(),
+            device_ids: HashMap::new(),
+            table: vec![(0, EMPTY); 64],
+            used: 0,
+            seed,
+        }
+    }
+
+    /// How many items services have.
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// How many slots are in use, those of items that are gone included.
+    pub fn in_use(&self) -> usize {
+        self.items.len() - self.free.len()
+    }
+
+    /// What the slot stands for.
+    #[inline]
+    pub fn get(&self, slot: SlotId) -> Option<&Item> {
+        self.items.get(slot.0 as usize).filter(|item| item.life != Life::Free)
+    }
+
+    /// Whether a service has the slot's item.
+    #[inline]
+    pub fn is_live(&self, slot: SlotId) -> bool {
+        self.get(slot).is_some_and(|item| item.life == Life::Live)
+    }
+
+    /// The item's path.
+    #[inline]
+    pub fn path(&self, item: &Item) -> &str {
+        self.names.path(item.path)
+    }
+
+    /// `<type>/<instance>` of the device.
+    #[inline]
+    pub fn device_key(&self, id: DeviceId) -> &str {
+        self.device(id).map_or("", |device| &device.key)
+    }
+
+    /// The service that has the device now.
+    pub fn service(&self, id: DeviceId) -> Option<ServiceId> {
+        self.device(id)?.service
+    }
+
+    /// The device that topics call `key`.
+    pub fn find_device(&self, key: &str) -> Option<DeviceId> {
+        self.device_ids.get(key).copied()
+    }
+
+    /// All devices.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        (0..).zip(&self.devices).filter(|(_, device)| device.is_some()).map(|(id, _)| DeviceId(id))
+    }
+
+    /// The live slots of a device.
+    pub fn slots(&self, id: DeviceId) -> impl Iterator<Item = SlotId> + '_ {
+        let slots = self.device(id).map(|device| &*device.slots).unwrap_or_default();
+        slots.iter().copied().filter(move |&slot| {
+            self.items.get(slot.0 as usize).is_some_and(|item| item.device == id && item.life == Life::Live)
+        })
+    }
+
+    /// All live slots, device by device.
+    pub fn all(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.devices().flat_map(|device| self.slots(device))
+    }
+
+    /// All slots of items that are gone.
+    pub fn all_gone(&self) -> impl Iterator<Item = SlotId> + '_ {
+        (0..).zip(&self.items).filter(|(_, item)| matches!(item.life, Life::Gone { .. })).map(|(id, _)| SlotId(id))
+    }
+
+    fn device(&self, id: DeviceId) -> Option<&Device> {
+        self.devices.get(id.0 as usize)?.as_ref()
+    }
+
+    fn device_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
+        self.devices.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Gives the device of that type and instance to a service, or tells which one has it (§2.7).
+    pub fn bind(
+        &mut self,
+        service: ServiceId,
+        name: &ServiceName,
+        instance: &DeviceInstance,
+    ) -> Result<DeviceId, ServiceId> {
+        let key = topic::device(name.service_type(), instance.as_str());
+        let id = if let Some(&id) = self.device_ids.get(&key) {
+            id
+        } else {
+            let free = self.devices.iter().position(Option::is_none).unwrap_or(self.devices.len());
+            let id = DeviceId(u32::try_from(free).unwrap_or(u32::MAX));
+            let device = Device { key: key.clone(), service: None, slots: Vec::new(), stale: 0 };
+            match self.devices.get_mut(free) {
+                Some(place) => *place = Some(device),
+                None => self.devices.push(Some(device)),
+            }
+            self.device_ids.insert(key, id);
+            id
+        };
+        let Some(device) = self.device_mut(id) else { return Ok(id) };
+        match device.service {
+            Some(other) if other != service => Err(other),
+            _ => {
+                device.service = Some(service);
+                Ok(id)
+            }
+        }
+    }
+
+    /// Takes the device from its service; its items must have been marked gone.
+    pub fn unbind(&mut self, id: DeviceId) {
+        if let Some(device) = self.device_mut(id) {
+            device.service = None;
+        }
+        self.drop_empty(id);
+    }
+
+    fn drop_empty(&mut self, id: DeviceId) {
+        let Some(device) = self.devices.get_mut(id.0 as usize) else { return };
+        if device.as_ref().is_some_and(|d| d.service.is_none() && d.slots.len() == d.stale) {
+            if let Some(device) = device.take() {
+                self.device_ids.remove(&device.key);
+            }
+        }
+    }
+
+    /// The slot of that path, live or gone.
+    #[inline]
+    pub fn find(&self, device: DeviceId, path: &str) -> Option<SlotId> {
+        let hash = hash(self.seed, device, path);
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let &(tag, slot) = self.table.get(at)?;
+            if slot == EMPTY {
+                return None;
+            }
+            if tag == hash && slot != DELETED {
+                let item = self.items.get(slot as usize)?;
+                if item.device == device && self.names.path(item.path) == path {
+                    return Some(SlotId(slot));
+                }
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Adds the item of that path, or brings it back to life. `true` with it where it was not live.
+    pub fn add(&mut self, device: DeviceId, service_type: &str, path: &str) -> (SlotId, bool) {
+        if let Some(slot) = self.find(device, path) {
+            let Some(item) = self.items.get_mut(slot.0 as usize) else { return (slot, false) };
+            let back = item.life != Life::Live;
+            item.life = Life::Live;
+            self.live += usize::from(back);
+            return (slot, back);
+        }
+        let row = schema::lookup(service_type, path);
+        let path_id = self.names.intern(path, row.path);
+        let item = Item { device, path: path_id, rule: row.rule, life: Life::Live };
+        let slot = if let Some(slot) = self.free.pop() {
+            if let Some(place) = self.items.get_mut(slot.0 as usize) {
+                *place = item;
+            }
+            slot
+        } else {
+            self.items.push(item);
+            SlotId(u32::try_from(self.items.len() - 1).unwrap_or(u32::MAX))
+        };
+        self.live += 1;
+        self.insert(hash(self.seed, device, path), slot);
+        if let Some(device) = self.device_mut(device) {
+            device.slots.push(slot);
+        }
+        (slot, true)
+    }
+
+    fn insert(&mut self, hash: u32, slot: SlotId) {
+        if (self.used + 1) * 4 > self.table.len() * 3 {
+            self.rehash();
+        }
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        while let Some(entry) = self.table.get_mut(at) {
+            if entry.1 == EMPTY || entry.1 == DELETED {
+                self.used += usize::from(entry.1 == EMPTY);
+                *entry = (hash, slot.0);
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn rehash(&mut self) {
+        let count = self.table.iter().filter(|(_, slot)| *slot < DELETED).count();
+        let len = ((count + 1) * 2).next_power_of_two().max(64);
+        let old = std::mem::replace(&mut self.table, vec![(0, EMPTY); len]);
+        self.used = 0;
+        for (hash, slot) in old {
+            if slot < DELETED {
+                self.insert(hash, SlotId(slot));
+            }
+        }
+    }
+
+    /// Marks an item gone: `pending` brokers must still be told, or have it in their outbox. With
+    /// none, the slot is free at once.
+    pub fn mark_gone(&mut self, slot: SlotId, pending: u16) {
+        let Some(item) = self.items.get_mut(slot.0 as usize) else { return };
+        self.live -= usize::from(item.life == Life::Live);
+        item.life = Life::Gone { pending };
+        if pending == 0 {
+            self.release(slot);
+        }
+    }
+
+    /// One broker knows that the item is gone. `true` where it was the last, and the slot is free.
+    pub fn told(&mut self, slot: SlotId) -> bool {
+        let Some(item) = self.items.get_mut(slot.0 as usize) else { return false };
+        let Life::Gone { pending } = &mut item.life else { return false };
+        *pending = pending.saturating_sub(1);
+        let last = *pending == 0;
+        if last {
+            self.release(slot);
+        }
+        last
+    }
+
+    fn release(&mut self, slot: SlotId) {
+        let Some(item) = self.items.get(slot.0 as usize).copied() else { return };
+        let hash = hash(self.seed, item.device, self.names.path(item.path));
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        while let Some(entry) = self.table.get_mut(at) {
+            if entry.1 == EMPTY {
+                break;
+            }
+            if entry.1 == slot.0 {
+                entry.1 = DELETED;
+                break;
+            }
+            at = (at + 1) & mask;
+        }
+        if let Some(item) = self.items.get_mut(slot.0 as usize) {
+            item.life = Life::Free;
+        }
+        self.free.push(slot);
+        let items = &self.items;
+        if let Some(device) = self.devices.get_mut(item.device.0 as usize).and_then(Option::as_mut) {
+            device.stale += 1;
+            if device.stale * 2 > device.slots.len() {
+                // Every slot is looked at once per halving: cheap also for a device of thousands.
+                device.slots.retain(|slot| {
+                    let item_now = items.get(slot.0 as usize);
+                    item_now.is_some_and(|now| now.device == item.device && now.life != Life::Free)
+                });
+                device.stale = 0;
+            }
+        }
+        self.drop_empty(item.device);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ServiceName {
+        ServiceName::new(text).unwrap()
+    }
+
+    #[test]
+    fn items_are_found_and_come_back_in_the_same_slot() {
+        let mut items = Items::new(7);
+        let instance = DeviceInstance::absent();
+        let a = items.bind(ServiceId(1), &name("com.victronenergy.battery.a"), &instance).unwrap();
+        let b = items.bind(ServiceId(2), &name("com.victronenergy.tank.a"), &instance).unwrap();
+        assert_eq!(items.bind(ServiceId(3), &name("com.victronenergy.tank.b"), &instance), Err(ServiceId(2)));
+        let mut slots = Vec::new();
+        for n in 0..1000 {
+            let path = format!("/Path/Number/{n}");
+            slots.push((items.add(a, "battery", &path), items.add(b, "tank", &path)));
+        }
+        for (n, (in_a, in_b)) in slots.iter().enumerate() {
+            let path = format!("/Path/Number/{n}");
+            assert_eq!((items.find(a, &path), items.find(b, &path)), (Some(in_a.0), Some(in_b.0)));
+        }
+        assert_eq!(items.live(), 2000);
+        for ((slot, _), _) in &slots {
+            items.mark_gone(*slot, u16::from(slot.0 % 2 == 0));
+        }
+        items.unbind(a);
+        assert_eq!(items.live(), 1000);
+        assert_eq!(items.all_gone().count(), 1000);
+        assert_eq!(items.bind(ServiceId(4), &name("com.victronenergy.battery.b"), &instance), Ok(a));
+        assert_eq!(items.add(a, "battery", "/Path/Number/1"), (slots[1].0.0, true));
+        let rest: Vec<_> = items.all_gone().collect();
+        for slot in rest {
+            items.told(slot);
+        }
+        assert_eq!(items.all_gone().count(), 0);
+        assert_eq!(items.slots(a).count(), 1);
+        assert_eq!(items.in_use(), 1001);
+        items.mark_gone(slots[1].0.0, 0);
+        items.unbind(a);
+        assert_eq!(items.find_device("battery/0"), None);
+        assert_eq!(items.slots(b).count(), 1000);
+    }
+}

@@ -1,0 +1,184 @@
+//! Decisions: what to publish and what to call, without sockets and clocks.
+//!
+//! ```text
+//!  bus frames ──▶ services ──▶ cache, items ──▶ outlets ──▶ poll_publish ──▶ brokers
+//!  poll_call  ◀── calls ◀───── requests ◀────────────────────────────────── brokers
+//! ```
+//!
+//! The same inputs give the same outputs; time is an argument. Nothing here blocks or fails: bad
+//! news become outputs and log lines. Read [`items`] and [`outlet`] first, then the three parts of
+//! [`Bridge`]: `services` (§2), `requests` (§5) and `publishing` (§4).
+
+mod bits;
+pub mod cache;
+pub mod calls;
+mod convert;
+pub mod filter;
+mod interest;
+mod items;
+mod names;
+mod outbox;
+mod outlet;
+mod publishing;
+mod registry;
+mod requests;
+mod services;
+mod slot;
+mod throttle;
+
+use std::time::{Duration, Instant};
+
+use self::calls::{Call, Calls};
+use self::items::Items;
+use self::outlet::Outlet;
+use self::registry::Registry;
+use self::throttle::Throttle;
+use crate::codec::bus_item;
+use crate::codec::frame::{Frame, Kind};
+use crate::model::name::PortalId;
+use crate::model::time::Now;
+use crate::model::topic;
+
+pub use self::outlet::OutletConfig;
+pub use self::publishing::PublishSink;
+
+/// The bus's own name.
+const BUS: &str = "org.freedesktop.DBus";
+/// The bus's own object.
+const BUS_PATH: &str = "/org/freedesktop/DBus";
+
+/// What a bridge is told at the start.
+#[derive(Debug, Clone)]
+pub struct BridgeConfig {
+    /// The portal id in all topics.
+    pub portal_id: PortalId,
+    /// The brokers, in the order of their numbers.
+    pub outlets: Vec<OutletConfig>,
+    /// How many items are kept, those included that a broker must still be told are gone.
+    pub items_max: usize,
+    /// How many services are followed.
+    pub services_max: usize,
+    /// How many writes may wait for their answers (§5.6).
+    pub writes_in_flight_max: usize,
+    /// How many calls may wait for their answers.
+    pub calls_in_flight_max: usize,
+    /// How long a scan's call, or a write, may take.
+    pub call_timeout: Duration,
+    /// How long a read may take.
+    pub read_timeout: Duration,
+    /// Any number: makes the order of tables different on every start.
+    pub seed: u64,
+}
+
+/// What the bridge has done so far; the counters wrap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Changes of items that the bus brought.
+    pub updates: u32,
+    /// Messages that were published.
+    pub published: u32,
+    /// Requests that were rejected.
+    pub rejected: u32,
+}
+
+/// The bridge: between one bus and any number of brokers.
+#[derive(Debug)]
+pub struct Bridge {
+    config: BridgeConfig,
+    /// `N/<portal id>/`
+    prefix: Box<str>,
+    items: Items,
+    cache: cache::Writer,
+    values: cache::Reader,
+    registry: Registry,
+    /// How many owners are still asked for.
+    owners_pending: usize,
+    calls: Calls,
+    outlets: Vec<Outlet>,
+    counters: Counters,
+    rejections: Throttle,
+    full_reported: bool,
+    services_full_reported: bool,
+}
+
+impl Bridge {
+    /// A bridge that has neither bus nor broker yet.
+    pub fn new(config: BridgeConfig) -> Bridge {
+        let (cache, values) = cache::cache(config.items_max);
+        Bridge {
+            prefix: topic::notification_prefix(&config.portal_id),
+            items: Items::new(config.seed),
+            cache,
+            values,
+            registry: Registry::default(),
+            owners_pending: 0,
+            calls: Calls::new(),
+            outlets: config.outlets.iter().cloned().map(Outlet::new).collect(),
+            counters: Counters::default(),
+            rejections: Throttle::default(),
+            full_reported: false,
+            services_full_reported: false,
+            config,
+        }
+    }
+
+    /// Takes a message from the bus. `false` where it is none of the bridge's: the D-Bus library
+    /// is to have it.
+    #[inline]
+    pub fn bus_frame(&mut self, now: Now, frame: &Frame<'_>) -> bool {
+        match frame.kind {
+            Kind::Signal if frame.interface == bus_item::INTERFACE => self.signal(now, frame),
+            Kind::Signal if frame.sender == BUS && frame.member == "NameOwnerChanged" => {
+                if let Ok((name, _, new)) = bus_item::owner_change(frame) {
+                    self.owner_changed(now, name, new);
+                }
+            }
+            Kind::MethodReturn | Kind::Error if frame.reply_serial >= calls::CALL_ID_MIN => {
+                self.reply(now, frame);
+            }
+            Kind::Signal | Kind::MethodReturn | Kind::Error | Kind::MethodCall | Kind::Unknown => {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives one D-Bus call to make; its answer comes back through [`Bridge::bus_frame`], with the
+    /// call's number as reply serial.
+    pub fn poll_call(&mut self) -> Option<Call> {
+        self.calls.poll()
+    }
+
+    /// Whether a client waits for an answer from the bus.
+    pub fn answer_awaited(&self) -> bool {
+        self.calls.request_awaited()
+    }
+
+    /// When [`Bridge::tick`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let outlets = self.outlets.iter().filter_map(Outlet::deadline);
+        outlets.chain(self.calls.deadline()).chain(self.registry.next_retry).min()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Now) {
+        while let Some(purpose) = self.calls.expire(now.monotonic) {
+            self.unanswered(now, purpose);
+        }
+        self.retry_scans(now);
+        for outlet in &mut self.outlets {
+            outlet.tick(now.monotonic, &self.items);
+        }
+        self.settle();
+    }
+
+    /// What the bridge has done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// How many services are there, and how many items they have.
+    pub fn size(&self) -> (usize, usize) {
+        (self.registry.len(), self.items.live())
+    }
+}

@@ -1,0 +1,107 @@
+//! What waits to be sent to one broker, in first-come order (§4.4).
+//!
+//! ```text
+//! push(slot) ──▶ [slot, slot, CONTROL, slot, …] ──▶ pop
+//!                 each slot once: the latest value is read when it is popped
+//! ```
+//!
+//! Notifications are state, one place per item; the few messages that are no items stand in the same
+//! line, so that a completion follows all it completes.
+
+use std::collections::VecDeque;
+
+use super::bits::Bits;
+use super::cache::SlotId;
+
+/// A message that is no item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// `N/<portal>/bridge/status` = online (§4.10).
+    Online,
+    /// `N/<portal>/bridge/status` = offline: the bridge ends.
+    Offline,
+    /// `N/<portal>/system/0/Serial` (§4.2).
+    Serial,
+    /// `N/<portal>/keepalive` (§4.2).
+    KeepAlive,
+    /// `N/<portal>/keepalive`, taken back: the bridge ends.
+    NoKeepAlive,
+    /// `N/<portal>/heartbeat` (§4.8).
+    Heartbeat,
+    /// `N/<portal>/full_publish_completed`, with the JSON text to carry back (§5.3).
+    Completed(Option<Box<str>>),
+    /// An empty retained payload for a topic below the portal id that no item has (§4.9).
+    Clear(Box<str>),
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// An item.
+    Item(SlotId),
+    /// Something else.
+    Control(Control),
+}
+
+/// What waits for one broker.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    ring: VecDeque<u32>,
+    queued: Bits,
+    controls: VecDeque<Control>,
+}
+
+/// Stands in the ring for the next control.
+const CONTROL: u32 = u32::MAX;
+
+impl Outbox {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// Whether the slot waits.
+    pub fn contains(&self, slot: SlotId) -> bool {
+        self.queued.contains(slot)
+    }
+
+    /// Puts a slot at the end, unless it waits already.
+    #[inline]
+    pub fn push(&mut self, slot: SlotId) {
+        if self.queued.insert(slot) {
+            self.ring.push_back(slot.0);
+        }
+    }
+
+    /// Puts a control at the end.
+    pub fn push_control(&mut self, control: Control) {
+        self.ring.push_back(CONTROL);
+        self.controls.push_back(control);
+    }
+
+    /// Takes the first. The slot's mark is cleared before its value is read: a change in between
+    /// queues it again.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Entry> {
+        let entry = match self.ring.pop_front()? {
+            CONTROL => self.controls.pop_front().map(Entry::Control),
+            slot => {
+                let slot = SlotId(slot);
+                self.queued.remove(slot);
+                Some(Entry::Item(slot))
+            }
+        };
+        if self.ring.is_empty() && self.ring.capacity() > 4096 {
+            // After a full republish of a large system: give the memory back.
+            self.ring.shrink_to(1024);
+        }
+        entry
+    }
+
+    /// Forgets all, and gives the slots that waited.
+    pub fn clear(&mut self) -> Vec<SlotId> {
+        self.queued.clear();
+        self.controls.clear();
+        self.ring.drain(..).filter(|&slot| slot != CONTROL).map(SlotId).collect()
+    }
+}

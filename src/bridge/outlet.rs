@@ -1,0 +1,541 @@
+//! One broker as the bridge sees it: its interest, what waits for it, what it holds of ours.
+//!
+//! ```text
+//!          connected            read back, or nothing to read back
+//! Down ───────────────▶ Reading ─────────────────────────────────▶ Up
+//!   ▲                      │                                        │
+//!   └──────────────────────┴────────────────────────────────────────┘ disconnected
+//! ```
+//!
+//! What is published there is known, and taken back when it goes (§4.5, §4.6, §4.9). Whether an item
+//! is to be published or taken back is decided when its turn comes, from what is true then: a slow
+//! broker gets the latest state, and never a history.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::bits::Bits;
+use super::cache::SlotId;
+use super::filter::{Filter, Path};
+use super::interest::{HEARTBEAT, Interest};
+use super::items::{Item, Items, Life};
+use super::outbox::{Control, Entry, Outbox};
+use crate::model::topic;
+use crate::schema::rule::Publish;
+
+/// How many full republishes a broker gets in any second (§5.3).
+const REPUBLISHES_PER_SECOND: usize = 3;
+/// How many completion messages may wait for a republish.
+pub const COMPLETIONS_MAX: usize = 100;
+/// How many retained topics without an item are remembered until the scans are done.
+const ORPHANS_MAX: usize = 100_000;
+/// How many reads may wait for their turn to be answered.
+const WAITING_MAX: usize = 4096;
+
+/// What an outlet is told at the start.
+#[derive(Debug, Clone)]
+pub struct OutletConfig {
+    /// The broker's name, for the log.
+    pub name: Box<str>,
+    /// Whether notifications are retained (§4.1).
+    pub retain: bool,
+    /// How long a request keeps data flowing; `None`: always (§5.1).
+    pub keep_alive: Option<Duration>,
+    /// How many filters of selective keep-alives may be live.
+    pub filters_max: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Down,
+    Reading,
+    Up,
+}
+
+/// A request that is answered in its turn (§5.5).
+#[derive(Debug)]
+enum Waiting {
+    /// A read whose answer is not there yet.
+    Read(u64),
+    /// What a read brought: nothing, where it failed.
+    Answer(Vec<SlotId>),
+    /// `system/0/Serial` (§5.2).
+    Serial,
+    /// A full republish, and what its completion carries back (§5.3).
+    Republish(Option<Box<str>>),
+}
+
+/// What is to be done about an item whose turn has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Nothing,
+    /// Publish its value.
+    Publish {
+        /// Whether the broker keeps it.
+        retain: bool,
+    },
+    /// Publish an empty payload.
+    Unpublish {
+        /// Whether the broker is to forget it.
+        retain: bool,
+    },
+}
+
+/// One broker as the bridge sees it.
+#[derive(Debug)]
+pub struct Outlet {
+    config: OutletConfig,
+    link: Link,
+    interest: Interest,
+    outbox: Outbox,
+    /// Goes before the outbox, and also while the link is reading back.
+    urgent: VecDeque<Control>,
+    /// What the broker, or its clients, have of us.
+    published: Bits,
+    /// What the filters of selective keep-alives match.
+    covered: Bits,
+    /// What a read asked for: published once, whatever the interest.
+    forced: Bits,
+    waiting: VecDeque<Waiting>,
+    tickets: u64,
+    /// Completions of a republish that must wait for its time.
+    due: Vec<Option<Box<str>>>,
+    /// When the last republishes began.
+    republished: VecDeque<Instant>,
+    heartbeat_at: Option<Instant>,
+    /// Retained topics that no item has, until the scans are done (§4.9).
+    orphans: Vec<Box<str>>,
+    ending: bool,
+}
+
+impl Outlet {
+    /// An outlet whose broker is not connected.
+    pub fn new(config: OutletConfig) -> Outlet {
+        Outlet {
+            link: Link::Down,
+            interest: Interest::new(config.keep_alive, config.filters_max),
+            outbox: Outbox::default(),
+            urgent: VecDeque::new(),
+            published: Bits::default(),
+            covered: Bits::default(),
+            forced: Bits::default(),
+            waiting: VecDeque::new(),
+            tickets: 0,
+            due: Vec::new(),
+            republished: VecDeque::new(),
+            heartbeat_at: None,
+            orphans: Vec::new(),
+            ending: false,
+            config,
+        }
+    }
+
+    /// The broker's name, for the log.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Whether notifications are retained.
+    pub fn retains(&self) -> bool {
+        self.config.retain
+    }
+
+    /// The interest of the broker's clients.
+    pub fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    /// Whether the slot's changes are wanted.
+    #[inline]
+    pub fn covers(&self, slot: SlotId) -> bool {
+        !self.ending
+            && (self.interest.is_general()
+                || (self.interest.is_selective() && self.covered.contains(slot)))
+    }
+
+    /// Whether anything can be sent.
+    pub fn has_work(&self) -> bool {
+        !self.urgent.is_empty() || (self.link == Link::Up && !self.outbox.is_empty())
+    }
+
+    /// An item changed.
+    #[inline]
+    pub fn changed(&mut self, slot: SlotId) {
+        if self.link != Link::Down && self.covers(slot) {
+            self.outbox.push(slot);
+        }
+    }
+
+    // Connection.
+
+    /// The broker is connected: what is published on every connect (§4.2, §4.10).
+    pub fn connected(&mut self) {
+        self.link = Link::Reading;
+        self.urgent.extend([Control::Online, Control::Serial, Control::KeepAlive]);
+    }
+
+    /// The broker told one of the topics that it retains, without `N/<portal>/` (§4.9).
+    pub fn retained(&mut self, rest: &str, items: &Items) {
+        if matches!(rest, topic::SERIAL | topic::KEEPALIVE | topic::STATUS) {
+            return;
+        }
+        match find(rest, items) {
+            Some(slot) => {
+                self.published.insert(slot);
+            }
+            None if self.orphans.len() < ORPHANS_MAX => self.orphans.push(rest.into()),
+            None => {}
+        }
+    }
+
+    /// The broker has told all that it retains, or there was nothing to ask for.
+    pub fn ready(&mut self, now: Instant, items: &Items) {
+        if self.link != Link::Reading {
+            return;
+        }
+        self.link = Link::Up;
+        // What left while the broker was away, and what nobody asks for any more.
+        for slot in items.all_gone().filter(|slot| self.published.contains(*slot)) {
+            self.outbox.push(slot);
+        }
+        self.sweep();
+        if self.interest.is_general() {
+            if !self.waiting.iter().any(|waiting| matches!(waiting, Waiting::Republish(_))) {
+                self.waiting.push_back(Waiting::Republish(None));
+            }
+        } else if self.interest.is_selective() {
+            for slot in items.all().filter(|slot| self.covered.contains(*slot)) {
+                self.outbox.push(slot);
+            }
+        }
+        if self.interest.is_alive() {
+            self.heartbeat_at.get_or_insert(now);
+        }
+        self.advance(now, items);
+    }
+
+    /// The scans are done: retained topics that still have no item are cleared (§4.9).
+    pub fn settle(&mut self, items: &Items) {
+        if self.link != Link::Up || self.orphans.is_empty() {
+            return;
+        }
+        for rest in std::mem::take(&mut self.orphans) {
+            if let Some(slot) = find(&rest, items) {
+                if self.published.insert(slot) && !self.covers(slot) {
+                    self.outbox.push(slot);
+                }
+            } else {
+                self.outbox.push_control(Control::Clear(rest));
+            }
+        }
+    }
+
+    /// Whether [`Outlet::settle`] has something to do.
+    pub fn is_unsettled(&self) -> bool {
+        self.link == Link::Up && !self.orphans.is_empty()
+    }
+
+    /// The broker is lost. Gives the slots that waited and that nobody must be told of any more.
+    pub fn disconnected(&mut self, items: &Items) -> Vec<SlotId> {
+        self.link = Link::Down;
+        self.urgent.clear();
+        self.orphans.clear();
+        self.waiting.clear();
+        self.due.clear();
+        self.forced.clear();
+        self.heartbeat_at = None;
+        let waited = self.outbox.clear();
+        let told = |slot: &SlotId| {
+            !self.published.contains(*slot)
+                && items.get(*slot).is_some_and(|item| matches!(item.life, Life::Gone { .. }))
+        };
+        waited.into_iter().filter(told).collect()
+    }
+
+    /// The bridge ends: everything is taken back (§4.9).
+    pub fn end(&mut self) {
+        self.ending = true;
+        self.urgent.clear();
+        self.waiting.clear();
+        self.due.clear();
+        self.heartbeat_at = None;
+        if self.link == Link::Down {
+            return;
+        }
+        self.link = Link::Up;
+        let published: Vec<_> = self.published.iter().collect();
+        for slot in published {
+            self.outbox.push(slot);
+        }
+        if self.config.retain {
+            self.outbox.push_control(Control::NoKeepAlive);
+        }
+        self.outbox.push_control(Control::Offline);
+    }
+
+    // Items.
+
+    /// An item is new, or back.
+    pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
+        if self.interest.filters().any(|filter| filter.matches(key, path)) {
+            self.covered.insert(slot);
+        }
+    }
+
+    /// An item is gone. Tells whether this broker must still be told, or has it in its outbox.
+    pub fn gone(&mut self, slot: SlotId) -> bool {
+        self.forced.remove(slot);
+        let published = self.published.contains(slot);
+        if published && self.link != Link::Down {
+            self.outbox.push(slot);
+        }
+        published || self.outbox.contains(slot)
+    }
+
+    /// A slot is free, and may be another item's soon.
+    pub fn released(&mut self, slot: SlotId) {
+        self.covered.remove(slot);
+        self.forced.remove(slot);
+        self.published.remove(slot);
+    }
+
+    // What to send.
+
+    /// What comes next.
+    #[inline]
+    pub fn next(&mut self) -> Option<Entry> {
+        if let Some(control) = self.urgent.pop_front() {
+            return Some(Entry::Control(control));
+        }
+        if self.link == Link::Up { self.outbox.pop() } else { None }
+    }
+
+    /// What is to be done about an item whose turn has come.
+    #[inline]
+    pub fn verdict(&mut self, slot: SlotId, item: &Item, has_value: impl FnOnce() -> bool) -> Verdict {
+        let always = item.rule.publish == Publish::PortalId;
+        if item.life == Life::Live {
+            let forced = self.forced.remove(slot);
+            if (forced && !self.ending) || self.covers(slot) {
+                if !has_value() {
+                    return Verdict::Nothing;
+                }
+                self.published.insert(slot);
+                return Verdict::Publish { retain: self.config.retain || always };
+            }
+            if !self.config.retain && !self.ending {
+                return Verdict::Nothing;
+            }
+        }
+        if self.published.remove(slot) && !always {
+            return Verdict::Unpublish { retain: self.config.retain };
+        }
+        Verdict::Nothing
+    }
+
+    /// Queues what is published, but wanted no more, to be taken back (§4.5).
+    fn sweep(&mut self) {
+        if !self.config.retain || self.link != Link::Up {
+            return;
+        }
+        let unwanted: Vec<_> = self.published.iter().filter(|slot| !self.covers(*slot)).collect();
+        for slot in unwanted {
+            self.outbox.push(slot);
+        }
+    }
+
+    // Requests.
+
+    /// A request renews the general interest; one that only reads or writes does not where only
+    /// selective interests are live (§5.1). What that wakes is queued behind the request itself.
+    pub fn renew(&mut self, now: Instant, keep_alive: bool) -> bool {
+        if !keep_alive && !self.interest.is_general() && self.interest.is_selective() {
+            return false;
+        }
+        let woke = self.interest.renew(now);
+        if woke && self.link == Link::Up {
+            self.heartbeat_at.get_or_insert(now);
+        }
+        woke
+    }
+
+    /// Renews a selective interest; what new filters match is published once (§5.4).
+    pub fn renew_selective(
+        &mut self,
+        now: Instant,
+        filters: Vec<Box<str>>,
+        items: &Items,
+    ) -> super::interest::Renewed {
+        let renewed = self.interest.renew_selective(now, filters);
+        for filter in &renewed.new {
+            matching(items, filter, |slot| {
+                self.covered.insert(slot);
+                if self.link != Link::Down {
+                    self.outbox.push(slot);
+                }
+            });
+        }
+        if self.link == Link::Up && self.interest.is_alive() {
+            self.heartbeat_at.get_or_insert(now);
+        }
+        renewed
+    }
+
+    /// Queues the answer to a request for the serial (§5.2).
+    pub fn ask_serial(&mut self) {
+        self.wait(Waiting::Serial);
+    }
+
+    /// Queues a full republish behind the requests before it (§5.3, §5.5). `false` where too many
+    /// wait for one already.
+    pub fn ask_republish(&mut self, echo: Option<Box<str>>) -> bool {
+        let waiting = self.waiting.iter().filter(|w| matches!(w, Waiting::Republish(_))).count();
+        if waiting + self.due.len() >= COMPLETIONS_MAX {
+            return false;
+        }
+        self.wait(Waiting::Republish(echo));
+        true
+    }
+
+    /// Queues the answer to a read, and gives its ticket. `None` where too many wait already.
+    pub fn ask_read(&mut self) -> Option<u64> {
+        if self.waiting.len() >= WAITING_MAX {
+            return None;
+        }
+        self.tickets += 1;
+        self.wait(Waiting::Read(self.tickets));
+        Some(self.tickets)
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        // A broker that is away gets everything when it is back.
+        if self.link != Link::Down {
+            self.waiting.push_back(waiting);
+        }
+    }
+
+    /// A read has ended: with these items, or with none.
+    pub fn answer(&mut self, ticket: u64, slots: Vec<SlotId>) {
+        let found = self.waiting.iter_mut().find(|w| matches!(w, Waiting::Read(t) if *t == ticket));
+        if let Some(waiting) = found {
+            *waiting = Waiting::Answer(slots);
+        }
+    }
+
+    /// Queues an item to be published once, whatever the interest.
+    pub fn force(&mut self, slot: SlotId) {
+        if self.link == Link::Up {
+            self.forced.insert(slot);
+            self.outbox.push(slot);
+        }
+    }
+
+    /// Answers what can be answered, in the order of the requests.
+    pub fn advance(&mut self, now: Instant, items: &Items) {
+        if self.link != Link::Up {
+            return;
+        }
+        while let Some(waiting) = self.waiting.pop_front() {
+            match waiting {
+                Waiting::Read(ticket) => {
+                    self.waiting.push_front(Waiting::Read(ticket));
+                    break;
+                }
+                Waiting::Answer(slots) => {
+                    for slot in slots {
+                        self.force(slot);
+                    }
+                }
+                Waiting::Serial => self.outbox.push_control(Control::Serial),
+                Waiting::Republish(echo) => self.due.push(echo),
+            }
+        }
+        if self.due.is_empty() || self.republish_at().is_some_and(|at| at > now) {
+            return;
+        }
+        self.republished.push_back(now);
+        while self.republished.len() > REPUBLISHES_PER_SECOND {
+            self.republished.pop_front();
+        }
+        self.publish_all(items);
+        for echo in self.due.drain(..) {
+            self.outbox.push_control(Control::Completed(echo));
+        }
+    }
+
+    /// Queues every item: first those that tell what a device is (§5.5).
+    fn publish_all(&mut self, items: &Items) {
+        let identifying = |slot: &SlotId| items.get(*slot).is_some_and(|item| item.rule.identifying);
+        for slot in items.all().filter(identifying) {
+            self.outbox.push(slot);
+        }
+        for slot in items.all() {
+            self.outbox.push(slot);
+        }
+    }
+
+    /// Until when the next republish must wait; `None` where it need not.
+    fn republish_at(&self) -> Option<Instant> {
+        let first = self.republished.front().filter(|_| self.republished.len() >= REPUBLISHES_PER_SECOND)?;
+        Some(*first + Duration::from_secs(1))
+    }
+
+    // Time.
+
+    /// When [`Outlet::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        let republish = self.republish_at().filter(|_| !self.due.is_empty());
+        [self.interest.deadline(), self.heartbeat_at, republish].into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant, items: &Items) {
+        let expired = self.interest.expire(now);
+        if expired.selective {
+            self.covered.clear();
+            let covered = &mut self.covered;
+            for filter in self.interest.filters() {
+                matching(items, filter, |slot| {
+                    covered.insert(slot);
+                });
+            }
+        }
+        if expired.general || expired.selective {
+            self.sweep();
+        }
+        if !self.interest.is_alive() {
+            self.heartbeat_at = None;
+        } else if self.heartbeat_at.is_some_and(|at| at <= now) {
+            self.urgent.push_back(Control::Heartbeat);
+            self.heartbeat_at = Some(now + HEARTBEAT);
+        }
+        self.advance(now, items);
+    }
+}
+
+/// The live slot of the topic without `N/<portal>/`.
+fn find(rest: &str, items: &Items) -> Option<SlotId> {
+    let (at, _) = rest.match_indices('/').nth(1)?;
+    let (key, path) = rest.split_at_checked(at)?;
+    let slot = items.find(items.find_device(key)?, path)?;
+    items.is_live(slot).then_some(slot)
+}
+
+/// The live slots that a filter matches: by device, and by one look where the filter names the path.
+fn matching(items: &Items, filter: &Filter, mut found: impl FnMut(SlotId)) {
+    for device in items.devices() {
+        match filter.of_device(items.device_key(device)) {
+            None => {}
+            Some(Path::One(path)) => {
+                if let Some(slot) = items.find(device, path).filter(|slot| items.is_live(*slot)) {
+                    found(slot);
+                }
+            }
+            Some(path) => {
+                let wanted = |slot: &SlotId| items.get(*slot).is_some_and(|item| path.matches(items.path(item)));
+                items.slots(device).filter(wanted).for_each(&mut found);
+            }
+        }
+    }
+}

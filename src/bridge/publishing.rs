@@ -1,0 +1,184 @@
+//! The bridge towards its brokers: connections, and what is published next (§4).
+
+use super::Bridge;
+use super::cache::SlotId;
+use super::outbox::{Control, Entry};
+use super::outlet::{Outlet, Verdict};
+use crate::codec::payload;
+use crate::codec::request::ECHO;
+use crate::model::time::Now;
+use crate::model::topic;
+
+/// Takes what a broker is to be sent.
+pub trait PublishSink {
+    /// One message: its topic in parts, and what writes its payload.
+    fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>));
+}
+
+impl Bridge {
+    /// A broker is connected and subscribed. What is retained there comes next, with
+    /// [`Bridge::broker_retained`], then [`Bridge::broker_ready`].
+    pub fn broker_connected(&mut self, broker: usize) {
+        if let Some(outlet) = self.outlets.get_mut(broker) {
+            outlet.connected();
+        }
+    }
+
+    /// A broker told one of the topics that it retains (§4.9).
+    pub fn broker_retained(&mut self, broker: usize, topic: &str) {
+        if let (Some(outlet), Some(rest)) =
+            (self.outlets.get_mut(broker), topic.strip_prefix(&*self.prefix))
+        {
+            outlet.retained(rest, &self.items);
+        }
+    }
+
+    /// A broker has told all that it retains, or there was nothing to ask for.
+    pub fn broker_ready(&mut self, now: Now, broker: usize) {
+        if let Some(outlet) = self.outlets.get_mut(broker) {
+            outlet.ready(now.monotonic, &self.items);
+        }
+        self.settle();
+    }
+
+    /// A broker is lost.
+    pub fn broker_disconnected(&mut self, broker: usize) {
+        let Some(outlet) = self.outlets.get_mut(broker) else { return };
+        for slot in outlet.disconnected(&self.items) {
+            self.told(slot);
+        }
+    }
+
+    /// Whether a broker's topics are to be read back when it connects (§4.9).
+    pub fn reads_back(&self, broker: usize) -> bool {
+        self.outlets.get(broker).is_some_and(Outlet::retains)
+    }
+
+    /// The bridge ends: everything published is taken back (§4.9).
+    pub fn end(&mut self) {
+        for outlet in &mut self.outlets {
+            outlet.end();
+        }
+    }
+
+    /// Whether a broker can be sent something.
+    pub fn has_work(&self, broker: usize) -> bool {
+        self.outlets.get(broker).is_some_and(Outlet::has_work)
+    }
+
+    /// How many brokers there are.
+    pub fn brokers(&self) -> usize {
+        self.outlets.len()
+    }
+
+    /// Clears retained topics that no item has, once all scans are done.
+    pub(super) fn settle(&mut self) {
+        if self.outlets.iter().any(Outlet::is_unsettled) && self.registry.is_settled() {
+            for outlet in &mut self.outlets {
+                outlet.settle(&self.items);
+            }
+        }
+    }
+
+    /// Gives one message for this broker to `sink`. `false` where there is none. Asked only while
+    /// the broker's link has room: the pull is the back-pressure (§4.4).
+    #[inline]
+    pub fn poll_publish(&mut self, now: Now, broker: usize, sink: &mut impl PublishSink) -> bool {
+        loop {
+            let Some(outlet) = self.outlets.get_mut(broker) else { return false };
+            let slot = match outlet.next() {
+                None => return false,
+                Some(Entry::Control(control)) => {
+                    let retains = outlet.retains();
+                    self.publish_control(now, &control, retains, sink);
+                    self.counters.published = self.counters.published.wrapping_add(1);
+                    return true;
+                }
+                Some(Entry::Item(slot)) => slot,
+            };
+            let Some(item) = self.items.get(slot) else { continue };
+            let verdict = outlet.verdict(slot, item, || self.values.has_value(slot));
+            let topic = [
+                self.prefix.as_bytes(),
+                self.items.device_key(item.device).as_bytes(),
+                self.items.path(item).as_bytes(),
+            ];
+            match verdict {
+                Verdict::Nothing => {}
+                Verdict::Publish { retain } => {
+                    if item.rule.publish == crate::schema::rule::Publish::PortalId {
+                        let portal = self.config.portal_id.as_str();
+                        sink.publish(retain, &topic, |out| text_payload(out, portal));
+                    } else {
+                        sink.publish(retain, &topic, |out| self.values.render(slot, out));
+                    }
+                }
+                Verdict::Unpublish { retain } => sink.publish(retain, &topic, |_| {}),
+            }
+            if item.life != super::items::Life::Live {
+                self.told(slot);
+            }
+            if verdict != Verdict::Nothing {
+                self.counters.published = self.counters.published.wrapping_add(1);
+                return true;
+            }
+        }
+    }
+
+    /// One broker knows that an item is gone.
+    fn told(&mut self, slot: SlotId) {
+        if self.items.told(slot) {
+            for outlet in &mut self.outlets {
+                outlet.released(slot);
+            }
+        }
+    }
+
+    fn publish_control(
+        &self,
+        now: Now,
+        control: &Control,
+        retains: bool,
+        sink: &mut impl PublishSink,
+    ) {
+        let retain = true;
+        let mut publish = |retain, rest: &str, payload: &dyn Fn(&mut Vec<u8>)| {
+            sink.publish(retain, &[self.prefix.as_bytes(), b"", rest.as_bytes()], payload);
+        };
+        match control {
+            Control::Online => publish(retain, topic::STATUS, &|out| text_payload(out, "online")),
+            Control::Offline => publish(retain, topic::STATUS, &|out| text_payload(out, "offline")),
+            Control::Serial => {
+                publish(retain, topic::SERIAL, &|out| text_payload(out, self.config.portal_id.as_str()));
+            }
+            Control::KeepAlive => publish(retains, topic::KEEPALIVE, &|out| number_payload(out, 1)),
+            Control::NoKeepAlive => publish(retain, topic::KEEPALIVE, &|_| {}),
+            Control::Heartbeat => publish(false, topic::HEARTBEAT, &|out| number_payload(out, now.unix_s)),
+            Control::Completed(echo) => publish(false, topic::COMPLETED, &|out| {
+                number_payload(out, now.unix_s);
+                if let Some(echo) = echo {
+                    out.pop();
+                    out.extend_from_slice(b", \"");
+                    out.extend_from_slice(ECHO.as_bytes());
+                    out.extend_from_slice(b"\": ");
+                    out.extend_from_slice(echo.as_bytes());
+                    out.push(b'}');
+                }
+            }),
+            Control::Clear(rest) => publish(retain, rest, &|_| {}),
+        }
+    }
+}
+
+/// `{"value": "text"}`: what the bridge says of itself, and what it uses as last will (§4.10).
+pub fn text_payload(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(payload::HEAD);
+    payload::write_text(out, text);
+    out.push(b'}');
+}
+
+fn number_payload(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(payload::HEAD);
+    payload::write_uint(out, number);
+    out.push(b'}');
+}

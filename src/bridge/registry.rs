@@ -1,0 +1,252 @@
+//! The services on the bus: who owns them, and how far their scans are (§2).
+//!
+//! ```text
+//!  owned     ┌──────── fails ────────┐
+//! ───────▶ Scanning ◀── time is up ── Retry
+//!            │ done        ▲
+//!            ├──────▶ Live ┤ a new owner, another device instance
+//!            │             │
+//!            └──────▶ Clash┘ the other service of that type and instance is gone
+//!
+//!  (from every state: the owner is lost, and the service is gone)
+//! ```
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use super::bits::Bits;
+use super::cache::Update;
+use super::items::{DeviceId, ServiceId};
+use crate::model::name::{DeviceInstance, ServiceName};
+use crate::model::value::Value;
+use crate::schema::rule::Role;
+
+/// The wait before a failed scan is repeated, doubled each time up to a minute.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// How far a service is.
+#[derive(Debug)]
+pub enum State {
+    /// Its items are being asked for.
+    Scanning(Scan),
+    /// The scan failed, and is repeated then.
+    Retry {
+        /// When.
+        at: Instant,
+    },
+    /// Its items are known.
+    Live,
+    /// Another service has its type and instance (§2.7).
+    Clash,
+}
+
+/// How far a scan is (§2.2).
+#[derive(Debug)]
+pub enum Scan {
+    /// `GetItems` is awaited.
+    Items,
+    /// `GetValue` on `/` is awaited.
+    Tree,
+    /// The tree is walked.
+    Walk(Walk),
+}
+
+/// A walk through a service's tree, some nodes at a time.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// Nodes that are not asked yet.
+    pub todo: VecDeque<Box<str>>,
+    /// Calls that are not answered.
+    pub in_flight: usize,
+    /// How many nodes were found.
+    pub nodes: usize,
+}
+
+/// One service.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// The unique name of its owner.
+    pub owner: Box<str>,
+    /// How far it is.
+    pub state: State,
+    /// The number of its last scan: answers to earlier ones are ignored.
+    pub scan: u32,
+    /// How many scans failed in a row.
+    pub failures: u32,
+    /// The device that topics call it.
+    pub device: Option<DeviceId>,
+    /// What `/DeviceInstance` says.
+    pub instance: Option<DeviceInstance>,
+    /// What `/Identifier` says.
+    pub identifier: Option<DeviceInstance>,
+    /// What signals, and the leaves of a walk, brought before the device is known (§2.3).
+    pub early: HashMap<Box<str>, Update>,
+    /// What was seen of a bound device since its scan began.
+    pub seen: Bits,
+    /// Paths that are never published; each was reported when it was first seen (§4.7).
+    pub unpublished: HashSet<Box<str>>,
+    /// Whether malformed data was reported.
+    pub malformed_reported: bool,
+}
+
+/// All services.
+#[derive(Debug, Default)]
+pub struct Registry {
+    services: Vec<Option<Service>>,
+    by_name: HashMap<Box<str>, ServiceId>,
+    by_owner: HashMap<Box<str>, SmallVec<[ServiceId; 1]>>,
+    /// Whether the names on the bus are known.
+    pub listed: bool,
+    /// No retry is due before this.
+    pub next_retry: Option<Instant>,
+}
+
+impl Service {
+    /// What the service is called in topics (§1).
+    pub fn device_instance(&self) -> DeviceInstance {
+        let known = self.instance.as_ref().or(self.identifier.as_ref());
+        known.cloned().unwrap_or_else(DeviceInstance::absent)
+    }
+
+    /// Takes what an item with a role says. `true` where it says something new.
+    pub fn note_role(&mut self, role: Role, value: Option<&Value<'_>>) -> bool {
+        let (place, new) = match (role, value) {
+            (Role::None, _) | (_, None) => return false,
+            (Role::Instance, Some(value)) => (&mut self.instance, instance(value)),
+            (Role::Identifier, Some(value)) => (&mut self.identifier, identifier(value)),
+        };
+        let changed = *place != new;
+        *place = new;
+        changed
+    }
+
+    /// How long to wait after the scans that failed.
+    pub fn retry_after(&self) -> Duration {
+        RETRY_MIN.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX)
+    }
+}
+
+fn instance(value: &Value<'_>) -> Option<DeviceInstance> {
+    match *value {
+        Value::Int(_, number) => Some(DeviceInstance::number(number.into())),
+        Value::Uint(_, number) => Some(DeviceInstance::number(number.into())),
+        Value::Double(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
+            #[allow(clippy::cast_possible_truncation)] // integral, and below 2^53
+            let number = number as i64;
+            Some(DeviceInstance::number(number.into()))
+        }
+        _ => None,
+    }
+}
+
+fn identifier(value: &Value<'_>) -> Option<DeviceInstance> {
+    match *value {
+        Value::Text(_, text) => DeviceInstance::identifier(text),
+        _ => None,
+    }
+}
+
+impl Registry {
+    /// How many services are owned.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether no service is owned.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// The service of that name.
+    pub fn find(&self, name: &str) -> Option<ServiceId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The services of a connection; mostly one.
+    #[inline]
+    pub fn owned_by(&self, owner: &str) -> Option<&SmallVec<[ServiceId; 1]>> {
+        self.by_owner.get(owner)
+    }
+
+    /// A service.
+    #[inline]
+    pub fn get(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.0 as usize)?.as_ref()
+    }
+
+    /// A service, to be changed.
+    #[inline]
+    pub fn get_mut(&mut self, id: ServiceId) -> Option<&mut Service> {
+        self.services.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// All services.
+    pub fn ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
+        (0..).zip(&self.services).filter(|(_, service)| service.is_some()).map(|(id, _)| ServiceId(id))
+    }
+
+    /// Adds a service.
+    pub fn add(&mut self, name: ServiceName, owner: &str, state: State) -> ServiceId {
+        let free = self.services.iter().position(Option::is_none).unwrap_or(self.services.len());
+        let id = ServiceId(u32::try_from(free).unwrap_or(u32::MAX));
+        self.by_name.insert(name.as_str().into(), id);
+        self.by_owner.entry(owner.into()).or_default().push(id);
+        let service = Service {
+            name,
+            owner: owner.into(),
+            state,
+            scan: 0,
+            failures: 0,
+            device: None,
+            instance: None,
+            identifier: None,
+            early: HashMap::new(),
+            seen: Bits::default(),
+            unpublished: HashSet::new(),
+            malformed_reported: false,
+        };
+        match self.services.get_mut(free) {
+            Some(place) => *place = Some(service),
+            None => self.services.push(Some(service)),
+        }
+        id
+    }
+
+    /// Notes that a service has another owner.
+    pub fn set_owner(&mut self, id: ServiceId, owner: &str) {
+        let Some(service) = self.get_mut(id) else { return };
+        let old = std::mem::replace(&mut service.owner, owner.into());
+        self.forget_owner(&old, id);
+        self.by_owner.entry(owner.into()).or_default().push(id);
+    }
+
+    /// Removes a service.
+    pub fn remove(&mut self, id: ServiceId) -> Option<Service> {
+        let service = self.services.get_mut(id.0 as usize)?.take()?;
+        self.by_name.remove(service.name.as_str());
+        self.forget_owner(&service.owner, id);
+        Some(service)
+    }
+
+    fn forget_owner(&mut self, owner: &str, id: ServiceId) {
+        if let Some(owned) = self.by_owner.get_mut(owner) {
+            owned.retain(|other| *other != id);
+            if owned.is_empty() {
+                self.by_owner.remove(owner);
+            }
+        }
+    }
+
+    /// Whether every service that is there has been scanned, or failed to be.
+    pub fn is_settled(&self) -> bool {
+        let first_scan = |service: &Service| {
+            matches!(service.state, State::Scanning(_)) && service.failures == 0 && service.device.is_none()
+        };
+        self.listed && !self.services.iter().flatten().any(first_scan)
+    }
+}

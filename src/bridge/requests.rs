@@ -1,0 +1,311 @@
+//! The bridge towards its clients: what they ask for, and what becomes of it (§5).
+
+use tracing::warn;
+
+use super::Bridge;
+use super::cache::{PresentType, SlotId};
+use super::calls::{Method, Purpose};
+use super::convert;
+use super::items::{DeviceId, ServiceId};
+use super::outlet::COMPLETIONS_MAX;
+use crate::codec::bus_item::{self, Changes};
+use crate::codec::frame::Frame;
+use crate::model::item::ItemChange;
+use crate::model::request::{ItemAddress, KeepAlive, Rejection, Request};
+use crate::model::time::Now;
+use crate::model::topic;
+use crate::model::value::Json;
+use crate::schema;
+use crate::schema::rule::Rule;
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Outcome<'a> {
+    /// A reply.
+    Reply(&'a Frame<'a>),
+    /// A D-Bus error.
+    Error(&'a Frame<'a>),
+    /// Nothing: the time is up, or the bus is gone.
+    Lost,
+}
+
+impl Outcome<'_> {
+    /// The outcome as a reason, where it is no reply.
+    pub(super) fn rejection(self) -> Rejection {
+        match self {
+            Outcome::Reply(_) => Rejection::Answer,
+            Outcome::Error(frame) => Rejection::BusError {
+                name: frame.error_name.into(),
+                message: bus_item::error_message(frame).into(),
+            },
+            Outcome::Lost => Rejection::NoAnswer,
+        }
+    }
+}
+
+impl Bridge {
+    /// A client of a broker asks for something, or tried to: `topic` is for the log. `retained`
+    /// where the broker had the message in store (§5.7).
+    pub fn request(
+        &mut self,
+        now: Now,
+        broker: usize,
+        topic: &str,
+        request: Result<Request<'_>, Rejection>,
+        retained: bool,
+    ) {
+        if retained && topic.starts_with("W/") {
+            return self.reject(now, broker, topic, &Rejection::RetainedWrite);
+        }
+        let Some(outlet) = self.outlets.get_mut(broker) else { return };
+        let mut keep_alive = false;
+        let mut republish = false;
+        let mut done = Ok(());
+        match request {
+            Ok(Request::KeepAlive(KeepAlive::Selective(filters))) => {
+                return self.keep_filters_alive(now, broker, topic, filters);
+            }
+            Ok(Request::KeepAlive(KeepAlive::Full { echo, suppress_republish })) => {
+                keep_alive = true;
+                if !suppress_republish {
+                    // Queued here, so that what this wakes is not published twice.
+                    republish = true;
+                    if !outlet.ask_republish(echo) {
+                        done = Err(Rejection::Busy { max: COMPLETIONS_MAX });
+                    }
+                }
+            }
+            Ok(Request::Serial) => {
+                keep_alive = true;
+                outlet.ask_serial();
+                if !outlet.retains() {
+                    republish = true;
+                    outlet.ask_republish(None);
+                }
+            }
+            Ok(Request::Read(address)) => done = self.read(now, broker, address),
+            Ok(Request::Write(address, value)) => done = self.write(now, broker, topic, address, &value),
+            Err(rejection) => done = Err(rejection),
+        }
+        let Some(outlet) = self.outlets.get_mut(broker) else { return };
+        if outlet.renew(now.monotonic, keep_alive) && !republish {
+            outlet.ask_republish(None);
+        }
+        outlet.advance(now.monotonic, &self.items);
+        if let Err(rejection) = done {
+            self.reject(now, broker, topic, &rejection);
+        }
+    }
+
+    fn keep_filters_alive(&mut self, now: Now, broker: usize, topic: &str, filters: Vec<Box<str>>) {
+        let Some(outlet) = self.outlets.get_mut(broker) else { return };
+        let renewed = outlet.renew_selective(now.monotonic, filters, &self.items);
+        for filter in renewed.invalid {
+            self.reject(now, broker, topic, &Rejection::Filter { filter });
+        }
+        if renewed.refused > 0 {
+            let max = self.config.outlets.get(broker).map_or(0, |outlet| outlet.filters_max);
+            self.reject(now, broker, topic, &Rejection::Filters { max });
+        }
+    }
+
+    /// Tells the log why a request is not carried out.
+    pub(super) fn reject(&mut self, now: Now, broker: usize, topic: &str, rejection: &Rejection) {
+        self.counters.rejected = self.counters.rejected.wrapping_add(1);
+        if let Some(suppressed) = self.rejections.allow(now.monotonic) {
+            let name = self.outlets.get(broker).map_or("", |outlet| outlet.name());
+            if suppressed > 0 {
+                warn!("{suppressed} more rejected requests are not shown");
+            }
+            warn!("{name}: request {topic} rejected: {rejection}");
+        }
+    }
+
+    /// The device and service that a request is about.
+    fn addressed(&self, address: &ItemAddress<'_>) -> Result<(DeviceId, ServiceId), Rejection> {
+        let key = topic::device(address.service_type, address.instance);
+        let found = self.items.find_device(&key).and_then(|id| Some((id, self.items.service(id)?)));
+        found.ok_or_else(|| Rejection::UnknownService {
+            service_type: address.service_type.into(),
+            instance: address.instance.into(),
+        })
+    }
+
+    /// The live items at and below a node.
+    fn below(&self, device: DeviceId, node: &str) -> Vec<SlotId> {
+        let node = node.trim_end_matches('/');
+        let is_below = |slot: &SlotId| {
+            self.items.get(*slot).is_some_and(|item| {
+                let rest = self.items.path(item).strip_prefix(node);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
+        self.items.slots(device).filter(is_below).collect()
+    }
+
+    fn read(&mut self, now: Now, broker: usize, address: ItemAddress<'_>) -> Result<(), Rejection> {
+        let (device, service_id) = self.addressed(&address)?;
+        let Some(service) = self.registry.get(service_id) else { return Ok(()) };
+        let slot = self.items.find(device, address.path).filter(|slot| self.items.is_live(*slot));
+        if slot.is_none() && self.below(device, address.path).is_empty() {
+            return Err(Rejection::UnknownPath {
+                service: service.name.as_str().into(),
+                path: address.path.into(),
+            });
+        }
+        let max = self.config.calls_in_flight_max;
+        let Some(outlet) = self.outlets.get_mut(broker) else { return Ok(()) };
+        if self.calls.pending() >= max {
+            return Err(Rejection::Busy { max });
+        }
+        let ticket = outlet.ask_read().ok_or(Rejection::Busy { max })?;
+        if !convert::is_object_path(address.path) {
+            // It came in an ItemsChanged, and no call can name it: what is known is all there is.
+            outlet.answer(ticket, slot.into_iter().collect());
+            return Ok(());
+        }
+        let purpose = Purpose::Read {
+            broker,
+            ticket,
+            service: service_id,
+            path: address.path.into(),
+            leaf: slot.is_some(),
+        };
+        let timeout = self.config.read_timeout;
+        self.calls.call(now.monotonic, timeout, &service.owner, address.path, Method::GetValue, purpose);
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        now: Now,
+        broker: usize,
+        topic: &str,
+        address: ItemAddress<'_>,
+        value: &Json,
+    ) -> Result<(), Rejection> {
+        let (device, service_id) = self.addressed(&address)?;
+        let Some(service) = self.registry.get(service_id) else { return Ok(()) };
+        if !convert::is_object_path(address.path) {
+            return Err(Rejection::UnknownPath {
+                service: service.name.as_str().into(),
+                path: address.path.into(),
+            });
+        }
+        let max = self.config.writes_in_flight_max;
+        if self.calls.writes() >= max {
+            return Err(Rejection::Busy { max });
+        }
+        let (present, rule): (PresentType, &Rule) = match self.items.find(device, address.path) {
+            Some(slot) if self.items.is_live(slot) => {
+                let rule = self.items.get(slot).map_or(&Rule::DEFAULT, |item| item.rule);
+                (self.cache.present_type(slot), rule)
+            }
+            _ => (PresentType::None, schema::lookup(address.service_type, address.path).rule),
+        };
+        let value = convert::to_bus(value, &present, rule)?;
+        let purpose = Purpose::Write {
+            broker,
+            service: service_id,
+            path: address.path.into(),
+            topic: topic.into(),
+        };
+        let timeout = self.config.call_timeout;
+        let method = Method::SetValue(value);
+        self.calls.call(now.monotonic, timeout, &service.owner, address.path, method, purpose);
+        Ok(())
+    }
+
+    /// A write has its answer (§5.6).
+    pub(super) fn written(
+        &mut self,
+        now: Now,
+        (broker, service, path, topic): (usize, ServiceId, &str, &str),
+        outcome: Outcome<'_>,
+    ) {
+        let code = match outcome {
+            Outcome::Reply(frame) => bus_item::set_value_code(frame).map_err(|_| Rejection::Answer),
+            Outcome::Error(_) | Outcome::Lost => Err(outcome.rejection()),
+        };
+        match code {
+            Ok(0) => {
+                // The change came as a signal before this answer. Where no interest had it
+                // published, the one who wrote still gets to see it.
+                let device = self.registry.get(service).and_then(|service| service.device);
+                let slot = device.and_then(|device| self.items.find(device, path));
+                if let (Some(slot), Some(outlet)) = (slot, self.outlets.get_mut(broker)) {
+                    if self.items.is_live(slot) && !outlet.covers(slot) {
+                        outlet.force(slot);
+                    }
+                }
+            }
+            Ok(code) => self.reject(now, broker, topic, &Rejection::Refused { code }),
+            Err(rejection) => self.reject(now, broker, topic, &rejection),
+        }
+    }
+
+    /// A read has its answer (§5.5).
+    pub(super) fn has_read(
+        &mut self,
+        now: Now,
+        (broker, ticket, service, path, leaf): (usize, u64, ServiceId, &str, bool),
+        outcome: Outcome<'_>,
+    ) {
+        let slots = match outcome {
+            Outcome::Reply(frame) if leaf => self.read_leaf(service, path, frame),
+            Outcome::Reply(frame) => Ok(self.read_node(now, service, path, frame)),
+            Outcome::Error(_) | Outcome::Lost => Err(outcome.rejection()),
+        };
+        let slots = slots.unwrap_or_else(|rejection| {
+            let device = self.registry.get(service).and_then(|service| service.device);
+            let key = device.map_or("", |device| self.items.device_key(device));
+            let topic = format!("R/{}/{key}{path}", self.config.portal_id);
+            self.reject(now, broker, &topic, &rejection);
+            Vec::new()
+        });
+        if let Some(outlet) = self.outlets.get_mut(broker) {
+            outlet.answer(ticket, slots);
+            outlet.advance(now.monotonic, &self.items);
+        }
+    }
+
+    fn read_leaf(&mut self, service: ServiceId, path: &str, frame: &Frame<'_>) -> Result<Vec<SlotId>, Rejection> {
+        let changes = Changes::of_value(frame, path).map_err(|_| Rejection::Answer)?;
+        let device = self.registry.get(service).and_then(|service| service.device);
+        let slot = device.and_then(|device| self.items.find(device, path));
+        let Some(slot) = slot.filter(|slot| self.items.is_live(*slot)) else { return Ok(Vec::new()) };
+        for change in changes {
+            self.refresh(slot, &change.map_err(|_| Rejection::Answer)?);
+        }
+        Ok(vec![slot])
+    }
+
+    /// Takes over a value that was asked for; all brokers hear of it where it is another one.
+    fn refresh(&mut self, slot: SlotId, change: &ItemChange<'_>) {
+        let Some(item) = self.items.get(slot) else { return };
+        if self.cache.apply(slot, change, item.rule) {
+            for outlet in &mut self.outlets {
+                outlet.changed(slot);
+            }
+        }
+    }
+
+    /// Takes over what an inner node tells of the items below it, and gives them all. A service that
+    /// gives no dict is answered for from what is known.
+    fn read_node(&mut self, now: Now, service: ServiceId, path: &str, frame: &Frame<'_>) -> Vec<SlotId> {
+        let Some(device) = self.registry.get(service).and_then(|service| service.device) else {
+            return Vec::new();
+        };
+        if let Ok(Some(changes)) = Changes::of_tree(frame) {
+            for change in changes.map_while(Result::ok) {
+                let full = format!("{}/{}", path.trim_end_matches('/'), change.path.trim_start_matches('/'));
+                let change = ItemChange { path: &full, ..change };
+                match self.items.find(device, &full).filter(|slot| self.items.is_live(*slot)) {
+                    Some(slot) => self.refresh(slot, &change),
+                    None => self.change_of(now, service, &change),
+                }
+            }
+        }
+        self.below(device, path)
+    }
+}

@@ -1,0 +1,616 @@
+//! The bridge towards the bus: who is there, what they have, and what changes (§2).
+
+use std::time::Instant;
+
+use tracing::{debug, info, warn};
+
+use super::bits::Bits;
+use super::cache::{SlotId, Update};
+use super::calls::{Method, Purpose, Step};
+use super::items::{DeviceId, ServiceId};
+use super::registry::{Scan, State, Walk};
+use super::requests::Outcome;
+use super::{BUS, BUS_PATH, Bridge};
+use crate::codec::bus_item::{self, Changes, INTERFACE};
+use crate::codec::frame::{Frame, Kind};
+use crate::codec::introspect;
+use crate::model::item::ItemChange;
+use crate::model::name::{SERVICE_PREFIX, ServiceName, is_topic_path};
+use crate::model::time::Now;
+use crate::schema;
+use crate::schema::rule::{Publish, Role, Rule};
+
+/// How many calls of one walk may wait for their answers.
+const WALK_CALLS_MAX: usize = 16;
+/// How many nodes a walk goes through.
+const WALK_NODES_MAX: usize = 100_000;
+
+/// Errors that mean that a service does not have the method, so that another one may do (§2.2).
+const UNKNOWN: [&str; 3] = [
+    "org.freedesktop.DBus.Error.UnknownMethod",
+    "org.freedesktop.DBus.Error.UnknownObject",
+    "org.freedesktop.DBus.Error.UnknownInterface",
+];
+
+impl Bridge {
+    // The bus, and the names on it.
+
+    /// The bus is connected.
+    pub fn bus_connected(&mut self, now: Now) {
+        let items = format!("type='signal',interface='{INTERFACE}'");
+        let owners = format!(
+            "type='signal',sender='{BUS}',interface='{BUS}',member='NameOwnerChanged',arg0namespace='{}'",
+            SERVICE_PREFIX.trim_end_matches('.')
+        );
+        // For a bus that cannot match by namespace.
+        let any = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged'";
+        self.call_bus(now, Method::AddMatch(items.into()), Purpose::Match(None));
+        self.call_bus(now, Method::AddMatch(owners.into()), Purpose::Match(Some(any)));
+        self.call_bus(now, Method::ListNames, Purpose::Names);
+    }
+
+    /// The bus is gone, and every service with it (§2.8).
+    pub fn bus_disconnected(&mut self, now: Now) {
+        for purpose in self.calls.end_all() {
+            self.unanswered(now, purpose);
+        }
+        let ids: Vec<_> = self.registry.ids().collect();
+        for id in ids {
+            self.service_gone(now, id);
+        }
+        self.calls.end_all();
+        self.registry.listed = false;
+        self.registry.next_retry = None;
+        self.owners_pending = 0;
+    }
+
+    fn call_bus(&mut self, now: Now, method: Method, purpose: Purpose) {
+        let timeout = self.config.call_timeout;
+        self.calls.call(now.monotonic, timeout, BUS, BUS_PATH, method, purpose);
+    }
+
+    /// A name has another owner; an empty one where it is lost (§2.5).
+    pub(super) fn owner_changed(&mut self, now: Now, name: &str, owner: &str) {
+        let known = self.registry.find(name);
+        match (known, owner.is_empty()) {
+            (Some(id), true) => self.service_gone(now, id),
+            (Some(id), false) => {
+                if self.registry.get(id).is_some_and(|service| *service.owner != *owner) {
+                    info!("{name}: has a new owner, {owner}");
+                    self.registry.set_owner(id, owner);
+                    self.start_scan(now, id);
+                }
+            }
+            (None, true) => {}
+            (None, false) => {
+                let Some(service) = ServiceName::new(name) else { return };
+                if self.registry.len() >= self.config.services_max {
+                    if !std::mem::replace(&mut self.services_full_reported, true) {
+                        warn!("{name}: more than {} services, this and further ones are left out", self.config.services_max);
+                    }
+                    return;
+                }
+                let id = self.registry.add(service, owner, State::Live);
+                self.start_scan(now, id);
+            }
+        }
+    }
+
+    fn service_gone(&mut self, now: Now, id: ServiceId) {
+        let Some(service) = self.registry.remove(id) else { return };
+        info!("{}: gone", service.name);
+        if let Some(device) = service.device {
+            self.leave_device(now, device);
+        }
+        self.settle();
+    }
+
+    /// A device has no service any more: its items are gone, and who waited for it may have it (§2.7).
+    fn leave_device(&mut self, now: Now, device: DeviceId) {
+        let key: Box<str> = self.items.device_key(device).into();
+        let slots: Vec<_> = self.items.slots(device).collect();
+        for slot in slots {
+            self.retire(slot);
+        }
+        self.items.unbind(device);
+        let waiting = self.registry.ids().find(|id| {
+            self.registry.get(*id).is_some_and(|service| {
+                let (kind, instance) = (service.name.service_type(), service.device_instance());
+                matches!(service.state, State::Clash) && key.split_once('/') == Some((kind, instance.as_str()))
+            })
+        });
+        if let Some(id) = waiting {
+            self.start_scan(now, id);
+        }
+    }
+
+    /// An item is gone.
+    fn retire(&mut self, slot: SlotId) {
+        let pending = self.outlets.iter_mut().map(|outlet| u16::from(outlet.gone(slot))).sum();
+        self.cache.clear(slot);
+        self.items.mark_gone(slot, pending);
+        if pending == 0 {
+            for outlet in &mut self.outlets {
+                outlet.released(slot);
+            }
+        }
+    }
+
+    // Signals.
+
+    #[inline]
+    pub(super) fn signal(&mut self, now: Now, frame: &Frame<'_>) {
+        let Some(owned) = self.registry.owned_by(frame.sender).cloned() else { return };
+        let Some(changes) = Changes::of_signal(frame) else { return };
+        let Ok(changes) = changes else { return self.malformed(&owned, frame) };
+        for change in changes {
+            let Ok(change) = change else { return self.malformed(&owned, frame) };
+            if change.is_empty() {
+                continue;
+            }
+            self.counters.updates = self.counters.updates.wrapping_add(1);
+            if let [service] = *owned {
+                self.change_of(now, service, &change);
+            } else {
+                self.change_of_any(now, &owned, &change);
+            }
+        }
+    }
+
+    /// A change on a connection that owns several services: of those that have the path, else of
+    /// all of them (§2.5).
+    fn change_of_any(&mut self, now: Now, owned: &[ServiceId], change: &ItemChange<'_>) {
+        let has = |id: &ServiceId| {
+            let service = self.registry.get(*id);
+            let device = service.and_then(|service| service.device);
+            device.and_then(|device| self.items.find(device, change.path)).is_some_and(|slot| self.items.is_live(slot))
+                || service.is_some_and(|service| service.early.contains_key(change.path))
+        };
+        let mut having: Vec<_> = owned.iter().copied().filter(has).collect();
+        if having.is_empty() {
+            having = owned.to_vec();
+        }
+        for id in having {
+            self.change_of(now, id, change);
+        }
+    }
+
+    /// A change of one service's item, known or not (§2.4).
+    #[inline]
+    pub(super) fn change_of(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) {
+        let Some(service) = self.registry.get_mut(id) else { return };
+        let Some(device) = service.device else { return self.early_change(now, id, change) };
+        let Some(slot) = self.items.find(device, change.path) else {
+            return self.new_item(now, id, device, change);
+        };
+        let Some(item) = self.items.get(slot) else { return };
+        if item.life != super::items::Life::Live {
+            return self.new_item(now, id, device, change);
+        }
+        if matches!(service.state, State::Scanning(_)) {
+            service.seen.insert(slot);
+        }
+        self.cache.apply(slot, change, item.rule);
+        for outlet in &mut self.outlets {
+            outlet.changed(slot);
+        }
+        let role = item.rule.role;
+        if role != Role::None {
+            self.role_changed(now, id, role, change);
+        }
+    }
+
+    /// What says which device the service is has changed: where it is another one now, it is
+    /// scanned again, and its topics move at the end of that (§2.6).
+    fn role_changed(&mut self, now: Now, id: ServiceId, role: Role, change: &ItemChange<'_>) {
+        let Some(service) = self.registry.get_mut(id) else { return };
+        if service.note_role(role, change.value.as_ref()) && matches!(service.state, State::Live | State::Clash) {
+            debug!("{}: is device instance {} now", service.name, service.device_instance());
+            self.start_scan(now, id);
+        }
+    }
+
+    /// A change of a service whose device is not known yet: nothing of it may be lost (§2.3).
+    fn early_change(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) {
+        let Some(rule) = self.admit(id, change.path) else { return };
+        let items_max = self.config.items_max;
+        let Some(service) = self.registry.get_mut(id) else { return };
+        if matches!(service.state, State::Clash) {
+            return self.role_changed(now, id, rule.role, change);
+        }
+        service.note_role(rule.role, change.value.as_ref());
+        let update = Update::new(change, rule);
+        if let Some(early) = service.early.get_mut(change.path) {
+            early.merge(update);
+        } else if service.early.len() < items_max {
+            service.early.insert(change.path.into(), update);
+        }
+    }
+
+    /// What the schema says of an item, or `None` where it is never published (§4.7).
+    fn admit(&mut self, id: ServiceId, path: &str) -> Option<&'static Rule> {
+        let service = self.registry.get_mut(id)?;
+        if service.unpublished.contains(path) {
+            return None;
+        }
+        let rule = schema::lookup(service.name.service_type(), path).rule;
+        if !is_topic_path(path) {
+            // "/" is what old services answer on with all they have: nothing to tell.
+            if path != "/" {
+                warn!("{}: the path {path:?} can be no topic, and is not published", service.name);
+            }
+        } else if rule.publish == Publish::Blocked {
+            debug!("{}: {path} is blocked", service.name);
+        } else {
+            return Some(rule);
+        }
+        if service.unpublished.len() < 10_000 {
+            service.unpublished.insert(path.into());
+        }
+        None
+    }
+
+    /// An item that first shows up in a signal, or is back (§2.4).
+    fn new_item(&mut self, now: Now, id: ServiceId, device: DeviceId, change: &ItemChange<'_>) {
+        let Some(rule) = self.admit(id, change.path) else { return };
+        let Some(slot) = self.add_item(id, device, change.path) else { return };
+        self.cache.apply(slot, change, rule);
+        for outlet in &mut self.outlets {
+            outlet.changed(slot);
+        }
+        if let Some(service) = self.registry.get_mut(id) {
+            service.seen.insert(slot);
+        }
+        self.role_changed(now, id, rule.role, change);
+    }
+
+    fn add_item(&mut self, id: ServiceId, device: DeviceId, path: &str) -> Option<SlotId> {
+        if self.items.in_use() >= self.config.items_max && self.items.find(device, path).is_none() {
+            if !std::mem::replace(&mut self.full_reported, true) {
+                warn!("more than {} items: {path} and further ones are left out", self.config.items_max);
+            }
+            return None;
+        }
+        let service = self.registry.get(id)?;
+        let (slot, new) = self.items.add(device, service.name.service_type(), path);
+        if new {
+            self.cache.make_room(slot);
+            let key = self.items.device_key(device);
+            for outlet in &mut self.outlets {
+                outlet.added(slot, key, path);
+            }
+        }
+        Some(slot)
+    }
+
+    fn malformed(&mut self, owned: &[ServiceId], frame: &Frame<'_>) {
+        for id in owned {
+            if let Some(service) = self.registry.get_mut(*id) {
+                if !std::mem::replace(&mut service.malformed_reported, true) {
+                    warn!(
+                        "{}: {} on {} cannot be read (signature {}); further ones are not reported",
+                        service.name,
+                        frame.member,
+                        frame.path,
+                        String::from_utf8_lossy(frame.signature),
+                    );
+                }
+            }
+        }
+    }
+
+    // Answers.
+
+    pub(super) fn reply(&mut self, now: Now, frame: &Frame<'_>) {
+        let Some(purpose) = self.calls.end(frame.reply_serial) else { return };
+        let outcome =
+            if frame.kind == Kind::Error { Outcome::Error(frame) } else { Outcome::Reply(frame) };
+        self.answered(now, purpose, outcome);
+    }
+
+    /// A call has no answer.
+    pub(super) fn unanswered(&mut self, now: Now, purpose: Purpose) {
+        self.answered(now, purpose, Outcome::Lost);
+    }
+
+    fn answered(&mut self, now: Now, purpose: Purpose, outcome: Outcome<'_>) {
+        match (purpose, outcome) {
+            (Purpose::Match(_), Outcome::Reply(_)) => {}
+            (Purpose::Match(Some(instead)), _) => {
+                self.call_bus(now, Method::AddMatch(instead.into()), Purpose::Match(None));
+            }
+            (Purpose::Match(None), _) => warn!("the bus lets nobody listen: {}", outcome.rejection()),
+            (Purpose::Names, Outcome::Reply(frame)) => self.names_listed(now, frame),
+            (Purpose::Names, _) => warn!("the bus does not tell who is there: {}", outcome.rejection()),
+            (Purpose::Owner(name), outcome) => {
+                self.owners_pending = self.owners_pending.saturating_sub(1);
+                self.registry.listed |= self.owners_pending == 0;
+                if let Outcome::Reply(frame) = outcome {
+                    if let Ok(owner) = bus_item::text(frame) {
+                        self.owner_changed(now, &name, owner);
+                    }
+                }
+                self.settle();
+            }
+            (Purpose::Scan { service, scan, step }, outcome) => {
+                let current = self.registry.get(service).is_some_and(|service| service.scan == scan);
+                if current {
+                    self.scanned(now, service, step, outcome);
+                }
+            }
+            (Purpose::Read { broker, ticket, service, path, leaf }, outcome) => {
+                self.has_read(now, (broker, ticket, service, &path, leaf), outcome);
+            }
+            (Purpose::Write { broker, service, path, topic }, outcome) => {
+                self.written(now, (broker, service, &path, &topic), outcome);
+            }
+        }
+    }
+
+    fn names_listed(&mut self, now: Now, frame: &Frame<'_>) {
+        let Ok(names) = bus_item::texts(frame) else { return warn!("the bus's list of names cannot be read") };
+        for name in names.into_iter().filter(|name| ServiceName::new(name).is_some()) {
+            self.owners_pending += 1;
+            self.call_bus(now, Method::GetNameOwner(name.into()), Purpose::Owner(name.into()));
+        }
+        self.registry.listed = self.owners_pending == 0;
+        self.settle();
+    }
+
+    // Scans.
+
+    fn start_scan(&mut self, now: Now, id: ServiceId) {
+        let Some(service) = self.registry.get_mut(id) else { return };
+        service.scan = service.scan.wrapping_add(1);
+        service.seen = Bits::default();
+        service.state = State::Scanning(Scan::Items);
+        self.scan_call(now, id, "/", Method::GetItems, Step::Items);
+    }
+
+    fn scan_call(&mut self, now: Now, id: ServiceId, path: &str, method: Method, step: Step) {
+        let Some(service) = self.registry.get(id) else { return };
+        let purpose = Purpose::Scan { service: id, scan: service.scan, step };
+        let timeout = self.config.call_timeout;
+        self.calls.call(now.monotonic, timeout, &service.owner, path, method, purpose);
+    }
+
+    /// A step of a scan has its answer.
+    fn scanned(&mut self, now: Now, id: ServiceId, step: Step, outcome: Outcome<'_>) {
+        match (step, outcome) {
+            (Step::Items, Outcome::Reply(frame)) => match Changes::of_items(frame) {
+                Ok(changes) if readable(&changes) => self.finish_scan(now, id, Some(changes)),
+                _ => {
+                    self.malformed(&[id], frame);
+                    self.ask_tree(now, id);
+                }
+            },
+            (Step::Items, Outcome::Error(frame)) if UNKNOWN.contains(&frame.error_name) => self.ask_tree(now, id),
+            (Step::Items, _) => self.fail_scan(now, id, outcome),
+            (Step::Tree, Outcome::Reply(frame)) => match Changes::of_tree(frame) {
+                Ok(Some(changes)) if readable(&changes) => self.finish_scan(now, id, Some(changes)),
+                _ => self.start_walk(now, id),
+            },
+            (Step::Tree, Outcome::Error(_)) => self.start_walk(now, id),
+            (Step::Tree, Outcome::Lost) => self.fail_scan(now, id, outcome),
+            (Step::Node(node), outcome) => self.walked_node(now, id, &node, outcome),
+            (Step::Leaf(path), outcome) => self.walked_leaf(now, id, &path, outcome),
+        }
+    }
+
+    fn ask_tree(&mut self, now: Now, id: ServiceId) {
+        if let Some(service) = self.registry.get_mut(id) {
+            service.state = State::Scanning(Scan::Tree);
+        }
+        self.scan_call(now, id, "/", Method::GetValue, Step::Tree);
+    }
+
+    fn fail_scan(&mut self, now: Now, id: ServiceId, outcome: Outcome<'_>) {
+        let Some(service) = self.registry.get_mut(id) else { return };
+        let after = service.retry_after();
+        let at = now.monotonic + after;
+        service.failures = service.failures.saturating_add(1);
+        service.scan = service.scan.wrapping_add(1);
+        service.state = State::Retry { at };
+        let reason = outcome.rejection();
+        warn!("{}: does not tell its items: {reason}; asked again in {} s", service.name, after.as_secs());
+        self.registry.next_retry = Some(self.registry.next_retry.map_or(at, |next| next.min(at)));
+        self.settle();
+    }
+
+    pub(super) fn retry_scans(&mut self, now: Now) {
+        if self.registry.next_retry.is_none_or(|at| at > now.monotonic) {
+            return;
+        }
+        let retry_at = |id: &ServiceId| match self.registry.get(*id).map(|service| &service.state) {
+            Some(State::Retry { at }) => Some(*at),
+            _ => None,
+        };
+        let waiting: Vec<(ServiceId, Instant)> =
+            self.registry.ids().filter_map(|id| Some((id, retry_at(&id)?))).collect();
+        self.registry.next_retry = waiting.iter().map(|(_, at)| *at).filter(|at| *at > now.monotonic).min();
+        for (id, at) in waiting {
+            if at <= now.monotonic {
+                self.start_scan(now, id);
+            }
+        }
+    }
+
+    // Walks: for services that can give their items neither way.
+
+    fn start_walk(&mut self, now: Now, id: ServiceId) {
+        let Some(service) = self.registry.get_mut(id) else { return };
+        debug!("{}: has neither GetItems nor GetValue on /, its tree is walked", service.name);
+        let walk = Walk { todo: ["/".into()].into(), in_flight: 0, nodes: 1 };
+        service.state = State::Scanning(Scan::Walk(walk));
+        self.continue_walk(now, id);
+    }
+
+    fn continue_walk(&mut self, now: Now, id: ServiceId) {
+        loop {
+            let Some(walk) = self.walk(id) else { return };
+            if walk.todo.is_empty() && walk.in_flight == 0 {
+                return self.finish_scan(now, id, None);
+            }
+            if walk.in_flight >= WALK_CALLS_MAX {
+                return;
+            }
+            let Some(node) = walk.todo.pop_front() else { return };
+            walk.in_flight += 1;
+            self.scan_call(now, id, &node.clone(), Method::Introspect, Step::Node(node));
+        }
+    }
+
+    fn walk(&mut self, id: ServiceId) -> Option<&mut Walk> {
+        match &mut self.registry.get_mut(id)?.state {
+            State::Scanning(Scan::Walk(walk)) => Some(walk),
+            _ => None,
+        }
+    }
+
+    fn walked_node(&mut self, now: Now, id: ServiceId, path: &str, outcome: Outcome<'_>) {
+        let node = match outcome {
+            Outcome::Reply(frame) => {
+                bus_item::text(frame).ok().and_then(|xml| introspect::parse(xml).ok())
+            }
+            Outcome::Error(_) | Outcome::Lost => None,
+        };
+        let Some(walk) = self.walk(id) else { return };
+        walk.in_flight -= 1;
+        let Some(node) = node else {
+            if path == "/" {
+                return self.fail_scan(now, id, outcome);
+            }
+            return self.continue_walk(now, id);
+        };
+        for child in node.children {
+            if walk.nodes < WALK_NODES_MAX {
+                walk.nodes += 1;
+                walk.todo.push_back(format!("{}/{child}", path.trim_end_matches('/')).into());
+            }
+        }
+        if node.is_item && path != "/" {
+            walk.in_flight += 1;
+            self.scan_call(now, id, path, Method::GetValue, Step::Leaf(path.into()));
+        }
+        self.continue_walk(now, id);
+    }
+
+    fn walked_leaf(&mut self, now: Now, id: ServiceId, path: &str, outcome: Outcome<'_>) {
+        if let Outcome::Reply(frame) = outcome {
+            // In the order of the stream, like a signal: a later one is newer, an earlier one older.
+            if let Some(Ok(change)) = Changes::of_value(frame, path).ok().and_then(|mut changes| changes.next()) {
+                self.change_of(now, id, &change);
+            }
+        } else if let Some(service) = self.registry.get(id) {
+            debug!("{}: {path}: {}", service.name, outcome.rejection());
+        }
+        if let Some(walk) = self.walk(id) {
+            walk.in_flight -= 1;
+        }
+        self.continue_walk(now, id);
+    }
+
+    // The end of a scan.
+
+    /// All items are known: `changes` has them, or they came one by one. What a signal brought
+    /// before is older than the reply, and counts only where the reply says nothing (§2.3).
+    fn finish_scan(&mut self, now: Now, id: ServiceId, changes: Option<Changes<'_>>) {
+        let Some(service) = self.registry.get_mut(id) else { return };
+        service.failures = 0;
+        for change in changes.iter().flat_map(Clone::clone).map_while(Result::ok) {
+            let path = absolute(change.path, &mut String::new()).to_owned();
+            let role = schema::lookup(service.name.service_type(), &path).rule.role;
+            service.note_role(role, change.value.as_ref());
+        }
+        let instance = service.device_instance();
+        let name = service.name.clone();
+        let old = service.device;
+        let key = crate::model::topic::device(name.service_type(), instance.as_str());
+        if let Some(old) = old.filter(|old| self.items.device_key(*old) != &*key) {
+            info!("{name}: was {}, is {key} now", self.items.device_key(old));
+            if let Some(service) = self.registry.get_mut(id) {
+                service.device = None;
+                service.seen = Bits::default();
+            }
+            self.leave_device(now, old);
+        }
+        let bound = self.items.bind(id, &name, &instance);
+        let Some(service) = self.registry.get_mut(id) else { return };
+        let early = std::mem::take(&mut service.early);
+        let device = match bound {
+            Ok(device) => device,
+            Err(other) => {
+                service.state = State::Clash;
+                let other = self.registry.get(other).map_or("another service", |other| other.name.as_str());
+                warn!("{name}: is {key} as {other} is; it is left out until that is gone");
+                return self.settle();
+            }
+        };
+        service.device = Some(device);
+        service.state = State::Live;
+        let mut seen = std::mem::take(&mut service.seen);
+        self.take_items(id, device, changes, early, &mut seen);
+        let missing: Vec<_> = self.items.slots(device).filter(|slot| !seen.contains(*slot)).collect();
+        for slot in missing {
+            self.retire(slot);
+        }
+        self.publish_device(device);
+        info!("{name}: {} items as {key}", self.items.slots(device).count());
+        self.settle();
+    }
+
+    fn take_items(
+        &mut self,
+        id: ServiceId,
+        device: DeviceId,
+        changes: Option<Changes<'_>>,
+        early: std::collections::HashMap<Box<str>, Update>,
+        seen: &mut Bits,
+    ) {
+        let mut buffer = String::new();
+        for change in changes.into_iter().flatten().map_while(Result::ok) {
+            let path = absolute(change.path, &mut buffer);
+            let Some(rule) = self.admit(id, path) else { continue };
+            let Some(slot) = self.add_item(id, device, path) else { continue };
+            self.cache.apply(slot, &change, rule);
+            seen.insert(slot);
+        }
+        for (path, update) in early {
+            if self.items.find(device, &path).is_some_and(|slot| seen.contains(slot)) {
+                continue;
+            }
+            let Some(slot) = self.add_item(id, device, &path) else { continue };
+            self.cache.apply_update(slot, update);
+            seen.insert(slot);
+        }
+    }
+
+    /// Queues a device's items: first those that tell what it is.
+    fn publish_device(&mut self, device: DeviceId) {
+        for first in [true, false] {
+            for slot in self.items.slots(device) {
+                if self.items.get(slot).is_some_and(|item| item.rule.identifying == first) {
+                    for outlet in &mut self.outlets {
+                        outlet.changed(slot);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether all of it can be read; what cannot is taken for no answer.
+fn readable(changes: &Changes<'_>) -> bool {
+    changes.clone().all(|change| change.is_ok())
+}
+
+/// The path with its leading slash: `GetValue` on `/` tells paths without one.
+fn absolute<'a>(path: &'a str, buffer: &'a mut String) -> &'a str {
+    if path.starts_with('/') {
+        return path;
+    }
+    buffer.clear();
+    buffer.push('/');
+    buffer.push_str(path);
+    buffer
+}
