@@ -12,3 +12,4 @@
 //! 7. [`tools`]: programs around the bridge: demo, record, replay.
 #![forbid(unsafe_code)]
 
+pub mod schema;
