@@ -12,8 +12,13 @@
 //! 7. [`tools`]: programs around the bridge: demo, record, replay.
 #![forbid(unsafe_code)]
 
+<<<<<<< HEAD
 pub mod bridge;
 pub mod codec;
+pub mod link;
 pub mod model;
 pub mod schema;
 
+=======
+pub mod schema;
+>>>>>>> schema

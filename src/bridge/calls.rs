@@ -154,6 +154,11 @@ impl Calls {
         self.out.pop_front()
     }
 
+    /// Whether there are calls to make.
+    pub fn has_calls(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// Ends a call: what it was for, or `None` where nobody awaits it any more.
     pub fn end(&mut self, id: CallId) -> Option<Purpose> {
         let (purpose, deadline) = self.pending.remove(&id)?;

@@ -40,7 +40,7 @@ use crate::model::time::Now;
 use crate::model::topic;
 
 pub use self::outlet::OutletConfig;
-pub use self::publishing::PublishSink;
+pub use self::publishing::{PublishSink, text_payload};
 
 /// The bus's own name.
 const BUS: &str = "org.freedesktop.DBus";
@@ -147,6 +147,11 @@ impl Bridge {
     /// call's number as reply serial.
     pub fn poll_call(&mut self) -> Option<Call> {
         self.calls.poll()
+    }
+
+    /// Whether there are calls to make.
+    pub fn has_calls(&self) -> bool {
+        self.calls.has_calls()
     }
 
     /// Whether a client waits for an answer from the bus.

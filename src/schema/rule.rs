@@ -24,6 +24,8 @@ pub struct Rule {
     pub unit: &'static str,
     /// The codes of an enumeration and what each means; empty where it is none.
     pub labels: &'static [(i64, &'static str)],
+    /// Where the value is a bit field, the number of each bit and what it means; empty elsewhere.
+    pub bits: &'static [(i64, &'static str)],
     /// What it is, in a few words; empty where there are none.
     pub description: &'static str,
 }
@@ -104,6 +106,7 @@ impl Rule {
         range: None,
         unit: "",
         labels: &[],
+        bits: &[],
         description: "",
     };
 }
@@ -112,6 +115,9 @@ impl DataType {
     /// Whether a text cannot be a value of this type (§3: refused in a write).
     #[must_use]
     pub const fn is_numeric(self) -> bool {
-        !matches!(self, DataType::Unknown | DataType::Text | DataType::Compound(_))
+        !matches!(
+            self,
+            DataType::Unknown | DataType::Text | DataType::Compound(_)
+        )
     }
 }

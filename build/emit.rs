@@ -1,0 +1,258 @@
+//! The tables as Rust text. `src/schema/mod.rs` includes the file and reads it.
+//!
+//! All texts of all paths lie in one string, each once; a row is three small numbers in a slot of an
+//! open-addressed table. So the schema costs a few bytes a row and nothing at start-up.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use super::error::Mistake;
+use super::layout::{EMPTY, Home, NUMBER, TEXT, ending, home};
+use super::rule::Rule;
+
+/// A schema without mistakes.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    /// Distinct rules.
+    pub(crate) rules: Vec<Rule>,
+    /// By name; one of them has the rows of `_default.toml`.
+    pub(crate) types: Vec<TypeRows>,
+}
+
+/// The rows of one service type, expanded.
+#[derive(Debug)]
+pub(crate) struct TypeRows {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) exact: Vec<Place>,
+    /// In the order in which they are tried.
+    pub(crate) patterns: Vec<Place>,
+}
+
+/// A path, or a pattern with marks, and the number of its rule.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) path: String,
+    pub(crate) rule: usize,
+}
+
+/// Writes the tables.
+pub(crate) fn emit(schema: &Compiled) -> Result<String, Mistake> {
+    let mut pool = Pool::default();
+    let mut out = String::new();
+    let patterns = patterns(schema, &mut pool)?;
+    let slots = slots(schema, &mut pool)?;
+    rules(&mut out, &schema.rules);
+    types(&mut out, &schema.types)?;
+    table(&mut out, "PATTERNS", "Pattern", &patterns);
+    table(&mut out, "SLOTS", "Slot", &slots.filled);
+    let homes = slots.homes;
+    line(
+        &mut out,
+        format_args!("/// How many of the slots a hash can name; the rest take what overflows."),
+    );
+    line(
+        &mut out,
+        format_args!("pub(super) static HOMES: usize = {homes};"),
+    );
+    table(&mut out, "ENDS", "u32", &pool.ends);
+    line(
+        &mut out,
+        format_args!("/// Every path and pattern, one after the other."),
+    );
+    line(
+        &mut out,
+        format_args!("pub(super) static POOL: &str = {:?};", pool.text),
+    );
+    Ok(out)
+}
+
+/// Texts, each once, in one string.
+#[derive(Default)]
+struct Pool {
+    text: String,
+    /// Where each text ends; it begins where the one before it ends.
+    ends: Vec<String>,
+    known: HashMap<String, usize>,
+}
+
+impl Pool {
+    fn intern(&mut self, text: &str) -> Result<u16, Mistake> {
+        if let Some(&known) = self.known.get(text) {
+            return small("paths", known, usize::from(EMPTY));
+        }
+        self.text.push_str(text);
+        self.ends.push(self.text.len().to_string());
+        let number = self.known.len();
+        self.known.insert(text.to_owned(), number);
+        small("paths", number, usize::from(EMPTY))
+    }
+}
+
+fn patterns(schema: &Compiled, pool: &mut Pool) -> Result<Vec<String>, Mistake> {
+    let mut patterns = vec![];
+    for Place { path, rule } in schema.types.iter().flat_map(|rows| &rows.patterns) {
+        let last = path.rsplit('/').next().unwrap_or(path);
+        let ending = if last.contains([NUMBER, TEXT]) {
+            None
+        } else {
+            Some(ending(path))
+        };
+        let (path, rule) = (
+            pool.intern(path)?,
+            small("rules", *rule, usize::from(EMPTY))?,
+        );
+        patterns.push(format!(
+            "Pattern {{ path: {path}, rule: {rule}, ending: {ending:?} }}"
+        ));
+    }
+    Ok(patterns)
+}
+
+struct Slots {
+    filled: Vec<String>,
+    homes: usize,
+}
+
+/// Places every row at its home or in the first empty slot after it. Slots past the last home take
+/// what overflows, and the last slot is empty, so that a search never has to wrap.
+fn slots(schema: &Compiled, pool: &mut Pool) -> Result<Slots, Mistake> {
+    let count: usize = schema.types.iter().map(|rows| rows.exact.len()).sum();
+    // Two slots in three are filled: a search looks at about two.
+    let homes = count + count / 2 + 1;
+    let empty = format!("Slot {{ path: {EMPTY}, rule: 0, service_type: 0, tag: 0 }}");
+    let mut filled = vec![None; homes];
+    for (number, rows) in schema.types.iter().enumerate() {
+        let service_type = small("service types", number, usize::from(u8::MAX))?;
+        for Place { path, rule } in &rows.exact {
+            let rule = small("rules", *rule, usize::from(EMPTY))?;
+            let Home { slot: home, tag } = home(&rows.name, path, homes);
+            let path = pool.intern(path)?;
+            let row = format!(
+                "Slot {{ path: {path}, rule: {rule}, service_type: {service_type}, tag: {tag} }}"
+            );
+            let free =
+                (home..filled.len()).find(|slot| filled.get(*slot).is_some_and(Option::is_none));
+            match free.and_then(|slot| filled.get_mut(slot)) {
+                Some(slot) => *slot = Some(row),
+                None => filled.push(Some(row)),
+            }
+        }
+    }
+    let mut filled: Vec<_> = filled
+        .into_iter()
+        .map(|slot| slot.unwrap_or_else(|| empty.clone()))
+        .collect();
+    filled.push(empty);
+    Ok(Slots { filled, homes })
+}
+
+fn types(out: &mut String, types: &[TypeRows]) -> Result<(), Mistake> {
+    let mut entries = vec![];
+    let mut first = 0;
+    for TypeRows {
+        name,
+        description,
+        patterns,
+        ..
+    } in types
+    {
+        let end = first + patterns.len();
+        let (from, to) = (
+            small("patterns", first, usize::from(EMPTY))?,
+            small("patterns", end, usize::from(EMPTY))?,
+        );
+        entries.push(format!(
+            "ServiceType {{ name: {name:?}, description: {description:?}, patterns: ({from}, {to}) }}"
+        ));
+        first = end;
+    }
+    table(out, "TYPES", "ServiceType", &entries);
+    Ok(())
+}
+
+fn rules(out: &mut String, rules: &[Rule]) {
+    let mut sets: Vec<&[(i64, &str)]> = vec![];
+    let mut set =
+        |codes: &'static [(i64, &'static str)]| match sets.iter().position(|known| *known == codes)
+        {
+            _ if codes.is_empty() => "&[]".to_owned(),
+            Some(known) => format!("&LABELS_{known}"),
+            None => {
+                sets.push(codes);
+                format!("&LABELS_{}", sets.len() - 1)
+            }
+        };
+    let mut entries = vec![];
+    for rule in rules {
+        let Rule {
+            data,
+            access,
+            publish,
+            secret,
+            identifying,
+            role,
+            range,
+            unit,
+            labels,
+            bits,
+            description,
+        } = rule;
+        let (labels, bits) = (set(labels), set(bits));
+        let range = range.map_or("None".to_owned(), |(min, max)| {
+            format!("Some(({}, {}))", double(min), double(max))
+        });
+        entries.push(format!(
+            "Rule {{ data: DataType::{data:?}, access: Access::{access:?}, publish: Publish::{publish:?}, \
+             secret: {secret}, identifying: {identifying}, role: Role::{role:?}, range: {range}, \
+             unit: {unit:?}, labels: {labels}, bits: {bits}, description: {description:?} }}"
+        ));
+    }
+    for (number, codes) in sets.iter().enumerate() {
+        line(
+            out,
+            format_args!(
+                "static LABELS_{number}: [(i64, &str); {}] = {codes:?};",
+                codes.len()
+            ),
+        );
+    }
+    table(out, "RULES", "Rule", entries.as_slice());
+}
+
+/// A double as Rust writes it.
+fn double(value: f64) -> String {
+    if value.is_infinite() {
+        let sign = if value < 0.0 { "NEG_" } else { "" };
+        return format!("f64::{sign}INFINITY");
+    }
+    format!("{value:?}")
+}
+
+fn table(out: &mut String, name: &str, kind: &str, entries: &[String]) {
+    line(
+        out,
+        format_args!("pub(super) static {name}: [{kind}; {}] = [", entries.len()),
+    );
+    for entry in entries {
+        line(out, format_args!("    {entry},"));
+    }
+    line(out, format_args!("];"));
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{text}");
+}
+
+/// A number for a table, if the tables can hold it.
+fn small(what: &'static str, number: usize, max: usize) -> Result<u16, Mistake> {
+    u16::try_from(number)
+        .ok()
+        .filter(|_| number < max)
+        .ok_or(Mistake::TooMany {
+            what,
+            count: number + 1,
+            max,
+        })
+}

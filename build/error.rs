@@ -1,0 +1,124 @@
+//! What can be wrong with a schema file, each as one sentence.
+//!
+//! An error names the file and the line, so that `schema/vebus.toml:37: …` can be followed from the
+//! build's output to the row. The sentences are tested one by one in `tests/schema/bad/`.
+
+use thiserror::Error;
+
+/// One mistake in a schema file.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error("{file}:{line}: {mistake}")]
+pub(crate) struct SchemaError {
+    /// The file as the build names it, `schema/vebus.toml`.
+    pub(crate) file: String,
+    /// The line, counted from 1.
+    pub(crate) line: usize,
+    /// What is wrong there.
+    pub(crate) mistake: Mistake,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub(crate) enum Mistake {
+    // The file.
+    #[error("this is no TOML: {message}")]
+    Syntax { message: String },
+    #[error(
+        "a schema file is named for its service type, in lower-case letters and digits; `{name}` is no such name"
+    )]
+    FileName { name: String },
+    #[error("`{key}` is unknown here; known are {known}")]
+    UnknownKey { key: String, known: &'static str },
+    #[error("`{key}` is missing")]
+    MissingKey { key: &'static str },
+    #[error("`{key}` must be {expected}")]
+    WrongKind { key: String, expected: &'static str },
+    #[error("`{key}` must not be empty")]
+    EmptyText { key: String },
+
+    // Paths and families.
+    #[error("the path `{path}` must begin with `/`")]
+    PathStart { path: String },
+    #[error("the path `{path}` has an empty segment")]
+    PathSegment { path: String },
+    #[error("`{found}` cannot stand in a path; letters, digits and `_` can")]
+    PathCharacter { found: char },
+    #[error("a brace of `{path}` has no partner")]
+    PathBrace { path: String },
+    #[error(
+        "`{{{place}}}` is no family; use `{{n}}` for any number, `{{name}}` for any text, `{{1..3}}` or `{{A..E}}` for a closed one"
+    )]
+    Family { place: String },
+    #[error("`{{{place}}}` must run upwards")]
+    FamilyOrder { place: String },
+    #[error("`{path}` has two open places in one segment")]
+    FamilyOpen { path: String },
+    #[error("`{path}` stands for more than {max} rows")]
+    FamilySize { path: String, max: usize },
+    #[error("`{path}` is declared twice, first in line {first}")]
+    Duplicate { path: String, first: usize },
+
+    // Rows.
+    #[error(
+        "`{found}` is no type; use a letter of ynqiuxtdbs, `number`, or the signature of an array, dict or struct"
+    )]
+    Type { found: String },
+    #[error("`{unit}` is not among the units of _default.toml")]
+    Unit { unit: String },
+    #[error("`{key}` is {expected}, not `{found}`")]
+    Word {
+        key: &'static str,
+        expected: &'static str,
+        found: String,
+    },
+    #[error("`{key}` needs a number, but the type is `{data}`")]
+    NeedsNumber {
+        key: &'static str,
+        data: &'static str,
+    },
+    #[error("`{key}` needs a text, but the type is `{data}`")]
+    NeedsText {
+        key: &'static str,
+        data: &'static str,
+    },
+    #[error("the range runs from {min} down to {max}")]
+    RangeOrder { min: f64, max: f64 },
+    #[error("the range leaves the type `{data}`, which holds {min} to {max}")]
+    RangeType {
+        data: &'static str,
+        min: f64,
+        max: f64,
+    },
+    #[error("a range is one of writes, but the access is not `rw`")]
+    RangeAccess,
+    #[error("an item that is blocked cannot be {other} as well")]
+    Blocked { other: &'static str },
+
+    // Labels.
+    #[error("the code `{code}` is no integer")]
+    LabelCode { code: String },
+    #[error("there is no bit {bit}; bits are numbered from 0 to 63")]
+    Bit { bit: i64 },
+    #[error("the label set `{name}` is neither in this file nor in _default.toml")]
+    LabelSet { name: String },
+    #[error("no row uses the label set `{name}`")]
+    LabelSetUnused { name: String },
+    #[error("the label set `{name}` is in _default.toml already")]
+    LabelSetTwice { name: String },
+
+    // Rows among each other.
+    #[error("a role belongs to one path, not to a family")]
+    RoleFamily,
+    #[error("the role `{role}` is taken, by line {first}")]
+    RoleTaken { role: &'static str, first: usize },
+    #[error("this row hides `{path}` of _default.toml, so it must repeat `{words}`")]
+    HidesDefault { path: String, words: String },
+
+    // The whole.
+    #[error("the schema has {count} {what}; the tables hold {max}")]
+    TooMany {
+        what: &'static str,
+        count: usize,
+        max: usize,
+    },
+}

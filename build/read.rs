@@ -1,0 +1,390 @@
+//! One schema file, from text to rows: what can be checked without looking at another row.
+//!
+//! Never stops at a mistake: everything that is wrong in a file is found in one run. What rows say
+//! together is checked in `compile.rs`.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeFloat, DeInteger, DeString, DeTable, DeValue};
+
+use super::error::{Mistake, SchemaError};
+use super::layout::EVERY_TYPE;
+use super::path::Template;
+use super::rule::{Access, DataType, Publish, Role};
+use super::types;
+
+/// A schema file, parsed.
+#[derive(Debug)]
+pub(crate) struct SchemaFile {
+    /// The file as the build names it, `schema/vebus.toml`.
+    pub(crate) name: String,
+    /// The service type, or [`EVERY_TYPE`].
+    pub(crate) service_type: String,
+    pub(crate) description: String,
+    pub(crate) units: Vec<String>,
+    pub(crate) sets: Vec<LabelSet>,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// Codes that several rows share, by name.
+#[derive(Debug)]
+pub(crate) struct LabelSet {
+    pub(crate) name: String,
+    pub(crate) line: usize,
+    pub(crate) codes: Codes,
+}
+
+/// Codes and what they mean, by rising code.
+pub(crate) type Codes = Vec<(i64, String)>;
+
+/// One row: a path or a family of paths, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) line: usize,
+    pub(crate) path: String,
+    pub(crate) template: Template,
+    pub(crate) data: DataType,
+    pub(crate) unit: String,
+    pub(crate) access: Access,
+    pub(crate) range: Option<(f64, f64)>,
+    pub(crate) labels: Option<Labels>,
+    pub(crate) bits: Option<Labels>,
+    pub(crate) publish: Publish,
+    pub(crate) secret: bool,
+    pub(crate) identifying: bool,
+    pub(crate) role: Role,
+    pub(crate) description: String,
+}
+
+/// The codes of a row, written there or named.
+#[derive(Debug)]
+pub(crate) enum Labels {
+    Inline(Codes),
+    Named(String),
+}
+
+/// Reads one file; what is wrong with it goes to `errors`.
+pub(crate) fn read(name: &str, text: &str, errors: &mut Vec<SchemaError>) -> SchemaFile {
+    let mut reader = Reader { name, text, errors };
+    let stem = name
+        .rsplit('/')
+        .next()
+        .unwrap_or(name)
+        .trim_end_matches(".toml");
+    let default = stem == EVERY_TYPE;
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    if !default && (stem.is_empty() || !stem.bytes().all(fits)) {
+        reader.error(
+            0..0,
+            Mistake::FileName {
+                name: stem.to_owned(),
+            },
+        );
+    }
+    let mut file = SchemaFile {
+        name: name.to_owned(),
+        service_type: stem.to_owned(),
+        description: String::new(),
+        units: vec![],
+        sets: vec![],
+        rows: vec![],
+    };
+    let (table, mistakes) = DeTable::parse_recoverable(text);
+    for mistake in &mistakes {
+        let message = mistake.message().to_owned();
+        reader.error(mistake.span().unwrap_or(0..0), Mistake::Syntax { message });
+    }
+    if mistakes.is_empty() {
+        reader.file(default, table.get_ref(), &mut file);
+    }
+    file
+}
+
+/// Whether a file could not even be parsed, so that what others say of it is not worth telling.
+pub(crate) fn is_syntax(error: &SchemaError) -> bool {
+    matches!(error.mistake, Mistake::Syntax { .. })
+}
+
+type Key<'t> = Spanned<DeString<'t>>;
+type Value<'t> = Spanned<DeValue<'t>>;
+
+struct Reader<'r> {
+    name: &'r str,
+    text: &'r str,
+    errors: &'r mut Vec<SchemaError>,
+}
+
+impl Reader<'_> {
+    fn file(&mut self, default: bool, table: &DeTable<'_>, file: &mut SchemaFile) {
+        for (key, value) in in_order(table) {
+            match (key.get_ref().as_ref(), default) {
+                ("description", false) => {
+                    file.description = self.text("description", value).unwrap_or_default();
+                }
+                ("units", true) => file.units = self.texts("units", value),
+                ("items", _) => file.rows = self.rows(value),
+                ("labels", _) => file.sets = self.sets(value),
+                (_, true) => self.unknown(key, "units, items and labels"),
+                (_, false) => self.unknown(key, "description, items and labels"),
+            }
+        }
+        if !default && !table.iter().any(|(key, _)| key.get_ref() == "description") {
+            self.error(0..0, Mistake::MissingKey { key: "description" });
+        }
+    }
+
+    fn rows(&mut self, value: &Value<'_>) -> Vec<Row> {
+        let Some(table) = self.table("items", value) else {
+            return vec![];
+        };
+        in_order(table)
+            .into_iter()
+            .filter_map(|(key, value)| self.row(key, value))
+            .collect()
+    }
+
+    fn row(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<Row> {
+        let path = key.get_ref().to_string();
+        let template = match Template::parse(&path) {
+            Ok(template) => Some(template),
+            Err(mistake) => {
+                self.error(key.span(), mistake);
+                None
+            }
+        };
+        let table = self.table(&path, value)?;
+        let mut row = Row {
+            line: self.line(&key.span()),
+            path,
+            template: template?,
+            data: DataType::Unknown,
+            unit: String::new(),
+            access: Access::Unknown,
+            range: None,
+            labels: None,
+            bits: None,
+            publish: Publish::Normal,
+            secret: false,
+            identifying: false,
+            role: Role::None,
+            description: String::new(),
+        };
+        for (key, value) in in_order(table) {
+            self.word(key, value, &mut row);
+        }
+        Some(row)
+    }
+
+    /// One key of a row.
+    fn word(&mut self, key: &Key<'_>, value: &Value<'_>, row: &mut Row) {
+        match key.get_ref().as_ref() {
+            "type" => row.data = self.data(value),
+            "unit" => row.unit = self.text("unit", value).unwrap_or_default(),
+            "access" => {
+                let words = [("r", Access::Read), ("rw", Access::ReadWrite)];
+                let access = self.choice("access", "`r` or `rw`", &words, value);
+                row.access = access.unwrap_or(Access::Unknown);
+            }
+            "range" => row.range = self.range(value),
+            "labels" => row.labels = self.labels("labels", value),
+            "bits" => row.bits = self.labels("bits", value),
+            "publish" => {
+                let words = [("blocked", Publish::Blocked), ("portal-id", Publish::PortalId)];
+                let publish = self.choice("publish", "`blocked` or `portal-id`", &words, value);
+                row.publish = publish.unwrap_or(Publish::Normal);
+            }
+            "secret" => row.secret = self.flag("secret", value),
+            "identifying" => row.identifying = self.flag("identifying", value),
+            "role" => {
+                let words = [("instance", Role::Instance), ("identifier", Role::Identifier)];
+                let role = self.choice("role", "`instance` or `identifier`", &words, value);
+                row.role = role.unwrap_or(Role::None);
+            }
+            "description" => row.description = self.text("description", value).unwrap_or_default(),
+            _ => self.unknown(
+                key,
+                "type, unit, access, range, labels, bits, publish, secret, identifying, role and description",
+            ),
+        }
+    }
+
+    fn data(&mut self, value: &Value<'_>) -> DataType {
+        let Some(found) = self.text("type", value) else {
+            return DataType::Unknown;
+        };
+        types::parse(&found).unwrap_or_else(|| {
+            self.error(value.span(), Mistake::Type { found });
+            DataType::Unknown
+        })
+    }
+
+    fn range(&mut self, value: &Value<'_>) -> Option<(f64, f64)> {
+        let ends = value.get_ref().as_array().map(|array| {
+            let ends = array.iter().map(|end| number(end.get_ref()));
+            ends.collect::<Option<Vec<_>>>()
+        });
+        let Some(Some(&[min, max])) = ends.as_ref().map(Option::as_deref) else {
+            self.wrong_kind("range", "two numbers, [lowest, highest]", value);
+            return None;
+        };
+        if min > max {
+            self.error(value.span(), Mistake::RangeOrder { min, max });
+            return None;
+        }
+        Some((min, max))
+    }
+
+    fn labels(&mut self, key: &str, value: &Value<'_>) -> Option<Labels> {
+        if let Some(name) = value.get_ref().as_str() {
+            return Some(Labels::Named(name.to_owned()));
+        }
+        if let Some(table) = value.get_ref().as_table() {
+            return Some(Labels::Inline(self.codes(table)));
+        }
+        self.wrong_kind(key, "a table of codes, or the name of a label set", value);
+        None
+    }
+
+    fn sets(&mut self, value: &Value<'_>) -> Vec<LabelSet> {
+        let Some(table) = self.table("labels", value) else {
+            return vec![];
+        };
+        let mut sets = vec![];
+        for (key, value) in in_order(table) {
+            let name = key.get_ref().to_string();
+            let line = self.line(&key.span());
+            let Some(codes) = self.table(&name, value).map(|table| self.codes(table)) else {
+                continue;
+            };
+            sets.push(LabelSet { name, line, codes });
+        }
+        sets
+    }
+
+    fn codes(&mut self, table: &DeTable<'_>) -> Codes {
+        let mut codes = vec![];
+        for (key, value) in in_order(table) {
+            let label = self.text(key.get_ref(), value);
+            match (integer(key.get_ref()), label) {
+                (Some(code), Some(label)) => codes.push((code, label)),
+                (Some(_), None) => {}
+                (None, _) => {
+                    let code = key.get_ref().to_string();
+                    self.error(key.span(), Mistake::LabelCode { code });
+                }
+            }
+        }
+        codes.sort_unstable();
+        codes
+    }
+
+    fn text(&mut self, key: &str, value: &Value<'_>) -> Option<String> {
+        match value.get_ref().as_str().map(str::trim) {
+            Some("") => {
+                let key = key.to_owned();
+                self.error(value.span(), Mistake::EmptyText { key });
+            }
+            Some(text) => return Some(text.to_owned()),
+            None => self.wrong_kind(key, "a text", value),
+        }
+        None
+    }
+
+    fn texts(&mut self, key: &str, value: &Value<'_>) -> Vec<String> {
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong_kind(key, "an array of texts", value);
+            return vec![];
+        };
+        array
+            .iter()
+            .filter_map(|value| self.text(key, value))
+            .collect()
+    }
+
+    fn flag(&mut self, key: &str, value: &Value<'_>) -> bool {
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            self.wrong_kind(key, "true or false", value);
+        }
+        flag.unwrap_or(false)
+    }
+
+    fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+        words: &[(&str, T)],
+        value: &Value<'_>,
+    ) -> Option<T> {
+        let found = self.text(key, value)?;
+        let choice = words
+            .iter()
+            .find(|(word, _)| *word == found)
+            .map(|(_, choice)| *choice);
+        if choice.is_none() {
+            self.error(
+                value.span(),
+                Mistake::Word {
+                    key,
+                    expected,
+                    found,
+                },
+            );
+        }
+        choice
+    }
+
+    fn table<'v, 't>(&mut self, key: &str, value: &'v Value<'t>) -> Option<&'v DeTable<'t>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.wrong_kind(key, "a table", value);
+        }
+        table
+    }
+
+    fn unknown(&mut self, key: &Key<'_>, known: &'static str) {
+        let name = key.get_ref().to_string();
+        self.error(key.span(), Mistake::UnknownKey { key: name, known });
+    }
+
+    fn wrong_kind(&mut self, key: &str, expected: &'static str, value: &Value<'_>) {
+        let key = key.to_owned();
+        self.error(value.span(), Mistake::WrongKind { key, expected });
+    }
+
+    fn error(&mut self, span: Range<usize>, mistake: Mistake) {
+        let line = self.line(&span);
+        self.errors.push(SchemaError {
+            file: self.name.to_owned(),
+            line,
+            mistake,
+        });
+    }
+
+    fn line(&self, span: &Range<usize>) -> usize {
+        let before = self.text.as_bytes().iter().take(span.start);
+        before.filter(|byte| **byte == b'\n').count() + 1
+    }
+}
+
+/// The entries of a table in the order of the file, so that messages and tables follow it.
+fn in_order<'v, 't>(table: &'v DeTable<'t>) -> Vec<(&'v Key<'t>, &'v Value<'t>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+fn number(value: &DeValue<'_>) -> Option<f64> {
+    let integer = value.as_integer().filter(|integer| integer.radix() == 10);
+    let float = value.as_float().map(DeFloat::as_str);
+    let text = integer.map(DeInteger::as_str).or(float)?;
+    text.parse().ok().filter(|number: &f64| !number.is_nan())
+}
+
+/// A code as people write one: no sign for what is positive, no leading zeros.
+fn integer(text: &str) -> Option<i64> {
+    text.parse()
+        .ok()
+        .filter(|code: &i64| code.to_string() == text)
+}
