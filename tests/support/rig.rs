@@ -1,0 +1,174 @@
+//! A bus, a broker, a client that sees everything, and bridges between them.
+
+use std::collections::BTreeMap;
+
+use super::bridge::Bridge;
+use super::broker::Broker;
+use super::bus::Bus;
+use super::client::Client;
+use super::{PATIENCE, poll};
+
+/// The portal id of the tests.
+pub const PORTAL: &str = "e0ff50a097c0";
+
+/// Everything but the bridge.
+pub struct Rig {
+    pub bus: Bus,
+    pub broker: Broker,
+    pub client: Client,
+}
+
+impl Rig {
+    /// `None`, said aloud, where a program is missing.
+    pub fn start() -> Option<Rig> {
+        Rig::with(Broker::start()?)
+    }
+
+    pub fn with(broker: Broker) -> Option<Rig> {
+        let bus = Bus::start()?;
+        let client = broker.listener();
+        Some(Rig {
+            bus,
+            broker,
+            client,
+        })
+    }
+
+    /// The arguments that every bridge of this rig has, and then these.
+    pub fn args(&self, more: &str) -> Vec<String> {
+        let server = format!("127.0.0.1:{}", self.broker.port);
+        let bus = self.bus.address();
+        let base = [
+            "--dbus",
+            &bus,
+            "--mqtt-server",
+            &server,
+            "--portal-id",
+            PORTAL,
+        ];
+        base.into_iter()
+            .chain(more.split_whitespace())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Starts a bridge. On return it is connected to both sides, has subscribed, and has scanned
+    /// every service that answers at once.
+    pub fn bridge(&self, args: &str) -> Bridge {
+        let mark = self.client.mark();
+        let bridge = Bridge::spawn(&self.args(args));
+        self.online(mark);
+        self.bus.fence(&[]);
+        bridge
+    }
+
+    /// Waits until the bridge says that it is there.
+    pub fn online(&self, mark: usize) -> usize {
+        self.client
+            .expect(mark, &n("bridge/status"), r#"{"value": "online"}"#)
+    }
+
+    /// Asks for everything and waits until it has come; gives the mark before it.
+    pub fn wake(&self) -> usize {
+        let mark = self.client.mark();
+        self.client.publish(&r("keepalive"), "");
+        self.completed(mark);
+        mark
+    }
+
+    /// Waits for the next completion message; gives its number.
+    pub fn completed(&self, mark: usize) -> usize {
+        let topic = n("full_publish_completed");
+        self.client
+            .wait(mark, "full_publish_completed", |message| {
+                message.topic == topic
+            })
+            .0
+    }
+
+    /// What the broker retains for this portal id.
+    pub fn retained(&self) -> BTreeMap<String, String> {
+        retained(&self.broker, &n("#"))
+    }
+
+    /// Waits until the broker retains just this, the three topics of the bridge's own aside.
+    pub fn wait_retained(&self, what: &str, expected: &BTreeMap<String, String>) {
+        let mut seen = BTreeMap::new();
+        let start = std::time::Instant::now();
+        while start.elapsed() < PATIENCE {
+            seen = self.retained();
+            for own in ["system/0/Serial", "keepalive", "bridge/status"] {
+                seen.remove(&n(own));
+            }
+            if seen == *expected {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!(
+            "{what}: the broker retains what it should not, or not what it should:\n{}",
+            difference(expected, &seen)
+        );
+    }
+}
+
+/// What a broker retains under a filter, without what is empty.
+pub fn retained(broker: &Broker, filter: &str) -> BTreeMap<String, String> {
+    let client = broker.client();
+    client.subscribe(filter);
+    client.fence();
+    let messages = client.since(0).into_iter().filter(|message| message.retain);
+    messages
+        .map(|message| (message.topic.clone(), message.text().to_owned()))
+        .collect()
+}
+
+/// Waits until one topic is no longer, or again, among the retained ones.
+pub fn wait_one_retained(broker: &Broker, topic: &str, expected: Option<&str>) {
+    poll(
+        &format!("{topic} retained as {expected:?}"),
+        PATIENCE,
+        || (retained(broker, topic).get(topic).map(String::as_str) == expected).then_some(()),
+    );
+}
+
+/// How two sets of topics differ, a line for each.
+pub fn difference(expected: &BTreeMap<String, String>, seen: &BTreeMap<String, String>) -> String {
+    let mut lines = Vec::new();
+    for (topic, payload) in expected {
+        match seen.get(topic) {
+            None => lines.push(format!("missing  {topic} {payload}")),
+            Some(other) if other != payload => {
+                lines.push(format!("differs  {topic} {other}, should be {payload}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for (topic, payload) in seen {
+        if !expected.contains_key(topic) {
+            lines.push(format!("too much {topic} {payload}"));
+        }
+    }
+    lines.truncate(40);
+    lines.join("\n")
+}
+
+/// A notification topic.
+pub fn n(rest: &str) -> String {
+    format!("N/{PORTAL}/{rest}")
+}
+
+/// A read request topic.
+pub fn r(rest: &str) -> String {
+    format!("R/{PORTAL}/{rest}")
+}
+
+/// A write request topic.
+pub fn w(rest: &str) -> String {
+    format!("W/{PORTAL}/{rest}")
+}
+
+/// The payload of a value that is written in JSON as here.
+pub fn value(json: &str) -> String {
+    format!("{{\"value\": {json}}}")
+}
