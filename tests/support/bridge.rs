@@ -93,6 +93,18 @@ impl Bridge {
         assert!(self.process.exited().is_none(), "the bridge has ended");
     }
 
+    /// The processor time that it has used so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        let ticks = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|n| n.parse::<u64>().unwrap());
+        Duration::from_millis(ticks.sum::<u64>() * 10) // Linux counts in hundredths, whatever its own tick
+    }
+
     /// The most memory that it has had so far.
     pub fn peak_kib(&self) -> u64 {
         let status =

@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use super::bridge::Bridge;
 use super::broker::Broker;
 use super::bus::Bus;
-use super::client::Client;
+use super::client::{Client, Message};
+use super::fake_broker::FakeBroker;
 use super::{PATIENCE, poll};
 
 /// The portal id of the tests.
 pub const PORTAL: &str = "e0ff50a097c0";
+
+pub const ONLINE: &str = r#"{"value": "online"}"#;
+pub const OFFLINE: &str = r#"{"value": "offline"}"#;
+pub const COMPLETED: &str = "full_publish_completed";
 
 /// Everything but the bridge.
 pub struct Rig {
@@ -64,8 +69,7 @@ impl Rig {
 
     /// Waits until the bridge says that it is there.
     pub fn online(&self, mark: usize) -> usize {
-        self.client
-            .expect(mark, &n("bridge/status"), r#"{"value": "online"}"#)
+        self.client.expect(mark, &n("bridge/status"), ONLINE)
     }
 
     /// Asks for everything and waits until it has come; gives the mark before it.
@@ -78,12 +82,39 @@ impl Rig {
 
     /// Waits for the next completion message; gives its number.
     pub fn completed(&self, mark: usize) -> usize {
-        let topic = n("full_publish_completed");
+        let topic = n(COMPLETED);
         self.client
             .wait(mark, "full_publish_completed", |message| {
                 message.topic == topic
             })
             .0
+    }
+
+    /// Reads an item and waits for the answer: all requests before it have been dealt with.
+    pub fn fence_by_read(&self, topic: &str) {
+        let mark = self.client.mark();
+        self.client.publish(&r(topic), "");
+        self.client
+            .wait(mark, &format!("the answer of {topic}"), |message| {
+                message.topic == n(topic)
+            });
+    }
+
+    /// The topics of items that were published since a mark, below the portal id, in order; those of
+    /// the bridge's own left out.
+    pub fn chosen(&self, mark: usize) -> Vec<String> {
+        let own = [
+            "system/0/Serial",
+            "keepalive",
+            "bridge/status",
+            "heartbeat",
+            COMPLETED,
+        ];
+        let messages = self.client.since(mark).into_iter();
+        messages
+            .filter_map(|message| message.topic.strip_prefix(&n("")).map(str::to_owned))
+            .filter(|topic| !own.contains(&topic.as_str()))
+            .collect()
     }
 
     /// What the broker retains for this portal id.
@@ -110,6 +141,24 @@ impl Rig {
             difference(expected, &seen)
         );
     }
+}
+
+/// A bridge between a real bus and a broker that shows every byte. Ready as [`Rig::bridge`] is.
+pub fn bridge_to(bus: &Bus, broker: &FakeBroker, more: &str) -> Bridge {
+    let (address, server) = (bus.address(), broker.address.to_string());
+    let base = [
+        "--dbus",
+        &address,
+        "--mqtt-server",
+        &server,
+        "--portal-id",
+        PORTAL,
+    ];
+    let args: Vec<&str> = base.into_iter().chain(more.split_whitespace()).collect();
+    let bridge = Bridge::spawn(&args);
+    broker.wait_published(0, &n("bridge/status"), ONLINE);
+    bus.fence(&[]);
+    bridge
 }
 
 /// What a broker retains under a filter, without what is empty.
@@ -171,4 +220,13 @@ pub fn w(rest: &str) -> String {
 /// The payload of a value that is written in JSON as here.
 pub fn value(json: &str) -> String {
     format!("{{\"value\": {json}}}")
+}
+
+/// How often each topic occurs.
+pub fn counts(messages: &[Message]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for message in messages {
+        *counts.entry(message.topic.as_str()).or_insert(0) += 1;
+    }
+    counts
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::wire::{Message, V, dict, s, vardict, variant};
+use super::json::payload;
+use super::rig::n;
+use super::wire::{Message, V, dict, invalid, s, vardict, variant};
 
 pub const BUS_ITEM: &str = "com.victronenergy.BusItem";
 
@@ -60,6 +62,48 @@ impl Service {
         self
     }
 }
+
+impl Service {
+    /// The service type, as it stands in topics.
+    pub fn kind(&self) -> &str {
+        self.name.split('.').nth(2).unwrap()
+    }
+
+    /// What is published of it under this device instance, below the portal id.
+    pub fn topics(&self, instance: impl std::fmt::Display) -> BTreeMap<String, String> {
+        let topics = self.items.iter().map(|(path, item)| {
+            let topic = n(&format!("{}/{instance}{path}", self.kind()));
+            (
+                topic,
+                payload(&item.value, item.min.as_ref(), item.max.as_ref()),
+            )
+        });
+        topics.collect()
+    }
+}
+
+/// A battery monitor with what most tests look at: `/Soc`, 87.5.
+pub fn battery() -> Service {
+    Service::device("battery", "ttyO0", 258)
+        .item("/Soc", V::D(87.5))
+        .item("/Dc/0/Voltage", V::D(51.96))
+        .item("/Dc/0/Current", V::D(-15.3))
+        .item("/Dc/0/Temperature", invalid())
+        .item("/ProductName", s("SmartShunt"))
+        .item("/Serial", s("HQ1419K5H9C"))
+}
+
+/// An inverter/charger, with something to write.
+pub fn vebus() -> Service {
+    Service::device("vebus", "ttyO1", 257)
+        .item("/Mode", V::U(3))
+        .item("/State", V::U(4))
+        .ranged("/Ac/In/1/CurrentLimit", V::D(50.0), V::D(0.0), V::D(100.0))
+        .item("/ProductName", s("MultiPlus"))
+}
+
+pub const BATTERY: &str = "com.victronenergy.battery.ttyO0";
+pub const VEBUS: &str = "com.victronenergy.vebus.ttyO1";
 
 impl Item {
     /// The inner dict of `GetItems` and `ItemsChanged`.
