@@ -165,7 +165,7 @@ fn s4_3_nothing_is_published_while_not_alive() {
     let charges: Vec<&str> = seen
         .iter()
         .filter(|m| m.topic.ends_with("/Soc"))
-        .map(|m| m.text())
+        .map(support::client::Message::text)
         .collect();
     assert_eq!(charges, [value("82.0")]);
     assert!(
@@ -290,7 +290,7 @@ fn s4_4_a_slow_broker_gets_the_latest_values_in_first_come_order() {
     broker.wait_published(before, &n("battery/258/X"), &value("1"));
     let sent: Vec<_> = broker.packets()[before..]
         .iter()
-        .filter_map(|packet| packet.published())
+        .filter_map(support::fake_broker::Packet::published)
         .collect();
     let of = |path: &str| -> Vec<(usize, &str)> {
         let topic = n(&format!("battery/258{path}"));

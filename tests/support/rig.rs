@@ -222,6 +222,11 @@ pub fn value(json: &str) -> String {
     format!("{{\"value\": {json}}}")
 }
 
+/// Two sets of topics in one.
+pub fn both(a: BTreeMap<String, String>, b: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    a.into_iter().chain(b).collect()
+}
+
 /// How often each topic occurs.
 pub fn counts(messages: &[Message]) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
