@@ -61,8 +61,12 @@ impl Rig {
     /// every service that answers at once.
     pub fn bridge(&self, args: &str) -> Bridge {
         let mark = self.client.mark();
-        let bridge = Bridge::spawn(&self.args(args));
-        self.online(mark);
+        let mut bridge = Bridge::spawn(&self.args(args));
+        poll("the bridge to come online", PATIENCE, || {
+            bridge.assert_alive();
+            let said = self.client.payloads(mark, &n("bridge/status"));
+            said.contains(&ONLINE.to_owned()).then_some(())
+        });
         self.bus.fence(&[]);
         bridge
     }
