@@ -73,7 +73,13 @@ impl Recording {
         let mut start = Service::new(head["service"].as_str().unwrap());
         for (path, item) in items.iter().filter(|(path, _)| !inner(path)) {
             let kind = item["t"].as_str().unwrap();
-            let bound = |key: &str| item.get(key).map(|bound| typed(kind, bound));
+            // Some services announce bounds that their own type cannot hold.
+            let bound = |key: &str| {
+                item.get(key).map(|bound| match bound.as_i64() {
+                    Some(number) if i32::try_from(number).is_err() => V::X(number),
+                    _ => typed(kind, bound),
+                })
+            };
             start.items.insert(
                 path.clone(),
                 Item {
