@@ -1,0 +1,145 @@
+//! The bridge itself, as a process: its log, its exit status, its memory.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::process::Process;
+use super::{PATIENCE, poll};
+
+/// A running bridge. What it logged is printed when the test fails.
+pub struct Bridge {
+    process: Process,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Bridge {
+    pub fn spawn<S: AsRef<str>>(args: &[S]) -> Bridge {
+        Bridge::spawn_with(args, &[])
+    }
+
+    /// Spawns it with these additions to an environment that says nothing else about buses, brokers or
+    /// logs.
+    pub fn spawn_with<S: AsRef<str>>(args: &[S], environment: &[(&str, &str)]) -> Bridge {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dbus-mqtt"));
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("DBUS_") || name.starts_with("RUST_LOG") || name.starts_with("VRM_")
+            {
+                command.env_remove(name.as_ref());
+            }
+        }
+        let mut child = command
+            .args(args.iter().map(AsRef::as_ref))
+            .env("NO_COLOR", "1")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::default();
+        follow(child.stdout.take().unwrap(), &log);
+        follow(child.stderr.take().unwrap(), &log);
+        Bridge {
+            process: Process::new(child),
+            log,
+        }
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The lines of the log that hold all of these texts.
+    pub fn log_with(&self, texts: &[&str]) -> Vec<String> {
+        self.log()
+            .into_iter()
+            .filter(|line| texts.iter().all(|text| line.contains(text)))
+            .collect()
+    }
+
+    /// Waits for a line of the log that holds all of these texts.
+    pub fn wait_log(&self, texts: &[&str]) -> String {
+        poll(&format!("a log line with {texts:?}"), PATIENCE, || {
+            self.log_with(texts).into_iter().next()
+        })
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub fn wait_exit(&mut self, patience: Duration) -> ExitStatus {
+        self.process.wait_exit(patience)
+    }
+
+    /// Ends it as the supervisor does, and checks that it ended well.
+    pub fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait_exit(Duration::from_secs(10));
+        assert_eq!(status.code(), Some(0), "after SIGTERM");
+    }
+
+    pub fn assert_alive(&mut self) {
+        assert!(self.process.exited().is_none(), "the bridge has ended");
+    }
+
+    /// The processor time that it has used so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        let ticks = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|n| n.parse::<u64>().unwrap());
+        Duration::from_millis(ticks.sum::<u64>() * 10) // Linux counts in hundredths, whatever its own tick
+    }
+
+    /// The most memory that it has had so far.
+    pub fn peak_kib(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.process.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.len().saturating_sub(100);
+            eprintln!("--- the bridge's log, {} lines ---", log.len());
+            for line in &log[tail..] {
+                eprintln!("{line}");
+            }
+            eprintln!("---");
+        }
+    }
+}
+
+fn follow(stream: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) {
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n') {
+            let Ok(line) = line else { break };
+            log.lock()
+                .unwrap()
+                .push(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+}
