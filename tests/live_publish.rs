@@ -434,7 +434,8 @@ fn s4_5_with_retain_false_expiry_is_silent() {
     );
     let all = rig.client.since(0);
     assert!(
-        !all.iter().any(|message| message.payload.is_empty()),
+        !all.iter()
+            .any(|message| message.topic.starts_with("N/") && message.payload.is_empty()),
         "something was emptied"
     );
 }

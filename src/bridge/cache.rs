@@ -44,7 +44,7 @@ struct Shared {
 }
 
 /// What does not fit a slot's words.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Beside {
     /// The JSON of a text, array, dict or struct.
     json: Vec<u8>,
@@ -246,6 +246,23 @@ impl Writer {
             return self.set_words(id, new);
         }
         changed
+    }
+
+    /// Copies what one slot holds to another, which holds nothing yet.
+    pub fn copy(&mut self, from: SlotId, to: SlotId) {
+        let (Some(from), Some(to)) = (self.shared.slot(from), self.shared.slot(to)) else { return };
+        let mut words = from.load_own();
+        if words.beside != 0 {
+            let mut all = self.shared.beside();
+            let copy = all.get(words.beside as usize - 1).cloned().unwrap_or_default();
+            words.beside = take_beside(&mut all, &mut self.beside_free);
+            if let Some(beside) = all.get_mut(words.beside as usize - 1) {
+                *beside = copy;
+            }
+            to.store(words);
+            return;
+        }
+        to.store(words);
     }
 
     /// Forgets what the slot holds: its item is gone.

@@ -83,10 +83,6 @@ pub enum Purpose {
     Write {
         /// Whose broker.
         broker: usize,
-        /// To which service.
-        service: ServiceId,
-        /// To which path.
-        path: Box<str>,
         /// Its topic, for the log.
         topic: Box<str>,
     },

@@ -30,6 +30,8 @@ pub enum Control {
     Heartbeat,
     /// `N/<portal>/full_publish_completed`, with the JSON text to carry back (§5.3).
     Completed(Option<Box<str>>),
+    /// An item, once more or for once: the answer to a read (§5.5).
+    Answer(SlotId),
     /// An empty retained payload for a topic below the portal id that no item has (§4.9).
     Clear(Box<str>),
 }
@@ -71,6 +73,11 @@ impl Outbox {
         if self.queued.insert(slot) {
             self.ring.push_back(slot.0);
         }
+    }
+
+    /// How many controls wait.
+    pub fn controls(&self) -> usize {
+        self.controls.len()
     }
 
     /// Puts a control at the end.

@@ -162,7 +162,8 @@ impl Outlet {
     /// An item changed.
     #[inline]
     pub fn changed(&mut self, slot: SlotId) {
-        if self.link != Link::Down && self.covers(slot) {
+        // While it is read back, nothing waits: everything wanted is queued when that is over.
+        if self.link == Link::Up && self.covers(slot) {
             self.outbox.push(slot);
         }
     }
@@ -189,12 +190,16 @@ impl Outlet {
         }
     }
 
-    /// The broker has told all that it retains, or there was nothing to ask for.
-    pub fn ready(&mut self, now: Instant, items: &Items) {
+    /// The broker has told all that it retains, or there was nothing to ask for. `settled` where
+    /// all scans are done: what has no item then is cleared before anything is published.
+    pub fn ready(&mut self, now: Instant, items: &Items, settled: bool) {
         if self.link != Link::Reading {
             return;
         }
         self.link = Link::Up;
+        if settled {
+            self.settle(items);
+        }
         // What left while the broker was away, and what nobody asks for any more.
         for slot in items.all_gone().filter(|slot| self.published.contains(*slot)) {
             self.outbox.push(slot);
@@ -287,7 +292,7 @@ impl Outlet {
     pub fn gone(&mut self, slot: SlotId) -> bool {
         self.forced.remove(slot);
         let published = self.published.contains(slot);
-        if published && self.link != Link::Down {
+        if published && self.link == Link::Up {
             self.outbox.push(slot);
         }
         published || self.outbox.contains(slot)
@@ -371,7 +376,7 @@ impl Outlet {
         for filter in &renewed.new {
             matching(items, filter, |slot| {
                 self.covered.insert(slot);
-                if self.link != Link::Down {
+                if self.link == Link::Up {
                     self.outbox.push(slot);
                 }
             });
@@ -423,8 +428,13 @@ impl Outlet {
         }
     }
 
+    /// Has an item published once, whatever the interest.
+    pub fn allow(&mut self, slot: SlotId) {
+        self.forced.insert(slot);
+    }
+
     /// Queues an item to be published once, whatever the interest.
-    pub fn force(&mut self, slot: SlotId) {
+    fn force(&mut self, slot: SlotId) {
         if self.link == Link::Up {
             self.forced.insert(slot);
             self.outbox.push(slot);
@@ -442,11 +452,12 @@ impl Outlet {
                     self.waiting.push_front(Waiting::Read(ticket));
                     break;
                 }
-                Waiting::Answer(slots) => {
-                    for slot in slots {
-                        self.force(slot);
-                    }
+                // An answer of its own, even where the item waits in a republish already: a client
+                // may drop all that comes before it.
+                Waiting::Answer(slots) if slots.len() == 1 && self.outbox.controls() < WAITING_MAX => {
+                    slots.into_iter().for_each(|slot| self.outbox.push_control(Control::Answer(slot)));
                 }
+                Waiting::Answer(slots) => slots.into_iter().for_each(|slot| self.force(slot)),
                 Waiting::Serial => self.outbox.push_control(Control::Serial),
                 Waiting::Republish(echo) => self.due.push(echo),
             }

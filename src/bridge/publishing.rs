@@ -35,10 +35,10 @@ impl Bridge {
 
     /// A broker has told all that it retains, or there was nothing to ask for.
     pub fn broker_ready(&mut self, now: Now, broker: usize) {
+        let settled = self.registry.is_settled();
         if let Some(outlet) = self.outlets.get_mut(broker) {
-            outlet.ready(now.monotonic, &self.items);
+            outlet.ready(now.monotonic, &self.items, settled);
         }
-        self.settle();
     }
 
     /// A broker is lost.
@@ -88,6 +88,10 @@ impl Bridge {
             let Some(outlet) = self.outlets.get_mut(broker) else { return false };
             let slot = match outlet.next() {
                 None => return false,
+                Some(Entry::Control(Control::Answer(slot))) => {
+                    outlet.allow(slot);
+                    slot
+                }
                 Some(Entry::Control(control)) => {
                     let retains = outlet.retains();
                     self.publish_control(now, &control, retains, sink);
@@ -166,6 +170,8 @@ impl Bridge {
                 }
             }),
             Control::Clear(rest) => publish(retain, rest, &|_| {}),
+            // Published as the item that it is.
+            Control::Answer(_) => {}
         }
     }
 }

@@ -13,10 +13,11 @@ use crate::codec::frame::Frame;
 use crate::model::item::ItemChange;
 use crate::model::request::{ItemAddress, KeepAlive, Rejection, Request};
 use crate::model::time::Now;
+use crate::model::name::is_topic_path;
 use crate::model::topic;
 use crate::model::value::Json;
 use crate::schema;
-use crate::schema::rule::Rule;
+use crate::schema::rule::{Publish, Rule};
 
 /// What came of a call.
 #[derive(Debug, Clone, Copy)]
@@ -146,12 +147,20 @@ impl Bridge {
     fn read(&mut self, now: Now, broker: usize, address: ItemAddress<'_>) -> Result<(), Rejection> {
         let (device, service_id) = self.addressed(&address)?;
         let Some(service) = self.registry.get(service_id) else { return Ok(()) };
+        let unknown = || Rejection::UnknownPath {
+            service: service.name.as_str().into(),
+            path: address.path.into(),
+        };
         let slot = self.items.find(device, address.path).filter(|slot| self.items.is_live(*slot));
-        if slot.is_none() && self.below(device, address.path).is_empty() {
-            return Err(Rejection::UnknownPath {
-                service: service.name.as_str().into(),
-                path: address.path.into(),
-            });
+        let leaf = slot.is_some() || self.below(device, address.path).is_empty();
+        if slot.is_none() {
+            // What the scan did not bring may be there all the same; the service is asked, unless
+            // the answer could not be published.
+            let rule = schema::lookup(address.service_type, address.path).rule;
+            let publishable = is_topic_path(address.path) && rule.publish != Publish::Blocked;
+            if !convert::is_object_path(address.path) || (leaf && !publishable) {
+                return Err(unknown());
+            }
         }
         let max = self.config.calls_in_flight_max;
         let Some(outlet) = self.outlets.get_mut(broker) else { return Ok(()) };
@@ -169,10 +178,10 @@ impl Bridge {
             ticket,
             service: service_id,
             path: address.path.into(),
-            leaf: slot.is_some(),
+            leaf,
         };
         let timeout = self.config.read_timeout;
-        self.calls.call(now.monotonic, timeout, &service.owner, address.path, Method::GetValue, purpose);
+        self.calls.call(now.monotonic, timeout, service.name.as_str(), address.path, Method::GetValue, purpose);
         Ok(())
     }
 
@@ -206,13 +215,11 @@ impl Bridge {
         let value = convert::to_bus(value, &present, rule)?;
         let purpose = Purpose::Write {
             broker,
-            service: service_id,
-            path: address.path.into(),
             topic: topic.into(),
         };
         let timeout = self.config.call_timeout;
         let method = Method::SetValue(value);
-        self.calls.call(now.monotonic, timeout, &service.owner, address.path, method, purpose);
+        self.calls.call(now.monotonic, timeout, service.name.as_str(), address.path, method, purpose);
         Ok(())
     }
 
@@ -220,7 +227,7 @@ impl Bridge {
     pub(super) fn written(
         &mut self,
         now: Now,
-        (broker, service, path, topic): (usize, ServiceId, &str, &str),
+        (broker, topic): (usize, &str),
         outcome: Outcome<'_>,
     ) {
         let code = match outcome {
@@ -228,17 +235,8 @@ impl Bridge {
             Outcome::Error(_) | Outcome::Lost => Err(outcome.rejection()),
         };
         match code {
-            Ok(0) => {
-                // The change came as a signal before this answer. Where no interest had it
-                // published, the one who wrote still gets to see it.
-                let device = self.registry.get(service).and_then(|service| service.device);
-                let slot = device.and_then(|device| self.items.find(device, path));
-                if let (Some(slot), Some(outlet)) = (slot, self.outlets.get_mut(broker)) {
-                    if self.items.is_live(slot) && !outlet.covers(slot) {
-                        outlet.force(slot);
-                    }
-                }
-            }
+            // The change came as a signal, before this answer.
+            Ok(0) => {}
             Ok(code) => self.reject(now, broker, topic, &Rejection::Refused { code }),
             Err(rejection) => self.reject(now, broker, topic, &rejection),
         }
@@ -252,8 +250,8 @@ impl Bridge {
         outcome: Outcome<'_>,
     ) {
         let slots = match outcome {
-            Outcome::Reply(frame) if leaf => self.read_leaf(service, path, frame),
-            Outcome::Reply(frame) => Ok(self.read_node(now, service, path, frame)),
+            Outcome::Reply(frame) if leaf => self.read_leaf(now, (broker, service), path, frame),
+            Outcome::Reply(frame) => Ok(self.read_node(now, (broker, service), path, frame)),
             Outcome::Error(_) | Outcome::Lost => Err(outcome.rejection()),
         };
         let slots = slots.unwrap_or_else(|rejection| {
@@ -269,30 +267,54 @@ impl Bridge {
         }
     }
 
-    fn read_leaf(&mut self, service: ServiceId, path: &str, frame: &Frame<'_>) -> Result<Vec<SlotId>, Rejection> {
+    /// Takes over what an item has, or what a node has that turns out to be none.
+    fn read_leaf(
+        &mut self,
+        now: Now,
+        (broker, service): (usize, ServiceId),
+        path: &str,
+        frame: &Frame<'_>,
+    ) -> Result<Vec<SlotId>, Rejection> {
         let changes = Changes::of_value(frame, path).map_err(|_| Rejection::Answer)?;
-        let device = self.registry.get(service).and_then(|service| service.device);
-        let slot = device.and_then(|device| self.items.find(device, path));
-        let Some(slot) = slot.filter(|slot| self.items.is_live(*slot)) else { return Ok(Vec::new()) };
-        for change in changes {
-            self.refresh(slot, &change.map_err(|_| Rejection::Answer)?);
+        let Some(device) = self.registry.get(service).and_then(|service| service.device) else {
+            return Ok(Vec::new());
+        };
+        let known = self.items.find(device, path).filter(|slot| self.items.is_live(*slot));
+        if known.is_none() && matches!(Changes::of_tree(frame), Ok(Some(_))) {
+            return Ok(self.read_node(now, (broker, service), path, frame));
         }
-        Ok(vec![slot])
+        for change in changes {
+            let change = change.map_err(|_| Rejection::Answer)?;
+            match known {
+                Some(slot) => self.refresh(broker, slot, &change),
+                None => self.change_of(now, service, &change),
+            }
+        }
+        Ok(self.items.find(device, path).into_iter().collect())
     }
 
-    /// Takes over a value that was asked for; all brokers hear of it where it is another one.
-    fn refresh(&mut self, slot: SlotId, change: &ItemChange<'_>) {
+    /// Takes over a value that was asked for. Where it is another one, all brokers hear of it; the
+    /// one that asked gets its answer.
+    fn refresh(&mut self, broker: usize, slot: SlotId, change: &ItemChange<'_>) {
         let Some(item) = self.items.get(slot) else { return };
         if self.cache.apply(slot, change, item.rule) {
-            for outlet in &mut self.outlets {
-                outlet.changed(slot);
+            for (index, outlet) in self.outlets.iter_mut().enumerate() {
+                if index != broker {
+                    outlet.changed(slot);
+                }
             }
         }
     }
 
     /// Takes over what an inner node tells of the items below it, and gives them all. A service that
     /// gives no dict is answered for from what is known.
-    fn read_node(&mut self, now: Now, service: ServiceId, path: &str, frame: &Frame<'_>) -> Vec<SlotId> {
+    fn read_node(
+        &mut self,
+        now: Now,
+        (broker, service): (usize, ServiceId),
+        path: &str,
+        frame: &Frame<'_>,
+    ) -> Vec<SlotId> {
         let Some(device) = self.registry.get(service).and_then(|service| service.device) else {
             return Vec::new();
         };
@@ -301,7 +323,7 @@ impl Bridge {
                 let full = format!("{}/{}", path.trim_end_matches('/'), change.path.trim_start_matches('/'));
                 let change = ItemChange { path: &full, ..change };
                 match self.items.find(device, &full).filter(|slot| self.items.is_live(*slot)) {
-                    Some(slot) => self.refresh(slot, &change),
+                    Some(slot) => self.refresh(broker, slot, &change),
                     None => self.change_of(now, service, &change),
                 }
             }

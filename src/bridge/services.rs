@@ -15,8 +15,9 @@ use crate::codec::bus_item::{self, Changes, INTERFACE};
 use crate::codec::frame::{Frame, Kind};
 use crate::codec::introspect;
 use crate::model::item::ItemChange;
-use crate::model::name::{SERVICE_PREFIX, ServiceName, is_topic_path};
+use crate::model::name::{DeviceInstance, SERVICE_PREFIX, ServiceName, is_topic_path};
 use crate::model::time::Now;
+use crate::model::topic;
 use crate::schema;
 use crate::schema::rule::{Publish, Role, Rule};
 
@@ -200,13 +201,70 @@ impl Bridge {
         }
     }
 
-    /// What says which device the service is has changed: where it is another one now, it is
-    /// scanned again, and its topics move at the end of that (§2.6).
+    /// What says which device the service is has changed: where it is another one now, its topics
+    /// move (§2.6).
     fn role_changed(&mut self, now: Now, id: ServiceId, role: Role, change: &ItemChange<'_>) {
         let Some(service) = self.registry.get_mut(id) else { return };
-        if service.note_role(role, change.value.as_ref()) && matches!(service.state, State::Live | State::Clash) {
-            debug!("{}: is device instance {} now", service.name, service.device_instance());
-            self.start_scan(now, id);
+        if !service.note_role(role, change.value.as_ref()) {
+            return;
+        }
+        match (&service.state, service.device) {
+            (State::Live, Some(device)) => self.move_device(now, id, device),
+            // Nothing of it is kept while another has its topics.
+            (State::Clash, _) => self.start_scan(now, id),
+            // The end of the scan sees to it.
+            (State::Live | State::Scanning(_) | State::Retry { .. }, _) => {}
+        }
+    }
+
+    /// A live service is another device now: its old topics are taken back, the new ones published.
+    fn move_device(&mut self, now: Now, id: ServiceId, old: DeviceId) {
+        let Some((name, instance, key)) = self.identity(id) else { return };
+        if self.items.device_key(old) == &*key {
+            return;
+        }
+        info!("{name}: was {}, is {key} now", self.items.device_key(old));
+        let Some(new) = self.take_device(id, &name, &instance, &key) else {
+            if let Some(service) = self.registry.get_mut(id) {
+                service.device = None;
+            }
+            return self.leave_device(now, old);
+        };
+        let slots: Vec<_> = self.items.slots(old).collect();
+        for slot in slots {
+            let Some(path) = self.items.get(slot).map(|item| self.items.path(item).to_owned()) else { continue };
+            if let Some(moved) = self.add_item(id, new, &path) {
+                self.cache.copy(slot, moved);
+            }
+        }
+        self.leave_device(now, old);
+        self.publish_device(new);
+    }
+
+    /// What a service is called on the bus and in topics.
+    fn identity(&self, id: ServiceId) -> Option<(ServiceName, DeviceInstance, Box<str>)> {
+        let service = self.registry.get(id)?;
+        let instance = service.device_instance();
+        let key = topic::device(service.name.service_type(), instance.as_str());
+        Some((service.name.clone(), instance, key))
+    }
+
+    /// Gives a service the device it is, or has it wait for the one that is it already (§2.7).
+    fn take_device(&mut self, id: ServiceId, name: &ServiceName, instance: &DeviceInstance, key: &str) -> Option<DeviceId> {
+        let bound = self.items.bind(id, name, instance);
+        let service = self.registry.get_mut(id)?;
+        match bound {
+            Ok(device) => {
+                service.device = Some(device);
+                service.state = State::Live;
+                Some(device)
+            }
+            Err(other) => {
+                service.state = State::Clash;
+                let other = self.registry.get(other).map_or("another service", |other| other.name.as_str());
+                warn!("{name}: is {key} as {other} is; it is left out until that is gone");
+                None
+            }
         }
     }
 
@@ -341,8 +399,8 @@ impl Bridge {
             (Purpose::Read { broker, ticket, service, path, leaf }, outcome) => {
                 self.has_read(now, (broker, ticket, service, &path, leaf), outcome);
             }
-            (Purpose::Write { broker, service, path, topic }, outcome) => {
-                self.written(now, (broker, service, &path, &topic), outcome);
+            (Purpose::Write { broker, topic }, outcome) => {
+                self.written(now, (broker, &topic), outcome);
             }
         }
     }
@@ -371,7 +429,7 @@ impl Bridge {
         let Some(service) = self.registry.get(id) else { return };
         let purpose = Purpose::Scan { service: id, scan: service.scan, step };
         let timeout = self.config.call_timeout;
-        self.calls.call(now.monotonic, timeout, &service.owner, path, method, purpose);
+        self.calls.call(now.monotonic, timeout, service.name.as_str(), path, method, purpose);
     }
 
     /// A step of a scan has its answer.
@@ -517,15 +575,15 @@ impl Bridge {
     fn finish_scan(&mut self, now: Now, id: ServiceId, changes: Option<Changes<'_>>) {
         let Some(service) = self.registry.get_mut(id) else { return };
         service.failures = 0;
+        let relative = changes.as_ref().is_some_and(Changes::are_relative);
+        let mut buffer = String::new();
         for change in changes.iter().flat_map(Clone::clone).map_while(Result::ok) {
-            let path = absolute(change.path, &mut String::new()).to_owned();
-            let role = schema::lookup(service.name.service_type(), &path).rule.role;
+            let path = absolute(change.path, relative, &mut buffer);
+            let role = schema::lookup(service.name.service_type(), path).rule.role;
             service.note_role(role, change.value.as_ref());
         }
-        let instance = service.device_instance();
-        let name = service.name.clone();
         let old = service.device;
-        let key = crate::model::topic::device(name.service_type(), instance.as_str());
+        let Some((name, instance, key)) = self.identity(id) else { return };
         if let Some(old) = old.filter(|old| self.items.device_key(*old) != &*key) {
             info!("{name}: was {}, is {key} now", self.items.device_key(old));
             if let Some(service) = self.registry.get_mut(id) {
@@ -534,20 +592,10 @@ impl Bridge {
             }
             self.leave_device(now, old);
         }
-        let bound = self.items.bind(id, &name, &instance);
+        let device = self.take_device(id, &name, &instance, &key);
         let Some(service) = self.registry.get_mut(id) else { return };
         let early = std::mem::take(&mut service.early);
-        let device = match bound {
-            Ok(device) => device,
-            Err(other) => {
-                service.state = State::Clash;
-                let other = self.registry.get(other).map_or("another service", |other| other.name.as_str());
-                warn!("{name}: is {key} as {other} is; it is left out until that is gone");
-                return self.settle();
-            }
-        };
-        service.device = Some(device);
-        service.state = State::Live;
+        let Some(device) = device else { return self.settle() };
         let mut seen = std::mem::take(&mut service.seen);
         self.take_items(id, device, changes, early, &mut seen);
         let missing: Vec<_> = self.items.slots(device).filter(|slot| !seen.contains(*slot)).collect();
@@ -567,9 +615,10 @@ impl Bridge {
         early: std::collections::HashMap<Box<str>, Update>,
         seen: &mut Bits,
     ) {
+        let relative = changes.as_ref().is_some_and(Changes::are_relative);
         let mut buffer = String::new();
         for change in changes.into_iter().flatten().map_while(Result::ok) {
-            let path = absolute(change.path, &mut buffer);
+            let path = absolute(change.path, relative, &mut buffer);
             let Some(rule) = self.admit(id, path) else { continue };
             let Some(slot) = self.add_item(id, device, path) else { continue };
             self.cache.apply(slot, &change, rule);
@@ -604,9 +653,9 @@ fn readable(changes: &Changes<'_>) -> bool {
     changes.clone().all(|change| change.is_ok())
 }
 
-/// The path with its leading slash: `GetValue` on `/` tells paths without one.
-fn absolute<'a>(path: &'a str, buffer: &'a mut String) -> &'a str {
-    if path.starts_with('/') {
+/// The path from the root: what `GetValue` on `/` tells has no leading slash.
+fn absolute<'a>(path: &'a str, relative: bool, buffer: &'a mut String) -> &'a str {
+    if !relative || path.starts_with('/') {
         return path;
     }
     buffer.clear();

@@ -71,25 +71,26 @@ impl<'a> Changes<'a> {
     /// The items of a reply to `GetValue` on an inner node: its dict of relative paths. `None`
     /// where the reply is no dict with text keys.
     pub fn of_tree(frame: &Frame<'a>) -> Result<Option<Changes<'a>>, Malformed> {
-        let compound = match reply_value(frame)? {
-            Value::Compound(compound) => compound,
-            // An empty dict: a node with nothing below it.
-            Value::Invalid => {
-                return Ok(Some(Changes { cursor: body(frame), end: 0, form: Form::Done }));
-            }
-            _ => return Ok(None),
-        };
-        let Some(value) = compound
-            .signature
-            .strip_prefix("a{s")
-            .and_then(|rest| rest.strip_suffix('}'))
-            .filter(|value| one_type(value.as_bytes(), 0).is_ok_and(<[u8]>::is_empty))
+        // All of it is checked first; then the dict is found again, since an empty one is a value
+        // like any empty array.
+        reply_value(frame)?;
+        let mut cursor = body(frame);
+        let mut signature = frame.signature;
+        while signature == b"v" {
+            signature = cursor.signature()?;
+        }
+        let Some(value) =
+            signature.strip_prefix(b"a{s").and_then(|rest| rest.strip_suffix(b"}"))
         else {
             return Ok(None);
         };
-        let mut cursor = Cursor::compound(&compound);
         let end = cursor.array(8)?;
-        Ok(Some(Changes { cursor, end, form: Form::Tree { value: value.as_bytes() } }))
+        Ok(Some(Changes { cursor, end, form: Form::Tree { value } }))
+    }
+
+    /// Whether the paths are relative to the node that was asked: without a leading slash.
+    pub fn are_relative(&self) -> bool {
+        matches!(self.form, Form::Tree { .. })
     }
 
     #[inline]

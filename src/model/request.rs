@@ -115,7 +115,7 @@ pub enum Rejection {
         message: Box<str>,
     },
     /// The service did not answer in time, or left.
-    #[error("the service did not answer")]
+    #[error("timed out: the service did not answer, or has left")]
     NoAnswer,
     /// The service answered with something else than it should.
     #[error("the service gave an answer of the wrong type")]

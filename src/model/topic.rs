@@ -78,9 +78,7 @@ pub fn parse_request<'a>(
 /// Reads `<type>/<instance><path>`, as it follows the portal id.
 pub fn parse_address(rest: &str) -> Option<ItemAddress<'_>> {
     let (service_type, rest) = rest.split_once('/')?;
-    let end = rest.find('/').unwrap_or(rest.len());
-    let (instance, path) = rest.split_at_checked(end)?;
-    let path = if path.is_empty() { "/" } else { path };
+    let (instance, path) = rest.split_at_checked(rest.find('/')?)?;
     (is_topic_level(service_type) && is_topic_level(instance))
         .then_some(ItemAddress { service_type, instance, path })
 }
@@ -105,7 +103,8 @@ mod tests {
             "R/c0619ab12345/battery/257/Dc/0/Voltage",
             Some(Ok(RequestTopic::Read(address("battery", "257", "/Dc/0/Voltage")))),
         );
-        check("R/c0619ab12345/battery/257", Some(Ok(RequestTopic::Read(address("battery", "257", "/")))));
+        check("R/c0619ab12345/battery/257/", Some(Ok(RequestTopic::Read(address("battery", "257", "/")))));
+        check("R/c0619ab12345/battery/257", Some(Err(Rejection::Topic)));
         check("W/c0619ab12345/vebus/a b/Mode", Some(Ok(RequestTopic::Write(address("vebus", "a b", "/Mode")))));
         check("W/c0619ab12345/keepalive", Some(Err(Rejection::Topic)));
         check("R/c0619ab12345/battery", Some(Err(Rejection::Topic)));

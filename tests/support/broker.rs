@@ -107,10 +107,12 @@ impl Broker {
         Client::connect(self.address(), login)
     }
 
-    /// A new client that sees everything.
+    /// A new client that sees everything but the requests of its own kind.
     pub fn listener(&self) -> Client {
         let client = self.client();
-        client.subscribe("#");
+        for filter in ["N/#", "fence/#", "venus/#"] {
+            client.subscribe(filter);
+        }
         client
     }
 
