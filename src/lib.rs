@@ -12,3 +12,7 @@
 //! 7. [`tools`]: programs around the bridge: demo, record, replay.
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod logging;
