@@ -12,13 +12,14 @@
 //! 7. [`tools`]: programs around the bridge: demo, record, replay.
 #![forbid(unsafe_code)]
 
-<<<<<<< HEAD
 pub mod bridge;
+pub mod cli;
 pub mod codec;
+pub mod config;
+pub mod error;
 pub mod link;
+pub mod logging;
 pub mod model;
 pub mod schema;
 
-=======
-pub mod schema;
->>>>>>> schema
+pub mod shell;

@@ -1,0 +1,175 @@
+//! The command line: the flags of [`RawConfig`], and the programs around the bridge (§7).
+//!
+//! Nothing is judged here that could also stand in the environment or in a file: that is
+//! [`crate::config`]'s.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigError, RawConfig, arguments_error, whole};
+
+/// The arguments.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dbus-mqtt",
+    version,
+    about = ABOUT,
+    long_about = None,
+    after_help = AFTER_HELP,
+    max_term_width = 100,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    override_usage = "dbus-mqtt [OPTIONS]\n       dbus-mqtt <COMMAND> [OPTIONS]"
+)]
+pub struct Args {
+    /// The settings of the bridge.
+    #[command(flatten)]
+    pub settings: RawConfig,
+    /// What to do instead of running the bridge.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The programs around the bridge.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Try it on this computer: a simulated installation, a broker, and the bridge between them
+    #[cfg_attr(not(feature = "demo"), command(hide = true))]
+    Demo(DemoArgs),
+    /// Write what the services of a bus say into files, for a bug report or a test
+    Record(RecordArgs),
+    /// Play such files on a bus, as if the devices were there
+    Replay(ReplayArgs),
+}
+
+/// What the demo is to be.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct DemoArgs {
+    /// How many more devices to simulate, beside the usual installation
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole::<u32>)]
+    pub devices: u32,
+    /// How many values a second change, over all devices (default: as a real installation does)
+    #[arg(long, value_name = "UPDATES_PER_S", value_parser = positive, allow_negative_numbers = true)]
+    pub rate: Option<f64>,
+    /// TCP port of the demo's broker; if it is taken, the next free one (default: 1883)
+    #[arg(long, value_name = "PORT", value_parser = port)]
+    pub port: Option<u16>,
+    /// Stop after so many seconds (default: run until Ctrl-C)
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
+    pub seconds: Option<u64>,
+}
+
+/// What to record.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct RecordArgs {
+    /// The D-Bus to record from (default: the one of this device)
+    #[arg(short = 'b', long, value_name = "ADDRESS")]
+    pub dbus: Option<String>,
+    /// Directory for the files, one for each service
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// Stop after so many seconds (default: run until Ctrl-C)
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
+    pub seconds: Option<u64>,
+    /// The services, such as com.victronenergy.battery.ttyO0 (default: all)
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+}
+
+/// What to replay.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct ReplayArgs {
+    /// The D-Bus to play on (default: the one of this device)
+    #[arg(short = 'b', long, value_name = "ADDRESS")]
+    pub dbus: Option<String>,
+    /// How fast: 1 is as it was recorded, 10 is ten times as fast
+    #[arg(long, value_name = "X", value_parser = positive, allow_negative_numbers = true, default_value_t = 1.0)]
+    pub speed: f64,
+    /// Begin again at the end
+    #[arg(long = "loop")]
+    pub repeat: bool,
+    /// Recordings, or directories of them
+    #[arg(value_name = "FILE|DIR", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+impl Args {
+    /// Takes the arguments apart. `None` where they ask for help or version, which is printed.
+    pub fn parse_from_command_line(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Option<Args>, ConfigError> {
+        match Args::try_parse_from(arguments) {
+            Ok(args) if args.mixes_bridge_and_command() => Err(ConfigError::MixedArguments),
+            Ok(args) => Ok(Some(args)),
+            Err(answer) if !answer.use_stderr() => {
+                // Nobody reads on: there is nobody left to tell.
+                let _ = answer.print();
+                Ok(None)
+            }
+            Err(error) => Err(arguments_error(&error)),
+        }
+    }
+
+    /// A setting of the bridge before a command would be without effect.
+    fn mixes_bridge_and_command(&self) -> bool {
+        let RawConfig { debug, .. } = self.settings;
+        self.command.is_some()
+            && self.settings
+                != RawConfig {
+                    debug,
+                    ..RawConfig::default()
+                }
+    }
+
+    /// The settings, with those that were given to a command instead.
+    pub fn settings(&self) -> RawConfig {
+        let dbus = match &self.command {
+            None | Some(Command::Demo(_)) => return self.settings.clone(),
+            Some(Command::Record(record)) => record.dbus.clone(),
+            Some(Command::Replay(replay)) => replay.dbus.clone(),
+        };
+        RawConfig {
+            dbus,
+            ..self.settings.clone()
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 => Ok(number),
+        _ => Err(format!("{text:?} is not a number greater than 0")),
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    match whole(text)? {
+        0 => Err("0 is no port".to_owned()),
+        number => Ok(number),
+    }
+}
+
+const ABOUT: &str = "\
+Puts the values of a Victron GX device on MQTT, and takes requests back.
+Without a command it runs the bridge, until Ctrl-C or until it is told to stop.";
+
+const AFTER_HELP: &str = "\
+Where settings come from, the first that says something wins:
+  1. the options above
+  2. the environment: DBUS_MQTT_ and the option in capitals, without its mqtt-,
+     such as DBUS_MQTT_SERVER, DBUS_MQTT_PASSWORD_FILE or DBUS_MQTT_KEEP_ALIVE
+  3. the file given with --config: the options without dashes in front, such as keep-alive = 60
+
+Examples:
+  See it work, nothing else needed:
+    dbus-mqtt demo
+  On the GX device itself, to the broker on it:
+    dbus-mqtt
+  To a broker at home that wants a password:
+    dbus-mqtt -q 192.168.1.5 -u boat --mqtt-password-file /data/conf/mqtt-password
+  With everything in one file:
+    dbus-mqtt --config /data/conf/dbus-mqtt.toml
+  Ten minutes of all devices, for a bug report:
+    dbus-mqtt record --seconds 600 --out report";

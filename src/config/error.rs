@@ -1,0 +1,160 @@
+//! What is wrong with the configuration, in one sentence that says where.
+//!
+//! The operator is at fault, and only the operator can mend it: [`crate::error::Fatal`] ends the
+//! process with status 2. No secret is ever part of a sentence.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::model::name::InvalidName;
+
+use super::server::InvalidServer;
+
+/// A mistake in the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The arguments do not fit together.
+    #[error("{complaint} (dbus-mqtt --help explains the flags)")]
+    Arguments {
+        /// What the parser says, in one line.
+        complaint: String,
+    },
+    /// Options of the bridge before a command that has its own.
+    #[error(
+        "the options before the command are the bridge's; write those of the command behind it"
+    )]
+    MixedArguments,
+    /// The settings file is no TOML, or has what no settings file has.
+    #[error("{}:{line}: {complaint}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What the parser says.
+        complaint: String,
+    },
+    /// One setting cannot be used.
+    #[error("{origin}: {problem}")]
+    Setting {
+        /// Where it is set.
+        origin: Origin,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// None of the sources of §6 knows the portal id.
+    #[error("this device has no portal id to go by (tried: {}); give one with --portal-id", tried.join("; "))]
+    NoPortalId {
+        /// Each source, and why it was of no use.
+        tried: Vec<String>,
+    },
+}
+
+/// Where a setting is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// On the command line: the flag's long name without its dashes.
+    Flag(Cow<'static, str>),
+    /// In the environment: the variable.
+    Variable(Cow<'static, str>),
+    /// In the settings file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line of the key, counted from 1.
+        line: usize,
+        /// The key.
+        key: &'static str,
+    },
+}
+
+/// What is wrong with one setting.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The parser of flags refuses the value.
+    #[error("{0}")]
+    Value(String),
+    /// Bytes that are no text.
+    #[error("the value is no UTF-8 text")]
+    NotText,
+    /// No address of a broker.
+    #[error(transparent)]
+    Server(#[from] InvalidServer),
+    /// No portal id.
+    #[error(transparent)]
+    PortalId(#[from] InvalidName),
+    /// No client id.
+    #[error(
+        "{0:?} is no client id: 1 to {CLIENT_ID_BYTES_MAX} bytes, without + # / and control characters"
+    )]
+    ClientId(String),
+    /// No D-Bus address.
+    #[error("{0:?} is no D-Bus address; one looks like unix:path=/var/run/dbus/system_bus_socket")]
+    BusAddress(String),
+    /// The session bus is asked for where there is none.
+    #[error("there is no session bus here: DBUS_SESSION_BUS_ADDRESS is not set")]
+    NoSessionBus,
+    /// A number that is too large.
+    #[error("{value} is too large: at most {max}")]
+    TooLarge {
+        /// As written.
+        value: u32,
+        /// The largest that is accepted.
+        max: u32,
+    },
+    /// A user without a name.
+    #[error("the user has no name; leave the setting out where the broker wants no user")]
+    NoUser,
+    /// A password, and nobody it belongs to.
+    #[error("a password needs a user: set --mqtt-user too")]
+    PasswordWithoutUser,
+    /// A password and a password file in one place.
+    #[error("set either the password or the password file, not both")]
+    TwoPasswords,
+    /// The file that is named cannot be read.
+    #[error("cannot read {}: {}", path.display(), plain(reason))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
+    /// The password file begins with an empty line, or is empty.
+    #[error("the first line of {} is empty, so there is no password in it", .0.display())]
+    NoPassword(PathBuf),
+    /// A directive for the log that cannot be understood.
+    #[error("{0:?} is no log filter; one looks like dbus_mqtt=debug")]
+    LogFilter(String),
+    /// Encryption belongs to a later version.
+    #[error(
+        "this version cannot encrypt its connection yet; leave the certificate out to connect without"
+    )]
+    NoTls,
+    /// Registration at VRM belongs to a later version.
+    #[error("this version cannot register at VRM yet; leave the setting out to use a local broker")]
+    NoVrm,
+}
+
+/// The longest client id that is accepted. Brokers must take 23 bytes [MQTT-3.1.3-5]; most take more.
+pub(super) const CLIENT_ID_BYTES_MAX: usize = 256;
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(name) => write!(f, "--{name}"),
+            Origin::Variable(name) => f.write_str(name),
+            Origin::File { path, line, key } => write!(f, "{}:{line}: {key}", path.display()),
+        }
+    }
+}
+
+/// The system's words for an error, without its number: `No such file or directory`.
+pub(super) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}

@@ -1,0 +1,69 @@
+//! What the configuration is read from besides the arguments. Tests make one of a folder.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::{ConfigError, Origin, Problem};
+
+/// The machine this program runs on, as far as the configuration asks it.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The environment. Tests may have one of their own, for that of the process cannot be changed
+    /// safely.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// Where Venus OS keeps the portal id.
+    pub unique_id_file: PathBuf,
+    /// What prints it on older versions.
+    pub unique_id_command: PathBuf,
+    /// The folder of the network interfaces.
+    pub interfaces: PathBuf,
+}
+
+impl Machine {
+    /// This one.
+    pub fn this() -> Machine {
+        Machine {
+            environment: std::env::vars_os().collect(),
+            unique_id_file: "/data/venus/unique-id".into(),
+            unique_id_command: "/sbin/get-unique-id".into(),
+            interfaces: "/sys/class/net".into(),
+        }
+    }
+
+    /// A variable of the environment. An empty one counts as not set, since many service managers
+    /// cannot unset one.
+    pub(crate) fn variable(&self, name: &str) -> Result<Option<&str>, ConfigError> {
+        match self.environment.get(std::ffi::OsStr::new(name)) {
+            None => Ok(None),
+            Some(value) => match value.to_str() {
+                Some("") => Ok(None),
+                Some(text) => Ok(Some(text)),
+                None => {
+                    let origin = Origin::Variable(name.to_owned().into());
+                    Err(ConfigError::Setting {
+                        origin,
+                        problem: Problem::NotText,
+                    })
+                }
+            },
+        }
+    }
+}
+
+/// A file of text, refused where it is larger than any sensible one.
+pub(super) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(bytes_max + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > bytes_max {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("larger than {bytes_max} bytes"),
+        ));
+    }
+    Ok(text)
+}

@@ -1,0 +1,476 @@
+//! The configuration as a whole: what wins, what is refused, and in which words.
+
+use std::fs;
+
+use clap::Args as _;
+
+use super::layers::{from_toml, variable_name};
+use super::*;
+use crate::cli::Args;
+
+/// What can be set, and where.
+#[derive(Default)]
+struct Given<'a> {
+    flags: &'a [&'a str],
+    variables: &'a [(&'a str, &'a str)],
+    file: Option<&'a str>,
+}
+
+impl Given<'_> {
+    /// Resolves it on a device with a portal id. The settings file is called FILE in complaints.
+    fn resolve(&self) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        fs::write(path("unique-id"), "e0ff50a097c0\n").unwrap();
+        let mut flags = vec!["dbus-mqtt".to_owned()];
+        flags.extend(self.flags.iter().map(|&flag| flag.to_owned()));
+        if let Some(text) = self.file {
+            fs::write(path("FILE"), text).unwrap();
+            flags.extend(["--config".to_owned(), path("FILE")]);
+        }
+        let variables = self.variables.iter();
+        let machine = Machine {
+            environment: variables
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            unique_id_file: path("unique-id").into(),
+            unique_id_command: path("get-unique-id").into(),
+            interfaces: path("net").into(),
+        };
+        let resolve = || {
+            let args = Args::parse_from_command_line(flags.iter().map(Into::into))?.unwrap();
+            Layers::read(args.settings(), &machine)?.resolve(&machine)
+        };
+        resolve().map_err(|error| error.to_string().replace(&path(""), ""))
+    }
+
+    #[track_caller]
+    fn broker(&self) -> BrokerConfig {
+        let config = self.resolve().unwrap();
+        assert_eq!(config.brokers.len(), 1);
+        config.brokers.into_iter().next().unwrap()
+    }
+
+    #[track_caller]
+    fn refused(&self, sentence: &str) {
+        assert_eq!(self.resolve().unwrap_err(), sentence);
+    }
+}
+
+fn flags<'a>(flags: &'a [&'a str]) -> Given<'a> {
+    Given {
+        flags,
+        ..Given::default()
+    }
+}
+
+fn variables<'a>(variables: &'a [(&'a str, &'a str)]) -> Given<'a> {
+    Given {
+        variables,
+        ..Given::default()
+    }
+}
+
+fn file(text: &str) -> Given<'_> {
+    Given {
+        file: Some(text),
+        ..Given::default()
+    }
+}
+
+#[test]
+fn defaults() {
+    let broker = BrokerConfig {
+        name: "broker".to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port: 1883,
+        client_id: "dbus-mqtt-e0ff50a097c0".to_owned(),
+        login: None,
+        retain: true,
+        keep_alive: Some(Duration::from_secs(60)),
+        ping: Duration::from_secs(30),
+    };
+    let expected = Config {
+        portal_id: PortalId::new("e0ff50a097c0").unwrap(),
+        bus: BusAddress::parse("unix:path=/var/run/dbus/system_bus_socket").unwrap(),
+        brokers: vec![broker],
+        gather: Duration::from_millis(20),
+        limits: Limits::default(),
+    };
+    assert_eq!(Given::default().resolve(), Ok(expected));
+}
+
+#[test]
+fn s7_the_flags_of_dbus_mqtt() {
+    let words = "-q venus.local:1884 -u me -P secret -b tcp:host=gx,port=78 -k 0 -d";
+    let words: Vec<&str> = words.split(' ').collect();
+    let given = flags(&words);
+    let broker = given.broker();
+    assert_eq!(broker.address(), "venus.local:1884");
+    assert_eq!(
+        broker.login,
+        Some(Login {
+            user: "me".to_owned(),
+            password: Secret::from("secret")
+        })
+    );
+    assert_eq!(broker.keep_alive, None);
+    assert_eq!(given.resolve().unwrap().bus.as_str(), "tcp:host=gx,port=78");
+}
+
+#[test]
+fn s7_flag_wins_over_environment_over_file_over_default() {
+    let mut given = file("mqtt-server = 'file'\nretain = false\nkeep-alive = 3\ngather-ms = 3");
+    assert_eq!(given.broker().host, "file");
+    given.variables = &[
+        ("DBUS_MQTT_SERVER", "environment"),
+        ("DBUS_MQTT_KEEP_ALIVE", "2"),
+    ];
+    assert_eq!(given.broker().host, "environment");
+    given.flags = &["--mqtt-server", "flag"];
+    let broker = given.broker();
+    assert_eq!(broker.host, "flag");
+    assert_eq!(broker.keep_alive, Some(Duration::from_secs(2)));
+    assert!(!broker.retain);
+    assert_eq!(given.resolve().unwrap().gather, Duration::from_millis(3));
+    assert_eq!(broker.port, 1883);
+}
+
+#[test]
+fn s7_every_flag_is_a_variable_and_a_key() {
+    let parser = RawConfig::augment_args(clap::Command::new("flags"));
+    let mut keys = 0;
+    for key in parser
+        .get_arguments()
+        .filter_map(|argument| argument.get_long())
+    {
+        keys += 1;
+        let (word, value) = match key {
+            "config" => continue,
+            "retain" | "init-broker" | "debug" => ("false", "false"),
+            "keep-alive" | "gather-ms" => ("7", "7"),
+            "dbus" => ("unix:path=/x", "'unix:path=/x'"),
+            "portal-id" => ("abc", "'abc'"),
+            _ => ("x", "'x'"),
+        };
+        let written = from_toml(&format!("{key} = {value}")).unwrap();
+        assert_ne!(written, RawConfig::default(), "{key}");
+        // A variable does what the flag does, be it to be refused.
+        let name = variable_name(key);
+        let by_variable = variables(&[(&name, word)]).resolve();
+        let by_flag = flags(&[&format!("--{key}={word}")]).resolve();
+        let by_flag =
+            by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
+        assert_eq!(by_variable, by_flag, "{key}");
+    }
+    assert_eq!(keys, 14);
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    assert_eq!(
+        variables(&[("DBUS_MQTT_SERVER", ""), ("DBUS_MQTT_DEBUG", "")])
+            .broker()
+            .host,
+        "127.0.0.1"
+    );
+}
+
+#[test]
+fn switches_can_be_switched_off() {
+    let debug = |flags: &[&str]| {
+        Args::parse_from_command_line(flags.iter().map(Into::into))
+            .unwrap()
+            .unwrap()
+            .settings
+            .debug
+    };
+    assert_eq!(debug(&["dbus-mqtt"]), None);
+    assert_eq!(debug(&["dbus-mqtt", "-d"]), Some(true));
+    assert_eq!(debug(&["dbus-mqtt", "--debug=false"]), Some(false));
+    assert_eq!(debug(&["dbus-mqtt", "demo", "-d"]), Some(true));
+    assert!(flags(&["--init-broker=no"]).resolve().is_ok());
+}
+
+#[test]
+fn s2_8_the_bus() {
+    let bus = |given: Given| given.resolve().map(|config| config.bus.to_string());
+    let of = |address: &str| Ok(address.to_owned());
+    let session = ("DBUS_SESSION_BUS_ADDRESS", "unix:path=/session");
+    let system = ("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/system");
+    let both = &[session, system];
+    assert_eq!(bus(variables(&[system])), of("unix:path=/system"));
+    assert_eq!(bus(variables(both)), of("unix:path=/session"));
+    assert_eq!(
+        bus(Given {
+            flags: &["-b", "system"],
+            ..variables(both)
+        }),
+        of("unix:path=/system")
+    );
+    assert_eq!(
+        bus(Given {
+            flags: &["-b", "session"],
+            ..variables(both)
+        }),
+        of("unix:path=/session")
+    );
+    assert_eq!(
+        bus(Given {
+            flags: &["-b", "unix:abstract=x;tcp:port=1"],
+            ..variables(both)
+        }),
+        of("unix:abstract=x;tcp:port=1")
+    );
+    assert_eq!(
+        bus(flags(&["-b", "system"])),
+        of("unix:path=/var/run/dbus/system_bus_socket")
+    );
+    flags(&["-b", "session"])
+        .refused("--dbus: there is no session bus here: DBUS_SESSION_BUS_ADDRESS is not set");
+    for wrong in ["gx", "tcp:host=a b", "unix:path=/x;", ":path=/x"] {
+        let complaint =
+            "is no D-Bus address; one looks like unix:path=/var/run/dbus/system_bus_socket";
+        flags(&["-b", wrong]).refused(&format!("--dbus: {wrong:?} {complaint}"));
+    }
+}
+
+#[test]
+fn the_bus_of_a_command() {
+    let args = ["dbus-mqtt", "record", "--dbus", "unix:path=/x"]
+        .iter()
+        .map(Into::into);
+    let args = Args::parse_from_command_line(args).unwrap().unwrap();
+    let machine = Machine {
+        environment: [("DBUS_MQTT_DBUS".into(), "unix:path=/y".into())].into(),
+        ..Machine::this()
+    };
+    let bus = |raw: RawConfig| {
+        Layers::read(raw, &machine)
+            .unwrap()
+            .bus(&machine)
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(bus(args.settings()), "unix:path=/x");
+    assert_eq!(bus(RawConfig::default()), "unix:path=/y");
+}
+
+#[test]
+fn s7_a_password_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password").display().to_string();
+    let login = |text: &str| {
+        fs::write(&path, text).unwrap();
+        flags(&["-u", "me", "--mqtt-password-file", &path])
+            .resolve()
+            .map(|config| config.brokers[0].login.clone())
+    };
+    let expected = Login {
+        user: "me".to_owned(),
+        password: Secret::from(" pass word "),
+    };
+    for text in [" pass word ", " pass word \n", " pass word \r\nmore\n"] {
+        assert_eq!(login(text), Ok(Some(expected.clone())), "{text:?}");
+    }
+    for text in ["", "\nsecret\n"] {
+        let sentence = format!(
+            "--mqtt-password-file: the first line of {path} is empty, so there is no password in it"
+        );
+        assert_eq!(login(text), Err(sentence));
+    }
+    fs::write(&path, [0xff, 0xfe]).unwrap();
+    flags(&["-u", "me", "--mqtt-password-file", &path]).refused(&format!(
+        "--mqtt-password-file: cannot read {path}: stream did not contain valid UTF-8"
+    ));
+    fs::remove_file(&path).unwrap();
+    Given {
+        variables: &[("DBUS_MQTT_PASSWORD_FILE", &path)],
+        ..flags(&["-u", "me"])
+    }
+    .refused(&format!(
+        "DBUS_MQTT_PASSWORD_FILE: cannot read {path}: No such file or directory"
+    ));
+}
+
+#[test]
+fn the_stronger_of_password_and_password_file() {
+    let given = Given {
+        flags: &["-u", "me", "-P", "flag"],
+        variables: &[("DBUS_MQTT_PASSWORD_FILE", "/nowhere")],
+        file: None,
+    };
+    assert_eq!(given.broker().login.unwrap().password.expose(), "flag");
+    let given = Given {
+        flags: &["-u", "me", "--mqtt-password-file", "/nowhere"],
+        ..file("mqtt-password = 'weak'")
+    };
+    given.refused("--mqtt-password-file: cannot read /nowhere: No such file or directory");
+    file("mqtt-user = 'me'\nmqtt-password = 'a'\nmqtt-password-file = 'b'").refused(
+        "FILE:3: mqtt-password-file: set either the password or the password file, not both",
+    );
+}
+
+#[test]
+fn a_user_without_password_and_a_password_without_user() {
+    let expected = Login {
+        user: "me".to_owned(),
+        password: Secret::default(),
+    };
+    assert_eq!(flags(&["-u", "me"]).broker().login, Some(expected));
+    variables(&[("DBUS_MQTT_PASSWORD", "hunter2")])
+        .refused("DBUS_MQTT_PASSWORD: a password needs a user: set --mqtt-user too");
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let config = flags(&["-u", "me", "-P", "hunter2"]).resolve().unwrap();
+    let shown = format!(
+        "{config:?} {:#?} {}",
+        config,
+        config.brokers[0].login.as_ref().unwrap().password
+    );
+    assert!(
+        shown.contains("***") && !shown.contains("hunter2"),
+        "{shown}"
+    );
+    let args = ["dbus-mqtt", "-P", "hunter2"].iter().map(Into::into);
+    let args = Args::parse_from_command_line(args).unwrap();
+    assert!(!format!("{args:?}").contains("hunter2"));
+    file("mqtt-password = 4711").refused("FILE:1: a password is a text, in quotes");
+    flags(&["-P", "hunter2"])
+        .refused("--mqtt-password: a password needs a user: set --mqtt-user too");
+}
+
+#[test]
+fn what_is_wrong_in_a_file_has_its_line() {
+    let wrong = |text, sentence| file(text).refused(sentence);
+    wrong(
+        "# a\n\nretain = 1",
+        "FILE:3: invalid type: integer `1`, expected true or false",
+    );
+    wrong(
+        "keep-alive = -5",
+        "FILE:1: invalid value: integer `-5`, expected a whole number",
+    );
+    wrong(
+        "mqtt-server = 5",
+        "FILE:1: invalid type: integer `5`, expected a text in quotes",
+    );
+    wrong(
+        "[limits]\nitems-max = 0",
+        "FILE:2: invalid value: integer `0`, expected a whole number above 0",
+    );
+    wrong("\nretain = [", "FILE:2: unclosed array, expected `]`");
+    wrong(
+        "\n\nportal-id = 'a/b'",
+        "FILE:3: portal-id: the portal id \"a/b\" has the character '/'; only letters, digits, - and _ can be in it",
+    );
+    wrong(
+        "mqtt-server = 'mqtts://x'",
+        "FILE:1: mqtt-server: this version speaks plain MQTT over TCP only, not mqtts://",
+    );
+    wrong(
+        "gather-ms = 1001",
+        "FILE:1: gather-ms: 1001 is too large: at most 1000",
+    );
+    wrong(
+        "client-id = 'a+b'",
+        "FILE:1: client-id: \"a+b\" is no client id: 1 to 256 bytes, without + # / and control characters",
+    );
+    wrong(
+        "dbus = 'x'",
+        "FILE:1: dbus: \"x\" is no D-Bus address; one looks like unix:path=/var/run/dbus/system_bus_socket",
+    );
+    let unknown = file("\nmqtt-sever = 'x'").resolve().unwrap_err();
+    assert!(
+        unknown.starts_with("FILE:2: unknown field `mqtt-sever`, expected one of `mqtt-server`, "),
+        "{unknown}"
+    );
+    // The settings file cannot name another.
+    assert!(
+        file("config = 'x'")
+            .resolve()
+            .unwrap_err()
+            .starts_with("FILE:1: unknown field `config`")
+    );
+}
+
+#[test]
+fn what_is_wrong_elsewhere_has_its_name() {
+    variables(&[("DBUS_MQTT_RETAIN", "maybe")])
+        .refused("DBUS_MQTT_RETAIN: \"maybe\" is neither true nor false");
+    variables(&[("DBUS_MQTT_KEEP_ALIVE", "1h")])
+        .refused("DBUS_MQTT_KEEP_ALIVE: \"1h\" is not a whole number");
+    flags(&["-k", "4294967296"]).refused("--keep-alive: 4294967296 is too large");
+    flags(&["-k", "-1"]).refused("--keep-alive: \"-1\" is not a whole number");
+    flags(&["--client-id", ""]).refused(
+        "--client-id: \"\" is no client id: 1 to 256 bytes, without + # / and control characters",
+    );
+    flags(&["--config", "/nowhere"])
+        .refused("--config: cannot read /nowhere: No such file or directory");
+    flags(&["--portal-id", ""]).refused("--portal-id: the portal id is empty");
+}
+
+#[test]
+fn what_a_later_version_brings_is_refused_in_words() {
+    let tls = "this version cannot encrypt its connection yet; leave the certificate out to connect without";
+    flags(&["-c", "ca.pem"]).refused(&format!("--mqtt-certificate: {tls}"));
+    variables(&[("DBUS_MQTT_CERTIFICATE", "ca.pem")])
+        .refused(&format!("DBUS_MQTT_CERTIFICATE: {tls}"));
+    file("\nmqtt-certificate = 'ca.pem'").refused(&format!("FILE:2: mqtt-certificate: {tls}"));
+    let vrm =
+        "this version cannot register at VRM yet; leave the setting out to use a local broker";
+    flags(&["-i"]).refused(&format!("--init-broker: {vrm}"));
+    file("init-broker = true").refused(&format!("FILE:1: init-broker: {vrm}"));
+}
+
+#[test]
+fn limits_are_set_one_by_one() {
+    let config = file("[limits]\nitems-max = 7\nread-timeout-s = 9")
+        .resolve()
+        .unwrap();
+    let expected = Limits {
+        items_max: 7,
+        read_timeout: Duration::from_secs(9),
+        ..Limits::default()
+    };
+    assert_eq!(config.limits, expected);
+}
+
+/// In the example a `#` directly before a setting hides a default, one before a space is prose.
+#[test]
+fn the_example_shows_the_defaults() {
+    let example = include_str!("../../dbus-mqtt.example.toml");
+    assert_eq!(file(example).resolve(), Given::default().resolve());
+
+    let settings: Vec<&str> = example
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
+        .collect();
+    let uncommented = settings.join("\n");
+    assert_eq!(file(&uncommented).resolve(), Given::default().resolve());
+
+    // Nothing is left out: each setting stands there, as a default or as prose.
+    let table: toml::Table = uncommented.parse().unwrap();
+    let parser = RawConfig::augment_args(clap::Command::new("flags"));
+    for key in parser
+        .get_arguments()
+        .filter_map(|argument| argument.get_long())
+    {
+        let is_prose = example.contains(&format!("\n# {key} = "));
+        assert!(
+            key == "config" || is_prose || table.contains_key(key),
+            "{key}"
+        );
+    }
+    assert_eq!(table["limits"].as_table().unwrap().len(), 11);
+}
+
+#[test]
+fn an_address_as_people_write_it() {
+    let address = |server: &str| flags(&["-q", server]).broker().address();
+    assert_eq!(address("gx"), "gx:1883");
+    assert_eq!(address("::1"), "[::1]:1883");
+}

@@ -1,0 +1,69 @@
+//! What ends the process.
+//!
+//! An error that reaches `main` is one that nothing below could mend: what the network, a service
+//! or a client does wrong is dealt with where it happens, and the bridge goes on.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io;
+
+use crate::config::ConfigError;
+
+/// Why the program cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The operator has to mend the configuration first.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The system refuses what every program gets: timers, signal handlers, memory.
+    #[error("the system does not let the program start: {0}")]
+    System(#[from] io::Error),
+    /// The demo is a cargo feature.
+    #[error(
+        "this build for a device leaves the demo out; on a computer, cargo run --release -- demo has it"
+    )]
+    NoDemo,
+    /// A program around the bridge gave up; what it says is in its own words.
+    #[error(transparent)]
+    Tool(Box<dyn Error + Send + Sync>),
+}
+
+impl Fatal {
+    /// Takes over the error of a program around the bridge.
+    pub fn tool(error: impl Error + Send + Sync + 'static) -> Fatal {
+        Fatal::Tool(Box::new(error))
+    }
+
+    /// The exit status (§7): 2 for a mistake in the configuration, 1 for everything else.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Fatal::Config(_) => 2,
+            Fatal::System(_) | Fatal::NoDemo | Fatal::Tool(_) => 1,
+        }
+    }
+}
+
+/// An error as one line, whatever names and paths are quoted in it.
+pub fn one_line(error: &impl Display) -> String {
+    error.to_string().replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_statuses() {
+        let config = Fatal::from(ConfigError::NoPortalId { tried: Vec::new() });
+        assert_eq!(config.exit_status(), 2);
+        assert_eq!(
+            Fatal::from(io::Error::from(io::ErrorKind::OutOfMemory)).exit_status(),
+            1
+        );
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        assert_eq!(one_line(&"a\nb\u{1b}[31mc\t"), "a b [31mc ");
+    }
+}

@@ -1,0 +1,107 @@
+//! The log: one line per event on stderr, in time, level and words.
+//!
+//! What is logged is decided where it happens; here only how it looks and how much of it is shown.
+
+use std::fmt;
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+use crate::config::{ConfigError, Machine, Origin, Problem};
+
+/// Starts the log. `RUST_LOG` says what is shown, where it is set; else `debug` does.
+pub fn start(debug: bool, machine: &Machine) -> Result<(), ConfigError> {
+    tracing_subscriber::fmt()
+        .compact()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_timer(UtcMillis)
+        .with_target(debug)
+        .with_env_filter(filter(debug, machine)?)
+        .init();
+    Ok(())
+}
+
+fn filter(debug: bool, machine: &Machine) -> Result<EnvFilter, ConfigError> {
+    let text = match machine.variable("RUST_LOG")? {
+        Some(text) => text,
+        None if debug => "warn,dbus_mqtt=debug",
+        None => "warn,dbus_mqtt=info",
+    };
+    EnvFilter::builder()
+        .parse(text)
+        .map_err(|_| ConfigError::Setting {
+            origin: Origin::Variable("RUST_LOG".into()),
+            problem: Problem::LogFilter(text.to_owned()),
+        })
+}
+
+/// `2026-01-31T12:00:00.123Z`: the clock of the device in UTC, as VRM and the other logs of Venus
+/// OS have it, to the millisecond.
+struct UtcMillis;
+
+impl FormatTime for UtcMillis {
+    fn format_time(&self, to: &mut Writer<'_>) -> fmt::Result {
+        let mut micros = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut micros))?;
+        to.write_str(&millis(&micros))
+    }
+}
+
+/// `…:00.123456Z` → `…:00.123Z`
+fn millis(micros: &str) -> String {
+    let digits = micros.trim_end_matches('Z');
+    let shorter = digits.len().saturating_sub(3);
+    format!("{}Z", digits.get(..shorter).unwrap_or(digits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(rust_log: &str) -> Machine {
+        let mut machine = Machine::this();
+        machine.environment = [("RUST_LOG".into(), rust_log.into())].into();
+        machine
+    }
+
+    #[test]
+    fn rust_log_wins_over_debug() {
+        assert_eq!(
+            filter(true, &machine("dbus_mqtt::shell=trace"))
+                .unwrap()
+                .to_string(),
+            "dbus_mqtt::shell=trace"
+        );
+        assert_eq!(
+            filter(true, &machine("")).unwrap().to_string(),
+            "dbus_mqtt=debug,warn"
+        );
+        assert_eq!(
+            filter(false, &machine("")).unwrap().to_string(),
+            "dbus_mqtt=info,warn"
+        );
+    }
+
+    #[test]
+    fn a_wrong_filter_is_named() {
+        let error = filter(false, &machine("dbus_mqtt=loud")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "RUST_LOG: \"dbus_mqtt=loud\" is no log filter; one looks like dbus_mqtt=debug"
+        );
+    }
+
+    #[test]
+    fn times_end_in_milliseconds() {
+        let mut text = String::new();
+        UtcMillis.format_time(&mut Writer::new(&mut text)).unwrap();
+        assert_eq!(text.len(), "2026-01-31T12:00:00.123Z".len(), "{text}");
+        assert_eq!(
+            millis("2026-01-31T12:00:00.123456Z"),
+            "2026-01-31T12:00:00.123Z"
+        );
+    }
+}

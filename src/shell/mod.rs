@@ -1,0 +1,11 @@
+//! Sockets, clocks and tasks: the only layer that touches the world. Nothing below it knows of it.
+//!
+//! One thread, and on it: the bus task ([`bus`]), one task per broker ([`broker`]), and the
+//! timekeeper ([`run`]). All of them share the bridge behind a lock that is never held across a
+//! wait.
+#![allow(clippy::disallowed_methods)] // here the clocks are read, and the tasks spawned
+
+pub mod broker;
+pub mod bus;
+pub mod intercept;
+pub mod run;

@@ -1,0 +1,193 @@
+//! The bridge as a whole: its tasks, what they share, and its end (§4.9).
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::{broker, bus};
+use crate::bridge::{Bridge, BridgeConfig, OutletConfig};
+use crate::config::Config;
+use crate::error::Fatal;
+use crate::model::time::Now;
+
+/// What the bridge has done so far, for those who watch it; the counters wrap.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// How many services are there.
+    pub services: AtomicUsize,
+    /// How many items they have.
+    pub items: AtomicUsize,
+    /// Changes that the bus brought.
+    pub updates: AtomicU32,
+    /// Messages that were published.
+    pub published: AtomicU32,
+}
+
+/// What the tasks share.
+#[derive(Debug)]
+pub struct Shared {
+    bridge: Mutex<Bridge>,
+    /// There are calls to make.
+    pub(super) calls: Notify,
+    /// A client waits for an answer from the bus: nothing is gathered now.
+    pub(super) urgent: Notify,
+    /// One per broker: there is something to publish.
+    pub(super) brokers: Vec<Notify>,
+    /// The next deadline has come closer.
+    timer: Notify,
+    armed: Mutex<Option<Instant>>,
+    ending: AtomicBool,
+    stats: Arc<Stats>,
+}
+
+/// The time now, on both clocks.
+pub fn now() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { monotonic: Instant::now(), unix_s: unix.as_secs() }
+}
+
+/// A random number; good enough to spread retries and table orders.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+impl Shared {
+    /// The bridge. The lock is for a moment, and never held across a wait; a panic elsewhere ends
+    /// the process, so that what it guards is whole.
+    pub fn bridge(&self) -> MutexGuard<'_, Bridge> {
+        self.bridge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the bridge take something, and wakes who has something to do because of it.
+    pub fn with<R>(&self, act: impl FnOnce(&mut Bridge) -> R) -> R {
+        let mut bridge = self.bridge();
+        let result = act(&mut bridge);
+        self.wake(&bridge);
+        result
+    }
+
+    fn wake(&self, bridge: &Bridge) {
+        for (broker, wake) in self.brokers.iter().enumerate() {
+            if bridge.has_work(broker) {
+                wake.notify_one();
+            }
+        }
+        if bridge.has_calls() {
+            self.calls.notify_one();
+        }
+        if bridge.answer_awaited() {
+            self.urgent.notify_one();
+        }
+        let deadline = bridge.poll_timeout();
+        let armed = *self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        if deadline.is_some_and(|deadline| armed.is_none_or(|armed| deadline < armed)) {
+            self.timer.notify_one();
+        }
+        let (services, items) = bridge.size();
+        let counters = bridge.counters();
+        self.stats.services.store(services, Ordering::Relaxed);
+        self.stats.items.store(items, Ordering::Relaxed);
+        self.stats.updates.store(counters.updates, Ordering::Relaxed);
+        self.stats.published.store(counters.published, Ordering::Relaxed);
+    }
+
+    /// Whether the bridge ends.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+}
+
+/// Sleeps until the bridge has something to do, again and again.
+async fn keep_time(shared: Arc<Shared>) {
+    loop {
+        let deadline = shared.bridge().poll_timeout();
+        *shared.armed.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+        let due = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => shared.with(|bridge| bridge.tick(now())),
+            () = shared.timer.notified() => {}
+        }
+    }
+}
+
+/// Runs the bridge until `shutdown` resolves, then takes back what it published and returns.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Fatal> {
+    run_with(config, shutdown, Arc::default()).await
+}
+
+/// The same, for one who watches it.
+pub async fn run_with(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    stats: Arc<Stats>,
+) -> Result<(), Fatal> {
+    let shared = Arc::new(Shared {
+        bridge: Mutex::new(Bridge::new(bridge_config(&config))),
+        calls: Notify::new(),
+        urgent: Notify::new(),
+        brokers: config.brokers.iter().map(|_| Notify::new()).collect(),
+        timer: Notify::new(),
+        armed: Mutex::new(None),
+        ending: AtomicBool::new(false),
+        stats,
+    });
+    info!("portal id {}, bus {}", config.portal_id, config.bus.as_str());
+    let mut others = JoinSet::new();
+    others.spawn(keep_time(Arc::clone(&shared)));
+    others.spawn(bus::run(config.clone(), Arc::clone(&shared)));
+    let mut brokers = JoinSet::new();
+    for index in 0..config.brokers.len() {
+        brokers.spawn(broker::run(config.clone(), index, Arc::clone(&shared)));
+    }
+    shutdown.await;
+    info!("ending: taking back what was published");
+    shared.ending.store(true, Ordering::Relaxed);
+    shared.with(Bridge::end);
+    for wake in &shared.brokers {
+        wake.notify_one();
+    }
+    let all = async { while brokers.join_next().await.is_some() {} };
+    if tokio::time::timeout(config.limits.shutdown, all).await.is_err() {
+        warn!("a broker did not take everything within {} s", config.limits.shutdown.as_secs());
+    }
+    Ok(())
+}
+
+fn bridge_config(config: &Config) -> BridgeConfig {
+    let limits = &config.limits;
+    let outlet = |broker: &crate::config::BrokerConfig| OutletConfig {
+        name: broker.name.as_str().into(),
+        retain: broker.retain,
+        keep_alive: broker.keep_alive,
+        filters_max: limits.filters_max,
+    };
+    BridgeConfig {
+        portal_id: config.portal_id.clone(),
+        outlets: config.brokers.iter().map(outlet).collect(),
+        items_max: limits.items_max,
+        services_max: limits.services_max,
+        writes_in_flight_max: limits.writes_in_flight_max,
+        calls_in_flight_max: limits.calls_in_flight_max,
+        call_timeout: limits.call_timeout,
+        read_timeout: limits.read_timeout,
+        seed: random(),
+    }
+}
+
+/// A random wait for `backoff`.
+pub(super) fn wait(backoff: &mut crate::link::backoff::Backoff) -> Duration {
+    #[allow(clippy::cast_possible_truncation)] // any 32 bits of it
+    let jitter = random() as u32;
+    backoff.next(jitter)
+}

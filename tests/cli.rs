@@ -1,0 +1,232 @@
+//! The program as its user meets it: what it prints, and how it ends (§7).
+//!
+//! The rules of each setting are tested where they are, in `src/config/tests.rs`. Here is what only
+//! the real binary shows.
+#![allow(clippy::unwrap_used)] // a failure here is a failed test
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The program without anything of the environment but what it needs to start.
+fn dbus_mqtt(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dbus-mqtt"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A mistake: status 2, nothing on stdout, one line on stderr.
+#[track_caller]
+fn refused(command: &mut Command) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let stderr = text(&stderr);
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert_eq!(text(&stdout), "");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
+        .trim_end()
+        .strip_prefix("dbus-mqtt: ")
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn s7_a_wrong_flag() {
+    let sentence = refused(&mut dbus_mqtt(&["--keepalive", "3"]));
+    assert!(
+        sentence.starts_with("unexpected argument '--keepalive' found"),
+        "{sentence}"
+    );
+    assert!(sentence.contains("'--keep-alive'"), "{sentence}");
+    let sentence = refused(&mut dbus_mqtt(&["demonstrate"]));
+    assert!(
+        sentence.starts_with("unrecognized subcommand 'demonstrate'"),
+        "{sentence}"
+    );
+    // One line, whatever the argument is.
+    refused(&mut dbus_mqtt(&["--a\nb"]));
+}
+
+#[test]
+fn s7_a_wrong_value() {
+    let check = |arguments: &[&str], expected: &str| {
+        assert_eq!(refused(&mut dbus_mqtt(arguments)), expected);
+    };
+    check(
+        &["-k", "soon"],
+        "--keep-alive: \"soon\" is not a whole number",
+    );
+    check(
+        &["--retain", "perhaps"],
+        "--retain: \"perhaps\" is neither true nor false",
+    );
+    check(
+        &["-q", "gx:0"],
+        "--mqtt-server: \"0\" is no port: a number from 1 to 65535",
+    );
+    check(&["demo", "--port", "0"], "--port: 0 is no port");
+    check(
+        &["demo", "--rate", "nan"],
+        "--rate: \"nan\" is not a number greater than 0",
+    );
+    check(
+        &["replay", "--speed", "-1", "x"],
+        "--speed: \"-1\" is not a number greater than 0",
+    );
+    let sentence = refused(&mut dbus_mqtt(&["replay"]));
+    assert!(
+        sentence.starts_with("the following required arguments were not provided: <FILE|DIR>...")
+    );
+    let sentence = refused(&mut dbus_mqtt(&["-q", "gx", "demo"]));
+    assert!(
+        sentence.starts_with("the options before the command are the bridge's"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn s7_a_bad_portal_id() {
+    let sentence = refused(&mut dbus_mqtt(&["--portal-id", "e0/ff"]));
+    assert!(sentence.starts_with("--portal-id: "), "{sentence}");
+    let sentence = refused(dbus_mqtt(&[]).env("DBUS_MQTT_PORTAL_ID", "+"));
+    assert!(sentence.starts_with("DBUS_MQTT_PORTAL_ID: "), "{sentence}");
+}
+
+#[test]
+fn s7_a_mistake_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("settings.toml").display().to_string();
+    let sentence = refused(&mut dbus_mqtt(&["--config", &path]));
+    assert_eq!(
+        sentence,
+        format!("--config: cannot read {path}: No such file or directory")
+    );
+    let sentence = refused(dbus_mqtt(&[]).env("DBUS_MQTT_CONFIG", &path));
+    assert_eq!(
+        sentence,
+        format!("DBUS_MQTT_CONFIG: cannot read {path}: No such file or directory")
+    );
+
+    fs::write(&path, "# settings\nretain = false\nportal = 'x'\n").unwrap();
+    let sentence = refused(&mut dbus_mqtt(&["--config", &path]));
+    assert!(
+        sentence.starts_with(&format!("{path}:3: unknown field `portal`")),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn s7_a_mistake_in_the_environment() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let sentence = refused(dbus_mqtt(&[]).env("DBUS_MQTT_RETAIN", "2"));
+    assert_eq!(
+        sentence,
+        "DBUS_MQTT_RETAIN: \"2\" is neither true nor false"
+    );
+    let sentence = refused(dbus_mqtt(&[]).env("RUST_LOG", "dbus_mqtt=loud"));
+    assert!(sentence.starts_with("RUST_LOG: "), "{sentence}");
+    let bytes = std::ffi::OsStr::from_bytes(&[b'a', 0xff]);
+    let sentence = refused(dbus_mqtt(&[]).env("DBUS_MQTT_USER", bytes));
+    assert_eq!(sentence, "DBUS_MQTT_USER: the value is no UTF-8 text");
+}
+
+#[test]
+fn help_and_version() {
+    let check = |arguments: &[&str], expected: &[&str]| {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = dbus_mqtt(arguments).output().unwrap();
+        assert_eq!((status.code(), text(&stderr)), (Some(0), String::new()));
+        let stdout = text(&stdout);
+        for part in expected {
+            assert!(stdout.contains(part), "{part:?} is not in\n{stdout}");
+        }
+    };
+    let flags = [
+        "-q, --mqtt-server",
+        "-u, --mqtt-user",
+        "-P, --mqtt-password",
+        "-c, --mqtt-certificate",
+    ];
+    check(&["--help"], &flags);
+    check(
+        &["-h"],
+        &[
+            "-b, --dbus",
+            "-k, --keep-alive",
+            "-i, --init-broker",
+            "-d, --debug",
+            "Examples:",
+        ],
+    );
+    check(
+        &["--help"],
+        &[
+            "demo",
+            "record",
+            "replay",
+            "DBUS_MQTT_KEEP_ALIVE",
+            "--mqtt-password-file",
+        ],
+    );
+    check(&["replay", "--help"], &["--speed", "--loop"]);
+    check(
+        &["--version"],
+        &[&format!("dbus-mqtt {}\n", env!("CARGO_PKG_VERSION"))],
+    );
+}
+
+/// A bridge that finds neither bus nor broker: it goes on trying.
+fn lonely_bridge() -> Child {
+    let arguments = [
+        "--portal-id",
+        "e0ff50a097c0",
+        "-b",
+        "unix:path=/nonexistent/bus",
+        "-q",
+        "127.0.0.1:9",
+    ];
+    dbus_mqtt(&arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_child(child);
+    kill_process(pid, signal).unwrap();
+}
+
+#[test]
+fn s7_a_signal_ends_it_with_status_0() {
+    for end in [Signal::TERM, Signal::INT] {
+        let mut bridge = lonely_bridge();
+        let mut stderr = BufReader::new(bridge.stderr.take().unwrap());
+        // Signals are looked after before the bridge says its first word.
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        signal(&bridge, end);
+        let status = bridge.wait().unwrap();
+        stderr.read_to_string(&mut line).unwrap();
+        assert_eq!(status.code(), Some(0), "{line}");
+        assert!(line.contains("INFO"), "{line}");
+        assert!(
+            !line.contains('\u{1b}'),
+            "no colours where there is no terminal: {line}"
+        );
+    }
+}
