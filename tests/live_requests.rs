@@ -147,11 +147,17 @@ fn s5_5_requests_are_answered_in_the_order_in_which_they_came() {
     let end = rig.completed(mark);
     let seen = rig.chosen(mark);
     assert_eq!(seen[..2], ["battery/258/Soc", "vebus/257/Mode"], "{seen:?}");
-    let soc: Vec<_> = seen
-        .iter()
-        .filter(|topic| *topic == "battery/258/Soc")
-        .collect();
-    assert_eq!(soc.len(), 2, "the answer and the republish");
+    // The answers may count as part of the republish, as they are of just now; nothing else is missing.
+    for topic in battery()
+        .topics(258)
+        .keys()
+        .chain(vebus().topics(257).keys())
+    {
+        assert!(
+            seen.iter().any(|other| n(other) == *topic),
+            "{topic} in {seen:?}"
+        );
+    }
     rig.client.wait(mark, "the last answer", |message| {
         message.topic == n("vebus/257/State")
     });

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::PATIENCE;
 use super::service::{Call, Service, serve};
-use super::wire::{ERROR, METHOD_CALL, METHOD_RETURN, Message, V, array, read_message, s};
+use super::wire::{ERROR, METHOD_CALL, METHOD_RETURN, Message, SIGNAL, V, array, read_message, s};
 
 /// The unique name of all services here.
 pub const OWNER: &str = ":1.7";
@@ -155,14 +155,13 @@ impl Shared {
 
     fn send(&self, message: Message) {
         let serial = self.next_serial();
-        self.write(
-            &Message {
-                serial,
-                destination: ":1.1".to_owned(),
-                ..message
-            }
-            .encode(),
-        );
+        let destination = if message.kind == SIGNAL { "" } else { ":1.1" }.to_owned();
+        let message = Message {
+            serial,
+            destination,
+            ..message
+        };
+        self.write(&message.encode());
     }
 
     fn write(&self, bytes: &[u8]) {

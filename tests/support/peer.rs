@@ -127,6 +127,11 @@ impl Peer {
 
     /// Sends many messages in one write.
     pub fn burst(&self, messages: impl IntoIterator<Item = Message>) {
+        self.try_burst(messages).unwrap();
+    }
+
+    /// The same on a bus that may have gone.
+    pub fn try_burst(&self, messages: impl IntoIterator<Item = Message>) -> io::Result<()> {
         let mut bytes = Vec::new();
         for message in messages {
             bytes.extend(
@@ -137,7 +142,7 @@ impl Peer {
                 .encode(),
             );
         }
-        self.shared.write.lock().unwrap().write_all(&bytes).unwrap();
+        self.shared.write.lock().unwrap().write_all(&bytes)
     }
 
     /// Changes an item in the table and says nothing.
