@@ -203,6 +203,8 @@ fn scan_replies_that_are_not_what_they_claim_are_reported() {
         let client = broker.listener();
         let bus = FakeBus::start(vec![battery()]);
         bus.reply_raw("GetItems", "a{sa{sv}}", &body);
+        bus.reply_raw("GetValue", "v", &body);
+        bus.reply_raw("Introspect", "s", &body);
         let (address, server) = (bus.address(), format!("127.0.0.1:{}", broker.port));
         let mut bridge = Bridge::spawn(&[
             "--dbus",
