@@ -39,13 +39,7 @@ fn s4_6_a_service_that_goes_takes_its_topics_with_it() {
         rig.client.expect(mark, topic, "");
     }
     rig.wait_retained("what is left", &vebus().topics(257));
-    let empty: Vec<_> = rig
-        .client
-        .since(mark)
-        .into_iter()
-        .filter(|m| m.payload.is_empty())
-        .collect();
-    assert_eq!(empty.len(), battery().items.len());
+    assert_eq!(rig.emptied(mark).len(), battery().items.len());
 
     // It comes back while alive: it is published again, unasked.
     let _battery = rig.bus.serve(battery());
@@ -62,7 +56,7 @@ fn s4_6_the_empty_payload_is_retained_if_notifications_are() {
         let peer = bus.serve(battery());
         let broker = FakeBroker::start(Manner::Good);
         let _bridge = bridge_to(&bus, &broker, &format!("--retain {retain} --keep-alive 0"));
-        broker.wait_published(0, &n("battery/258/Soc"), &value("87.5"));
+        broker.wait_completed(0);
         drop(peer);
         for topic in battery().topics(258).keys() {
             broker.wait_published(0, topic, "");
@@ -237,7 +231,6 @@ fn s4_7_paths_that_are_no_topics_are_reported_once_and_left_out() {
         "//Double",
         "/In//side",
         "/Trailing/",
-        "NoSlash",
         "",
     ];
     let mut service = battery();
@@ -442,7 +435,7 @@ fn s4_9_the_last_packet_is_a_disconnect() {
         let _battery = bus.serve(battery());
         let broker = FakeBroker::start(Manner::Good);
         let mut bridge = bridge_to(&bus, &broker, &format!("--retain {retain} --keep-alive 0"));
-        broker.wait_published(0, &n("battery/258/Soc"), &value("87.5"));
+        broker.wait_completed(0);
         bridge.terminate();
         for topic in battery().topics(258).keys() {
             broker.wait_published(0, topic, "");

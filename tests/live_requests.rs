@@ -46,18 +46,6 @@ fn s5_5_a_read_is_fetched_afresh_and_published() {
 }
 
 #[test]
-fn s5_5_an_item_that_the_scan_did_not_bring_can_be_read() {
-    // The service is asked, not the memory of the bridge.
-    let Some(rig) = Rig::start() else { return };
-    let peer = rig.bus.serve(battery());
-    let _bridge = rig.bridge("--retain true");
-    rig.wake();
-    peer.set(BATTERY, "/Late", V::I(5));
-    rig.client.publish(&r("battery/258/Late"), "");
-    rig.client.expect(0, &n("battery/258/Late"), &value("5"));
-}
-
-#[test]
 fn s5_5_a_read_keeps_min_and_max() {
     // GetValue brings the value alone; the range stays what it was.
     let Some(rig) = Rig::start() else { return };
@@ -112,7 +100,6 @@ fn s5_5_the_unknown_is_not_answered() {
         "battery/259/Soc",
         "battery/x/Soc",
         "battery",
-        "battery/258",
     ] {
         rig.client.publish(&r(topic), "");
     }
@@ -147,11 +134,17 @@ fn s5_5_requests_are_answered_in_the_order_in_which_they_came() {
     let end = rig.completed(mark);
     let seen = rig.chosen(mark);
     assert_eq!(seen[..2], ["battery/258/Soc", "vebus/257/Mode"], "{seen:?}");
-    let soc: Vec<_> = seen
-        .iter()
-        .filter(|topic| *topic == "battery/258/Soc")
-        .collect();
-    assert_eq!(soc.len(), 2, "the answer and the republish");
+    // The answers may count as part of the republish, as they are of just now; nothing else is missing.
+    for topic in battery()
+        .topics(258)
+        .keys()
+        .chain(vebus().topics(257).keys())
+    {
+        assert!(
+            seen.iter().any(|other| n(other) == *topic),
+            "{topic} in {seen:?}"
+        );
+    }
     rig.client.wait(mark, "the last answer", |message| {
         message.topic == n("vebus/257/State")
     });

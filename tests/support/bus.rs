@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::peer::Peer;
+use super::peer::{Peer, Watch};
 use super::process::{Process, find};
 use super::service::Service;
 
@@ -17,6 +18,7 @@ pub struct Bus {
     process: Option<Process>, // dropped before its folder
     folder: TempDir,
     fences: AtomicU32,
+    peers: Mutex<Vec<Watch>>,
 }
 
 impl Bus {
@@ -36,6 +38,7 @@ impl Bus {
             process: None,
             folder,
             fences: AtomicU32::new(0),
+            peers: Mutex::default(),
         };
         std::fs::write(
             bus.folder.path().join("bus.conf"),
@@ -82,7 +85,29 @@ impl Bus {
 
     /// A new connection.
     pub fn peer(&self) -> Peer {
-        Peer::try_connect(&self.address()).unwrap()
+        let peer = Peer::try_connect(&self.address()).unwrap();
+        self.peers.lock().unwrap().push(peer.watch());
+        peer
+    }
+
+    /// Runs what starts a bridge, and returns when that bridge has scanned every service here that
+    /// answers of its own accord.
+    pub fn scanned_by<T>(&self, start: impl FnOnce() -> T) -> T {
+        let due: Vec<Option<usize>> = self
+            .peers
+            .lock()
+            .unwrap()
+            .iter()
+            .map(Watch::scans_due)
+            .collect();
+        let started = start();
+        for (peer, due) in self.peers.lock().unwrap().iter().zip(due) {
+            if let Some(due) = due {
+                peer.wait_scans(due);
+            }
+        }
+        self.fence(&[]);
+        started
     }
 
     /// A new connection that owns one service.
@@ -104,7 +129,8 @@ impl Bus {
         }
         for _ in 0..2 {
             let number = self.fences.fetch_add(1, Ordering::Relaxed);
-            let fence = self.serve(Service::new(&format!("com.victronenergy.fence.f{number}")));
+            let fence = Peer::try_connect(&self.address()).unwrap();
+            fence.serve(Service::new(&format!("com.victronenergy.fence.f{number}")));
             fence.wait_calls("the fence to be scanned", 1, |call| {
                 call.member == "GetItems"
             });

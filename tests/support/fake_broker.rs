@@ -188,6 +188,17 @@ impl FakeBroker {
         .0
     }
 
+    /// Waits for a completion message; gives its number.
+    pub fn wait_completed(&self, from: usize) -> usize {
+        let such = |packet: &Packet| {
+            packet
+                .published()
+                .is_some_and(|(topic, ..)| topic.ends_with("/full_publish_completed"))
+        };
+        self.wait_for("a completion message", PATIENCE, from, such)
+            .0
+    }
+
     /// Waits for this many connections, those before included.
     pub fn wait_connections(&self, count: usize, patience: Duration) {
         self.shared

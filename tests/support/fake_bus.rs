@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::PATIENCE;
 use super::service::{Call, Service, serve};
-use super::wire::{ERROR, METHOD_CALL, METHOD_RETURN, Message, V, array, read_message, s};
+use super::wire::{ERROR, METHOD_CALL, METHOD_RETURN, Message, SIGNAL, V, array, read_message, s};
 
 /// The unique name of all services here.
 pub const OWNER: &str = ":1.7";
@@ -28,6 +28,8 @@ struct State {
     /// Replies of the test's own, by member: bytes under a signature.
     raw: Vec<(String, String, Vec<u8>)>,
     current: Option<UnixStream>,
+    /// Whether the newest connection has said Hello; no real bus sends anything before.
+    greeted: bool,
     connections: usize,
     matches: usize,
     serial: u32,
@@ -85,15 +87,14 @@ impl FakeBus {
 
     /// Sends bytes as they are to the newest connection.
     pub fn send_bytes(&self, bytes: &[u8]) {
-        self.shared.write(bytes);
+        if self.shared.state.lock().unwrap().greeted {
+            self.shared.write(bytes);
+        }
     }
 
     /// Sends a signal of the services' connection.
     pub fn send(&self, message: Message) {
-        self.shared.send(Message {
-            sender: OWNER.to_owned(),
-            ..message
-        });
+        self.send_bytes(&self.bytes_of(message));
     }
 
     /// The bytes of a signal of the services' connection, to be spoilt.
@@ -155,14 +156,13 @@ impl Shared {
 
     fn send(&self, message: Message) {
         let serial = self.next_serial();
-        self.write(
-            &Message {
-                serial,
-                destination: ":1.1".to_owned(),
-                ..message
-            }
-            .encode(),
-        );
+        let destination = if message.kind == SIGNAL { "" } else { ":1.1" }.to_owned();
+        let message = Message {
+            serial,
+            destination,
+            ..message
+        };
+        self.write(&message.encode());
     }
 
     fn write(&self, bytes: &[u8]) {
@@ -179,13 +179,17 @@ impl Shared {
             let mut state = self.state.lock().unwrap();
             state.connections += 1;
             state.current = Some(stream.try_clone().unwrap());
+            state.greeted = false;
         }
         self.changed.notify_all();
         while let Ok(call) = read_message(&mut stream) {
             if call.kind == METHOD_CALL {
                 let reply = self.answer(&call);
-                self.state.lock().unwrap().calls.push(call);
                 self.send(reply);
+                let mut state = self.state.lock().unwrap();
+                state.greeted = true;
+                state.calls.push(call);
+                drop(state);
                 self.changed.notify_all();
             }
         }

@@ -26,6 +26,7 @@ pub mod client;
 pub mod fake_broker;
 pub mod fake_bus;
 pub mod json;
+pub mod load;
 pub mod peer;
 pub mod process;
 pub mod rig;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
@@ -28,6 +28,7 @@ struct State {
     held: Vec<Call>,
     replies: HashMap<u32, Message>,
     handler: Option<Handler>,
+    owned: Vec<String>,
     closed: bool,
 }
 
@@ -94,11 +95,18 @@ impl Peer {
     pub fn own(&self, name: &str) {
         let reply = self.driver("RequestName", &[s(name), V::U(1 | 2 | 4)]);
         assert_eq!(reply.args(), [V::U(1)], "to own {name}");
+        self.shared.lock().owned.push(name.to_owned());
     }
 
     /// Gives a name back; its table stays.
     pub fn release_name(&self, name: &str) {
         self.driver("ReleaseName", &[s(name)]);
+        self.shared.lock().owned.retain(|other| other != name);
+    }
+
+    /// A look at this connection from outside, that does not keep it alive.
+    pub fn watch(&self) -> Watch {
+        Watch(Arc::downgrade(&self.shared))
     }
 
     /// A round trip: the bus has read all that was sent before.
@@ -127,6 +135,11 @@ impl Peer {
 
     /// Sends many messages in one write.
     pub fn burst(&self, messages: impl IntoIterator<Item = Message>) {
+        self.try_burst(messages).unwrap();
+    }
+
+    /// The same on a bus that may have gone.
+    pub fn try_burst(&self, messages: impl IntoIterator<Item = Message>) -> io::Result<()> {
         let mut bytes = Vec::new();
         for message in messages {
             bytes.extend(
@@ -137,7 +150,7 @@ impl Peer {
                 .encode(),
             );
         }
-        self.shared.write.lock().unwrap().write_all(&bytes).unwrap();
+        self.shared.write.lock().unwrap().write_all(&bytes)
     }
 
     /// Changes an item in the table and says nothing.
@@ -268,6 +281,39 @@ impl Peer {
             state.closed.then_some(())
         });
     }
+}
+
+/// Who owns services that answer, and how often each was scanned.
+pub struct Watch(Weak<Shared>);
+
+impl Watch {
+    /// How many scans there will have been when a bridge that starts now has scanned all of it; `None`
+    /// where a test answers in its own way, or the connection has gone.
+    pub fn scans_due(&self) -> Option<usize> {
+        let shared = self.0.upgrade()?;
+        let state = shared.lock();
+        let services = state
+            .owned
+            .iter()
+            .filter(|name| name.starts_with("com.victronenergy."));
+        let due = scans(&state) + services.count();
+        (state.handler.is_none() && !state.closed).then_some(due)
+    }
+
+    pub fn wait_scans(&self, due: usize) {
+        if let Some(shared) = self.0.upgrade() {
+            let what = format!("{due} scans of {:?}", shared.lock().owned);
+            shared.wait(&what, PATIENCE, |state| (scans(state) >= due).then_some(()));
+        }
+    }
+}
+
+fn scans(state: &State) -> usize {
+    state
+        .calls
+        .iter()
+        .filter(|call| call.member == "GetItems")
+        .count()
 }
 
 impl Drop for Peer {

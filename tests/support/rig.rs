@@ -61,14 +61,15 @@ impl Rig {
     /// every service that answers at once.
     pub fn bridge(&self, args: &str) -> Bridge {
         let mark = self.client.mark();
-        let mut bridge = Bridge::spawn(&self.args(args));
-        poll("the bridge to come online", PATIENCE, || {
-            bridge.assert_alive();
-            let said = self.client.payloads(mark, &n("bridge/status"));
-            said.contains(&ONLINE.to_owned()).then_some(())
-        });
-        self.bus.fence(&[]);
-        bridge
+        self.bus.scanned_by(|| {
+            let mut bridge = Bridge::spawn(&self.args(args));
+            poll("the bridge to come online", PATIENCE, || {
+                bridge.assert_alive();
+                let said = self.client.payloads(mark, &n("bridge/status"));
+                said.contains(&ONLINE.to_owned()).then_some(())
+            });
+            bridge
+        })
     }
 
     /// Waits until the bridge says that it is there.
@@ -121,6 +122,15 @@ impl Rig {
             .collect()
     }
 
+    /// The topics that were emptied since a mark.
+    pub fn emptied(&self, mark: usize) -> Vec<String> {
+        let messages = self.client.since(mark).into_iter();
+        let ours = messages.filter(|message| message.topic.starts_with(&n("")));
+        ours.filter(|message| message.payload.is_empty())
+            .map(|message| message.topic)
+            .collect()
+    }
+
     /// What the broker retains for this portal id.
     pub fn retained(&self) -> BTreeMap<String, String> {
         retained(&self.broker, &n("#"))
@@ -159,10 +169,11 @@ pub fn bridge_to(bus: &Bus, broker: &FakeBroker, more: &str) -> Bridge {
         PORTAL,
     ];
     let args: Vec<&str> = base.into_iter().chain(more.split_whitespace()).collect();
-    let bridge = Bridge::spawn(&args);
-    broker.wait_published(0, &n("bridge/status"), ONLINE);
-    bus.fence(&[]);
-    bridge
+    bus.scanned_by(|| {
+        let bridge = Bridge::spawn(&args);
+        broker.wait_published(0, &n("bridge/status"), ONLINE);
+        bridge
+    })
 }
 
 /// What a broker retains under a filter, without what is empty.

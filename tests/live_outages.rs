@@ -1,0 +1,402 @@
+//! Brokers that are absent, refuse, babble, stall, close or die, also under load: the bridge goes on, says
+//! what is wrong, and ends with the right state.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods // tests have clocks
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::bridge::Bridge;
+use support::broker::Broker;
+use support::bus::Bus;
+use support::client::packet;
+use support::fake_broker::{FakeBroker, Manner, PUBLISH, oversized};
+use support::load::Load;
+use support::peer::Peer;
+use support::rig::{ONLINE, PORTAL, Rig, both, bridge_to, n, r, value};
+use support::service::{BATTERY, battery};
+use support::wire::{V, s};
+
+const SOC: &str = "battery/258/Soc";
+
+/// Waits for a broker's client to see the bridge publish what a signal brings just now.
+fn assert_goes_on(bus_peer: &Peer, broker: &FakeBroker, what: &str) {
+    let from = broker.packets().len();
+    let mut number = 100_000.0;
+    support::poll(&format!("a value after {what}"), support::PATIENCE, || {
+        number += 1.0;
+        bus_peer.update(BATTERY, "/Soc", V::D(number));
+        std::thread::sleep(Duration::from_millis(20));
+        let expected = |packet: &support::fake_broker::Packet| {
+            packet
+                .published()
+                .is_some_and(|(topic, payload, _)| topic == n(SOC) && payload.contains(": 100"))
+        };
+        broker.packets()[from..].iter().any(expected).then_some(())
+    });
+}
+
+#[test]
+fn a_broker_that_is_absent_at_first_is_waited_for() {
+    // Its address is in the log; when it comes, all is as always.
+    let (Some(bus), Some(mut broker)) = (Bus::start(), Broker::absent()) else {
+        return;
+    };
+    let _battery = bus.serve(battery());
+    let (address, server) = (bus.address(), format!("127.0.0.1:{}", broker.port));
+    let mut bridge = Bridge::spawn(&[
+        "--dbus",
+        &address,
+        "--mqtt-server",
+        &server,
+        "--portal-id",
+        PORTAL,
+        "--keep-alive",
+        "0",
+    ]);
+    bridge.wait_log(&[&broker.port.to_string()]);
+    bus.fence(&[]);
+    bridge.assert_alive();
+    broker.restart();
+    let rig = Rig {
+        client: broker.listener(),
+        bus,
+        broker,
+    };
+    rig.wait_retained("once it is there", &battery().topics(258));
+}
+
+#[test]
+fn a_refusal_is_said_in_plain_words_and_retried_slowly() {
+    // Each return code of a CONNACK has its words, and nobody hammers at a closed door.
+    for (code, words) in [
+        (1, ["version", "protocol"]),
+        (2, ["client id", "identifier"]),
+        (3, ["unavailable", "available"]),
+        (4, ["password", "credentials"]),
+        (5, ["authori", "allowed"]),
+    ] {
+        let Some(bus) = Bus::start() else { return };
+        let broker = FakeBroker::start(Manner::Refuse(code));
+        let (address, server) = (bus.address(), broker.address.to_string());
+        let bridge = Bridge::spawn(&[
+            "--dbus",
+            &address,
+            "--mqtt-server",
+            &server,
+            "--portal-id",
+            PORTAL,
+        ]);
+        support::poll(&format!("words for code {code}"), support::PATIENCE, || {
+            let said = bridge.log().into_iter().map(|line| line.to_lowercase());
+            let mut said = said.filter(|line| words.iter().any(|word| line.contains(word)));
+            said.next()
+        });
+        std::thread::sleep(Duration::from_secs(2)); // the rate is what is tested
+        let attempts = broker.connections();
+        assert!(
+            attempts <= 4,
+            "{attempts} attempts within two seconds after code {code}"
+        );
+    }
+}
+
+#[test]
+fn a_refusal_that_heals_is_overcome() {
+    // A broker that was busy lets the bridge in later.
+    let Some(bus) = Bus::start() else { return };
+    let _battery = bus.serve(battery());
+    let broker = FakeBroker::start(Manner::Refuse(3));
+    let (address, server) = (bus.address(), broker.address.to_string());
+    let _bridge = Bridge::spawn(&[
+        "--dbus",
+        &address,
+        "--mqtt-server",
+        &server,
+        "--portal-id",
+        PORTAL,
+        "--keep-alive",
+        "0",
+        "--retain",
+        "false",
+    ]);
+    broker.wait_connections(2, support::PATIENCE);
+    broker.behave(Manner::Good);
+    broker.wait_published(0, &n(SOC), &value("87.5"));
+}
+
+#[test]
+fn user_and_password_open_a_broker_that_wants_them() {
+    // With the right ones it works; with wrong ones the log says so, and the password is not in it.
+    let Some(mut broker) = Broker::absent().and_then(|broker| broker.with_login("venus", "s3cret"))
+    else {
+        return;
+    };
+    broker.restart();
+    let Some(rig) = Rig::with(broker) else { return };
+    let _battery = rig.bus.serve(battery());
+    let wrong = Bridge::spawn(&rig.args("--mqtt-user venus --mqtt-password wr0ng"));
+    support::poll("words on the password", support::PATIENCE, || {
+        let said = wrong.log().into_iter().map(|line| line.to_lowercase());
+        said.filter(|line| line.contains("password") || line.contains("authori"))
+            .find(|_| true)
+    });
+    assert!(wrong.log_with(&["wr0ng"]).is_empty());
+    drop(wrong);
+    let bridge = rig.bridge("--mqtt-user venus --mqtt-password s3cret --keep-alive 0 -d");
+    rig.wait_retained("with the right one", &battery().topics(258));
+    assert!(bridge.log_with(&["s3cret"]).is_empty());
+}
+
+#[test]
+fn a_broker_that_closes_at_once_is_tried_again_with_a_back_off() {
+    // Not in a busy loop, and with success as soon as it stays.
+    let Some(bus) = Bus::start() else { return };
+    let _battery = bus.serve(battery());
+    let broker = FakeBroker::start(Manner::Close);
+    let (address, server) = (bus.address(), broker.address.to_string());
+    let _bridge = Bridge::spawn(&[
+        "--dbus",
+        &address,
+        "--mqtt-server",
+        &server,
+        "--portal-id",
+        PORTAL,
+        "--keep-alive",
+        "0",
+        "--retain",
+        "false",
+    ]);
+    broker.wait_connections(1, support::PATIENCE);
+    std::thread::sleep(Duration::from_secs(3)); // the rate is what is tested
+    let attempts = broker.connections();
+    assert!(
+        (2..=6).contains(&attempts),
+        "{attempts} attempts within three seconds"
+    );
+    broker.behave(Manner::Good);
+    broker.wait_published(0, &n(SOC), &value("87.5"));
+}
+
+#[test]
+fn what_is_no_mqtt_is_survived() {
+    // Another protocol, half a packet, the wrong packet, a length without end: reported, and tried again.
+    let Some(bus) = Bus::start() else { return };
+    let peer = bus.serve(battery());
+    let broker = FakeBroker::start(Manner::Good);
+    let mut bridge = bridge_to(&bus, &broker, "--retain false --keep-alive 0");
+    for answer in [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        vec![0xFF; 100],
+        vec![0; 100],
+        packet(0x20, &[]),
+        packet(0x20, &[0, 0, 0, 0]),
+        packet(0xD0, &[]),
+        packet(0x90, &[0, 1, 0]),
+        vec![0x20, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
+        oversized([0xFF, 0xFF, 0xFF, 0x7F]),
+    ] {
+        let what = format!("{answer:?}");
+        let before = broker.connections();
+        broker.behave(Manner::Babble(answer));
+        broker.close();
+        broker.wait_connections(before + 1, support::PATIENCE);
+        broker.behave(Manner::Good);
+        bridge.assert_alive();
+        broker.close(); // some of these a bridge may well wait out
+        assert_goes_on(&peer, &broker, &what);
+    }
+}
+
+#[test]
+fn packets_that_are_out_of_place_are_survived() {
+    // In the middle of a good session: given up or passed over, but the bridge goes on.
+    let Some(bus) = Bus::start() else { return };
+    let peer = bus.serve(battery());
+    let broker = FakeBroker::start(Manner::Good);
+    let mut bridge = bridge_to(&bus, &broker, "--retain false --keep-alive 0");
+    let publish = |head: u8, body: &[u8]| packet(PUBLISH | head, body);
+    for bytes in [
+        vec![0x00, 0x00],
+        vec![0xF0, 0x00],
+        packet(0x20, &[0, 0]),
+        packet(0x10, b"\0\x04MQTT\x04\x02\0\0\0\x01x"),
+        packet(0x90, &[0, 200, 0]),
+        packet(0x90, &[0]),
+        publish(0, &[]),
+        publish(0, &[0]),
+        publish(0, &[0, 0]),
+        publish(0, &[0xFF, 0xFF, b'R']),
+        publish(0, b"\0\x02R\0"),
+        publish(0, b"\0\x03R/+"),
+        publish(0, b"\0\x03R/\xff"),
+        publish(2, b"\0\x01R\0\x05"),
+        publish(6, b"\0\x01R\0\x05"),
+        vec![0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
+        oversized([0xFF, 0xFF, 0xFF, 0x7F]),
+    ] {
+        broker.send(&bytes);
+        assert_goes_on(&peer, &broker, &format!("{bytes:?}"));
+        bridge.assert_alive();
+        assert!(
+            bridge.peak_kib() < 200 * 1024,
+            "{} KiB after {bytes:?}",
+            bridge.peak_kib()
+        );
+    }
+}
+
+#[test]
+fn a_broker_that_never_answers_a_connect_is_given_up() {
+    // It takes the connection and says nothing: after a while the bridge tries again.
+    let Some(bus) = Bus::start() else { return };
+    let _battery = bus.serve(battery());
+    let broker = FakeBroker::start(Manner::Mute);
+    let (address, server) = (bus.address(), broker.address.to_string());
+    let bridge = Bridge::spawn(&[
+        "--dbus",
+        &address,
+        "--mqtt-server",
+        &server,
+        "--portal-id",
+        PORTAL,
+        "--keep-alive",
+        "0",
+        "--retain",
+        "false",
+    ]);
+    broker.wait_closed(1, Duration::from_secs(90));
+    bridge.wait_log(&[&broker.address.port().to_string()]);
+    broker.behave(Manner::Good);
+    broker.wait_published(0, &n(SOC), &value("87.5"));
+}
+
+#[test]
+fn a_broker_that_falls_silent_is_dropped_after_one_and_a_half_intervals() {
+    // The PING goes unanswered; the interval is the one in the CONNECT.
+    let Some(bus) = Bus::start() else { return };
+    let _battery = bus.serve(battery());
+    let broker = FakeBroker::start(Manner::Good);
+    let _bridge = bridge_to(&bus, &broker, "--retain false");
+    let (_, packet) = broker.wait("CONNECT", |packet| packet.kind() == 0x10);
+    let connect = support::fake_broker::Connect::parse(&packet.body);
+    let ping = Duration::from_secs(connect.ping_s.into());
+    broker.behave(Manner::Mute);
+    let start = Instant::now();
+    broker.wait_closed(1, ping * 2 + Duration::from_secs(5));
+    assert!(
+        start.elapsed() > ping,
+        "dropped after {:?}, an interval is {ping:?}",
+        start.elapsed()
+    );
+    broker.behave(Manner::Good);
+    broker.wait_connections(2, support::PATIENCE);
+}
+
+#[test]
+fn a_broker_that_stalls_under_load_stalls_nothing_else() {
+    // The bus side goes on, memory stays bounded, and when it wakes the latest values are there.
+    let Some(rig) = Rig::start() else { return };
+    let battery_peer = rig.bus.serve(battery());
+    let bridge = rig.bridge("--retain true --keep-alive 0");
+    let load = Load::start(&rig.bus);
+    rig.client
+        .wait(0, "load", |message| message.topic == n("tank/1/Load/0"));
+    let before_kib = bridge.peak_kib();
+    rig.broker.pause();
+    let long = "x".repeat(2_000);
+    for round in 0..5_000 {
+        battery_peer.changed("/ProductName", s(&format!("{round}{long}")));
+    }
+    rig.bus.fence(&[&battery_peer]); // the bridge reads the bus, broker or not
+    let grown_kib = bridge.peak_kib() - before_kib;
+    assert!(
+        grown_kib < 32 * 1024,
+        "{grown_kib} KiB more for a stalled broker"
+    );
+    rig.broker.resume();
+    let (_owner, last) = load.finish();
+    let mut expected = both(battery().topics(258), last.topics(1));
+    expected.insert(
+        n("battery/258/ProductName"),
+        value(&format!("\"4999{long}\"")),
+    );
+    rig.wait_retained("after the stall", &expected);
+}
+
+#[test]
+fn a_broker_that_is_killed_and_comes_back_empty_gets_everything() {
+    // Twice, under load; the second time it forgot all that it had.
+    let Some(mut rig) = Rig::start() else { return };
+    let _battery = rig.bus.serve(battery());
+    let mut bridge = rig.bridge("--retain true --keep-alive 0");
+    let load = Load::start(&rig.bus);
+    for _ in 0..2 {
+        rig.broker.kill();
+        bridge.assert_alive();
+        rig.bus.fence(&[]);
+        rig.broker.restart();
+        support::rig::wait_one_retained(&rig.broker, &n("bridge/status"), Some(ONLINE));
+        support::rig::wait_one_retained(&rig.broker, &n(SOC), Some(&value("87.5")));
+    }
+    let (_owner, last) = load.finish();
+    rig.wait_retained("in the end", &both(battery().topics(258), last.topics(1)));
+}
+
+#[test]
+fn a_connection_that_closes_again_and_again_under_load_ends_right() {
+    // After each reconnect everything is published, and changes go on.
+    let Some(bus) = Bus::start() else { return };
+    let _battery = bus.serve(battery());
+    let broker = FakeBroker::start(Manner::Good);
+    let mut bridge = bridge_to(&bus, &broker, "--retain false --keep-alive 0");
+    let load = Load::start(&bus);
+    let mut from = 0;
+    for _ in 0..4 {
+        from = broker.packets().len();
+        broker.close();
+        broker.wait_published(from, &n(SOC), &value("87.5"));
+        bridge.assert_alive();
+    }
+    let (_owner, last) = load.finish();
+    for (topic, payload) in last.topics(1) {
+        broker.wait_published(from, &topic, &payload);
+    }
+}
+
+#[test]
+fn a_flood_of_requests_is_survived() {
+    // Twenty thousand reads and keep-alives: memory stays bounded, and a good request gets its answer.
+    let Some(rig) = Rig::start() else { return };
+    let _battery = rig.bus.serve(battery());
+    let mut bridge = rig.bridge("--retain false");
+    rig.wake();
+    let (soc, unknown, keepalive) = (r(SOC), r("battery/258/Nothing"), r("keepalive"));
+    for _ in 0..100 {
+        let round = [
+            (soc.as_str(), b"".as_slice()),
+            (&unknown, b"x"),
+            (&keepalive, b""),
+            (&keepalive, b"[\"tank/#\"]"),
+        ];
+        rig.client.burst(std::iter::repeat_n(round, 50).flatten());
+    }
+    let mark = rig.client.mark();
+    let echo = "\"after the flood\"";
+    rig.client.publish(
+        &keepalive,
+        format!("{{\"keepalive-options\": [{{\"full-publish-completed-echo\": {echo}}}]}}"),
+    );
+    rig.client
+        .wait(mark, "the answer after the flood", |message| {
+            message.text().contains(echo)
+        });
+    bridge.assert_alive();
+    assert!(bridge.peak_kib() < 200 * 1024, "{} KiB", bridge.peak_kib());
+}
