@@ -47,8 +47,8 @@ pub enum Command {
 /// What the demo is to be.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 pub struct DemoArgs {
-    /// How many more devices to simulate, beside the usual installation
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole::<u32>)]
+    /// How many devices to simulate: the usual 12, or more
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = whole::<u32>)]
     pub devices: u32,
     /// How many values a second change, over all devices (default: as a real installation does)
     #[arg(long, value_name = "UPDATES_PER_S", value_parser = positive, allow_negative_numbers = true)]
@@ -84,7 +84,7 @@ pub struct ReplayArgs {
     /// The D-Bus to play on (default: the one of this device)
     #[arg(short = 'b', long, value_name = "ADDRESS")]
     pub dbus: Option<String>,
-    /// How fast: 1 is as it was recorded, 10 is ten times as fast
+    /// How fast: 1 is as it was recorded, 10 is ten times as fast, inf is without pauses
     #[arg(long, value_name = "X", value_parser = positive, allow_negative_numbers = true, default_value_t = 1.0)]
     pub speed: f64,
     /// Begin again at the end

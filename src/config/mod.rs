@@ -1,7 +1,7 @@
 //! The configuration: [`RawConfig`] as written, [`Config`] as resolved.
 //!
 //! Nobody else reads arguments, environment or files, and every bound of the program has its name
-//! here, in [`Limits`]. [`layers`] says where a setting can stand, [`raw`] what it is called.
+//! here, in [`Limits`]. `layers` says where a setting can stand, `raw` what it is called.
 
 mod error;
 mod layers;
