@@ -332,6 +332,27 @@ fn headers_that_lack_what_a_signal_needs_harm_nobody() {
 }
 
 #[test]
+fn a_message_beyond_the_limit_is_thrown_away_and_the_stream_goes_on() {
+    // 33 MiB, allowed by D-Bus but not by us: not kept, not waited for, and what follows is read.
+    let Some(mut lab) = Lab::start() else { return };
+    let before = lab.bus.connections();
+    let body = 33 << 20;
+    let mut bytes = vec![b'l', 4, 1, 1];
+    for number in [body, 1, 0_u32] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.resize(bytes.len() + body as usize, 0);
+    lab.bus.send_bytes(&bytes);
+    lab.assert_goes_on("a message of 33 MiB");
+    assert_eq!(lab.bus.connections(), before);
+    assert!(
+        lab.bridge.peak_kib() < 64 * 1024,
+        "{} KiB",
+        lab.bridge.peak_kib()
+    );
+}
+
+#[test]
 fn a_stream_that_cannot_be_cut_into_messages_is_given_up_and_opened_anew() {
     // Where the length itself is nonsense, only a new connection helps; it is made, and all is scanned again.
     let Some(mut lab) = Lab::start() else { return };
@@ -346,10 +367,6 @@ fn a_stream_that_cannot_be_cut_into_messages_is_given_up_and_opened_anew() {
         ("an unknown byte order", head(b'x', 1, 0, 0)),
         ("an unknown version", head(b'l', 9, 0, 0)),
         ("a body of two gigabytes", head(b'l', 1, 0x7FFF_FFFF, 16)),
-        (
-            "a body of a hundred megabytes",
-            head(b'l', 1, 100 << 20, 16),
-        ),
         ("a header longer than memory", head(b'l', 1, 0, u32::MAX)),
         (
             "lengths that wrap around",

@@ -108,8 +108,8 @@ pub struct Calls {
     out: VecDeque<Call>,
     pending: HashMap<CallId, (Purpose, Instant)>,
     deadlines: BTreeSet<(Instant, CallId)>,
-    /// How many of the pending ones somebody waits for: reads and writes.
-    requests: usize,
+    /// How many of the pending ones must not be held up.
+    urgent: usize,
     writes: usize,
 }
 
@@ -121,7 +121,7 @@ impl Calls {
             out: VecDeque::new(),
             pending: HashMap::new(),
             deadlines: BTreeSet::new(),
-            requests: 0,
+            urgent: 0,
             writes: 0,
         }
     }
@@ -138,7 +138,7 @@ impl Calls {
     ) {
         let id = self.next;
         self.next = self.next.checked_add(1).unwrap_or(CALL_ID_MIN);
-        self.requests += usize::from(is_request(&purpose));
+        self.urgent += usize::from(is_urgent(&purpose));
         self.writes += usize::from(is_write(&purpose));
         self.deadlines.insert((now + timeout, id));
         self.pending.insert(id, (purpose, now + timeout));
@@ -159,7 +159,7 @@ impl Calls {
     pub fn end(&mut self, id: CallId) -> Option<Purpose> {
         let (purpose, deadline) = self.pending.remove(&id)?;
         self.deadlines.remove(&(deadline, id));
-        self.requests -= usize::from(is_request(&purpose));
+        self.urgent -= usize::from(is_urgent(&purpose));
         self.writes -= usize::from(is_write(&purpose));
         Some(purpose)
     }
@@ -192,9 +192,9 @@ impl Calls {
         self.writes
     }
 
-    /// Whether a client waits for an answer: then nothing on the bus side may be held back.
-    pub fn request_awaited(&self) -> bool {
-        self.requests > 0
+    /// Whether an answer is awaited that must not be held up by gathering.
+    pub fn urgent_awaited(&self) -> bool {
+        self.urgent > 0
     }
 }
 
@@ -208,8 +208,13 @@ fn is_write(purpose: &Purpose) -> bool {
     matches!(purpose, Purpose::Write { .. })
 }
 
-fn is_request(purpose: &Purpose) -> bool {
-    matches!(purpose, Purpose::Read { .. } | Purpose::Write { .. })
+/// Whether gathering would hold somebody up: a client, or a walk that asks step by step.
+fn is_urgent(purpose: &Purpose) -> bool {
+    match purpose {
+        Purpose::Read { .. } | Purpose::Write { .. } => true,
+        Purpose::Scan { step, .. } => matches!(step, Step::Node(_) | Step::Leaf(_)),
+        Purpose::Match(_) | Purpose::Names | Purpose::Owner(_) => false,
+    }
 }
 
 #[cfg(test)]

@@ -154,9 +154,9 @@ impl Bridge {
         self.calls.has_calls()
     }
 
-    /// Whether a client waits for an answer from the bus.
+    /// Whether an answer from the bus is awaited that nothing may hold up.
     pub fn answer_awaited(&self) -> bool {
-        self.calls.request_awaited()
+        self.calls.urgent_awaited()
     }
 
     /// When [`Bridge::tick`] has something to do.

@@ -395,6 +395,15 @@ impl Outlet {
     /// Queues a full republish behind the requests before it (§5.3, §5.5). `false` where too many
     /// wait for one already.
     pub fn ask_republish(&mut self, echo: Option<Box<str>>) -> bool {
+        // One that waits already answers this one too.
+        let same = match self.waiting.back() {
+            Some(Waiting::Republish(last)) => *last == echo,
+            Some(Waiting::Read(_) | Waiting::Answer(_) | Waiting::Serial) => false,
+            None => self.due.contains(&echo),
+        };
+        if same {
+            return true;
+        }
         let waiting = self.waiting.iter().filter(|w| matches!(w, Waiting::Republish(_))).count();
         if waiting + self.due.len() >= COMPLETIONS_MAX {
             return false;
@@ -459,6 +468,7 @@ impl Outlet {
                 }
                 Waiting::Answer(slots) => slots.into_iter().for_each(|slot| self.force(slot)),
                 Waiting::Serial => self.outbox.push_control(Control::Serial),
+                Waiting::Republish(echo) if self.due.contains(&echo) => {}
                 Waiting::Republish(echo) => self.due.push(echo),
             }
         }

@@ -23,8 +23,8 @@ use crate::schema::rule::{Publish, Role, Rule};
 
 /// How many calls of one walk may wait for their answers.
 const WALK_CALLS_MAX: usize = 16;
-/// How many nodes a walk goes through.
-const WALK_NODES_MAX: usize = 100_000;
+/// How many nodes a walk goes through; the largest trees known have some thousands.
+const WALK_NODES_MAX: usize = 20_000;
 
 /// Errors that mean that a service does not have the method, so that another one may do (§2.2).
 const UNKNOWN: [&str; 3] = [
@@ -540,14 +540,21 @@ impl Bridge {
             }
             return self.continue_walk(now, id);
         };
+        let before = walk.nodes;
         for child in node.children {
-            if walk.nodes < WALK_NODES_MAX {
-                walk.nodes += 1;
+            walk.nodes += 1;
+            if walk.nodes <= WALK_NODES_MAX {
                 walk.todo.push_back(format!("{}/{child}", path.trim_end_matches('/')).into());
             }
         }
+        let endless = before <= WALK_NODES_MAX && walk.nodes > WALK_NODES_MAX;
+        walk.in_flight += usize::from(node.is_item && path != "/");
+        if endless {
+            if let Some(service) = self.registry.get(id) {
+                warn!("{}: more than {WALK_NODES_MAX} nodes, further ones are left out", service.name);
+            }
+        }
         if node.is_item && path != "/" {
-            walk.in_flight += 1;
             self.scan_call(now, id, path, Method::GetValue, Step::Leaf(path.into()));
         }
         self.continue_walk(now, id);

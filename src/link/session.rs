@@ -95,11 +95,11 @@ impl LinkError {
 
 fn refusal(code: u8) -> &'static str {
     match code {
-        1 => "the broker does not speak MQTT 3.1.1",
+        1 => "the broker does not take our protocol version, MQTT 3.1.1",
         2 => "the broker does not like the client id",
         3 => "the broker is not available right now",
         4 => "the broker refused user name and password",
-        5 => "the broker does not allow this user to connect",
+        5 => "the broker says that we are not authorized (check user name and password)",
         _ => "the broker refused the connection",
     }
 }

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -32,8 +32,11 @@ use crate::model::value::BusValue;
 const READ_BYTES: usize = 64 * 1024;
 /// So many bytes in one go are a flood: no pause after them, but a turn for the brokers.
 const FLOOD_BYTES: usize = 256 * 1024;
-/// So many messages in one go are all that a socket should have to hold: the pause gets shorter.
-const GATHERED_MAX: usize = 100;
+/// So many messages in one go may be all that the socket holds, so that the bus has to wait for us:
+/// a Linux socket holds from some dozens to some hundreds of them. No pause after them.
+const CROWD_MESSAGES: usize = 32;
+/// After such a silence the crowd is over, and gathering begins again.
+const CALM: Duration = Duration::from_millis(1);
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -304,18 +307,20 @@ impl Reader {
 
     /// Reads until the connection ends.
     async fn read(&mut self, shared: &Shared, gather: Duration) -> Result<(), BusError> {
+        let mut flood = false;
         let mut gathered = self.gather_for(shared)?;
         loop {
+            flood |= gathered.messages >= CROWD_MESSAGES;
             if gathered.more {
                 tokio::task::yield_now().await;
-            } else if gathered.messages == 0 || gather.is_zero() || shared.bridge().answer_awaited() {
+            } else if gathered.messages == 0 || flood || gather.is_zero() || shared.bridge().answer_awaited() {
+                let before = Instant::now();
                 self.readable().await?;
+                flood &= before.elapsed() < CALM;
             } else {
                 self.registered = None;
-                let crowd = gathered.messages.div_ceil(GATHERED_MAX);
-                let pause = gather / u32::try_from(crowd).unwrap_or(u32::MAX);
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
+                    () = tokio::time::sleep(gather) => {}
                     () = shared.urgent.notified() => {}
                 }
             }
