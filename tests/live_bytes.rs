@@ -250,6 +250,27 @@ fn a_signal_in_single_bytes_is_one_signal() {
 }
 
 #[test]
+fn a_message_that_is_legal_but_huge_is_thrown_away() {
+    // Forty megabytes in one value: reported, and the connection stands.
+    let Some(mut lab) = Lab::start() else { return };
+    let text = "x".repeat(40 << 20);
+    lab.bus.send(properties_changed("/Huge", s(&text)));
+    lab.assert_goes_on("a huge message");
+    assert_eq!(lab.bus.connections(), 1);
+    assert!(
+        lab.client
+            .since(0)
+            .iter()
+            .all(|message| !message.topic.ends_with("/Huge"))
+    );
+    assert!(
+        lab.bridge.peak_kib() < 200 * 1024,
+        "{} KiB",
+        lab.bridge.peak_kib()
+    );
+}
+
+#[test]
 fn header_fields_that_nobody_knows_are_skipped() {
     // The specification keeps them for the future.
     let Some(mut lab) = Lab::start() else { return };

@@ -197,7 +197,7 @@ fn a_configuration_mistake_is_one_sentence_and_status_2() {
         ),
         (
             vec!["--portal-id", PORTAL, "--mqtt-server", "host:99999"],
-            "host:99999",
+            "--mqtt-server",
         ),
         (vec!["--portal-id", PORTAL, "--retain", "perhaps"], "retain"),
         (

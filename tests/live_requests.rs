@@ -464,10 +464,10 @@ fn s5_8_a_write_that_is_not_answered_times_out() {
     rig.client.publish(&w("vebus/257/Mode"), value("1"));
     rig.client.publish(&w("vebus/257/State"), value("9"));
     support::poll("the report of a time-out", Duration::from_secs(60), || {
-        let lines = bridge.log_with(&["vebus/257/Mode"]);
-        lines
+        bridge
+            .log_with(&["vebus/257/Mode", "not answer"])
             .into_iter()
-            .find(|line| line.to_lowercase().contains("time"))
+            .next()
     });
     rig.client.expect(0, &n("vebus/257/State"), &value("9"));
 }

@@ -55,3 +55,12 @@ pub fn poll<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Tries all cases at once, each in a thread of its own: for those that spend their time waiting.
+pub fn in_parallel<T: Sync>(cases: &[T], each: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(|| each(case));
+        }
+    });
+}
