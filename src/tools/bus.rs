@@ -13,19 +13,11 @@ use zbus::{Connection, Message, MessageStream};
 
 use super::ToolError;
 
-/// Connects to the bus at `address`; without one to the session bus if there is one in the
-/// environment, else to the system bus (§2.8). `session` and `system` are addresses too.
-pub async fn connect(address: Option<&str>) -> Result<Connection, ToolError> {
-    let session_in_environment = || std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some();
-    let (builder, name) = match address {
-        Some("session") => (Builder::session(), "the session bus"),
-        Some("system") => (Builder::system(), "the system bus"),
-        Some(address) => (Builder::address(address), address),
-        None if session_in_environment() => (Builder::session(), "the session bus"),
-        None => (Builder::system(), "the system bus"),
-    };
-    let mut connection = builder.build().await.map_err(|reason| ToolError::Connect {
-        address: name.to_owned(),
+/// Connects to the bus at an address.
+pub async fn connect(address: &str) -> Result<Connection, ToolError> {
+    let built = Builder::address(address).build().await;
+    let mut connection = built.map_err(|reason| ToolError::Connect {
+        address: address.to_owned(),
         reason: Box::new(reason),
     })?;
     // A full queue that nobody polls would stall the connection, replies included.

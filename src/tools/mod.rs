@@ -31,7 +31,7 @@ pub enum ToolError {
     /// There is no bus where one should be.
     #[error("cannot connect to the D-Bus at {address}: {reason}")]
     Connect {
-        /// The address as given, or which of the well-known buses.
+        /// The address.
         address: String,
         /// What zbus says.
         reason: Box<zbus::Error>,

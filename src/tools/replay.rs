@@ -21,7 +21,8 @@ use super::recording::{self, Change, Recording, service_type};
 use super::service::{Behaviour, Peer, Service, Update, WriteHook};
 use super::value;
 use crate::cli::ReplayArgs;
-use crate::schema::rule::Access;
+use crate::config::BusAddress;
+use crate::schema::Access;
 
 /// Recordings that are being played: their services are on the bus until [`stop`](Player::stop).
 #[derive(Debug)]
@@ -57,12 +58,16 @@ pub struct Progress {
     pub ts_ms: u64,
 }
 
-/// Runs the subcommand until `shutdown`. When all is played the services stay, with their last
-/// values.
-pub async fn run(args: ReplayArgs, shutdown: impl Future<Output = ()>) -> Result<(), ToolError> {
+/// Runs the subcommand on a bus until `shutdown`. When all is played the services stay, with their
+/// last values.
+pub async fn run(
+    args: ReplayArgs,
+    bus: &BusAddress,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ToolError> {
     check_speed(args.speed)?;
     let recordings = recording::load_all(&args.files)?;
-    let mut player = Player::start(args.dbus.as_deref(), recordings).await?;
+    let mut player = Player::start(bus.as_str(), recordings).await?;
     println!(
         "replaying {} services with {} items and {} changes; Ctrl-C ends it",
         player.tracks.len(),
@@ -105,7 +110,7 @@ pub async fn replay(
         .into_iter()
         .map(|recording| (PathBuf::from(&recording.service), recording))
         .collect();
-    let mut player = Player::start(Some(bus), named).await?;
+    let mut player = Player::start(bus, named).await?;
     player.play(speed, &mut |_| {}).await?;
     Ok(player)
 }
@@ -114,7 +119,7 @@ impl Player {
     /// Puts the services on the bus with their start states. Each recording comes with the file
     /// that errors name.
     pub async fn start(
-        bus: Option<&str>,
+        bus: &str,
         recordings: Vec<(PathBuf, Recording)>,
     ) -> Result<Player, ToolError> {
         check_names(&recordings)?;
@@ -298,7 +303,7 @@ fn check_names(recordings: &[(PathBuf, Recording)]) -> Result<(), ToolError> {
 
 /// The item as the replayed service has it: open for writes, as far as anyone knows.
 fn playable(service: &str, path: &str, item: &Item) -> Item {
-    let rule = &crate::schema::lookup(service_type(service), path).rule;
+    let rule = crate::schema::lookup(service_type(service), path).rule;
     Item {
         writable: rule.access != Access::Read,
         ..item.clone()

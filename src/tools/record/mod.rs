@@ -22,10 +22,13 @@ use zbus::MessageStream;
 mod announced;
 mod recorder;
 mod tape;
+#[cfg(test)]
+mod tests;
 
 use super::ToolError;
 use super::bus;
 use crate::cli::RecordArgs;
+use crate::config::BusAddress;
 use recorder::Recorder;
 
 /// What was recorded.
@@ -37,8 +40,12 @@ pub struct Summary {
     pub changes: u64,
 }
 
-/// Runs the subcommand until `shutdown` or the given time.
-pub async fn run(args: RecordArgs, shutdown: impl Future<Output = ()>) -> Result<(), ToolError> {
+/// Runs the subcommand on a bus until `shutdown` or the given time.
+pub async fn run(
+    args: RecordArgs,
+    bus: &BusAddress,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ToolError> {
     let time = args.seconds.map(Duration::from_secs);
     let stop = async {
         tokio::select! {
@@ -47,8 +54,7 @@ pub async fn run(args: RecordArgs, shutdown: impl Future<Output = ()>) -> Result
         }
     };
     let mut say = |line: &str| println!("{line}");
-    let bus = args.dbus.as_deref();
-    let summary = record(bus, &args.services, &args.out, stop, &mut say).await?;
+    let summary = record(bus.as_str(), &args.services, &args.out, stop, &mut say).await?;
     println!(
         "recorded {} services with {} changes in {}",
         summary.services,
@@ -61,7 +67,7 @@ pub async fn run(args: RecordArgs, shutdown: impl Future<Output = ()>) -> Result
 /// Records services into files in `out` until `stop`. Without names, all of them; a name may leave
 /// out `com.victronenergy.` and, at its end, whole parts. `say` hears what happens, line by line.
 pub async fn record(
-    bus: Option<&str>,
+    bus: &str,
     names: &[String],
     out: &Path,
     stop: impl Future<Output = ()>,

@@ -214,15 +214,21 @@ fn set_value(core: &Mutex<Core>, call: &Message, header: &Header<'_>) -> Outcome
         }
     };
     // Outside the lock: what the service does about the write is not ours to know.
-    if let Some(Err(refusal)) = on_write.map(|ask| ask(path, &accepted)) {
-        return reply(refusal.0);
-    }
+    let text = match on_write.map(|ask| ask(path, &accepted)) {
+        Some(Err(refusal)) => return reply(refusal.0),
+        Some(Ok(text)) => text,
+        None => None,
+    };
     let mut core = lock(core);
     let state = core
         .service_mut(destination, path)
         .ok_or_else(|| Fault::service(destination))?;
     let told = state.behaviour.signals;
-    let changes = apply(&mut state.tree, Update::new(path, accepted));
+    let update = Update {
+        text,
+        ..Update::new(path, accepted)
+    };
+    let changes = apply(&mut state.tree, update);
     if told {
         let signal = Message::signal(path, BUS_ITEM, "PropertiesChanged").build(&changes);
         if let Ok(signal) = signal {

@@ -1,6 +1,6 @@
 //! A Venus service on a D-Bus: the other side of §2.1, for the tools and for tests.
 //!
-//! It answers method calls from its [`Tree`] and tells every change by signal, as the services of
+//! It answers method calls from its [`Tree`](super::tree::Tree) and tells every change by signal, as the services of
 //! a GX device do. [`Behaviour`] makes it an old, a slow or a broken one. It must never let two
 //! messages overtake each other: what changes the tree and what leaves the connection are one step,
 //! under one lock, so that a reply and the signals around it arrive in the order in which they were
@@ -19,6 +19,8 @@ use zbus::Message;
 
 mod answer;
 mod peer;
+#[cfg(test)]
+mod tests;
 
 pub use peer::Peer;
 
@@ -78,9 +80,9 @@ pub struct Update {
     pub text: Option<String>,
 }
 
-/// What a service asks before it takes a write that is in range: the path and the value. It runs in
-/// the task of the connection, and must not wait.
-pub type WriteHook = Arc<dyn Fn(&str, &BusValue) -> Result<(), Refusal> + Send + Sync>;
+/// What a service asks before it takes a write that is in range: the path and the value. The answer
+/// may give the text of the new value. It runs in the task of the connection, and must not wait.
+pub type WriteHook = Arc<dyn Fn(&str, &BusValue) -> Result<Option<String>, Refusal> + Send + Sync>;
 
 impl Default for Behaviour {
     fn default() -> Self {
@@ -123,7 +125,7 @@ impl Service {
         name: &str,
         items: impl IntoIterator<Item = (String, Item)>,
     ) -> Result<Service, ToolError> {
-        Peer::connect(Some(bus))
+        Peer::connect(bus)
             .await?
             .add(name, items, Behaviour::default(), None)
             .await

@@ -27,7 +27,7 @@ pub struct Peer {
 
 impl Peer {
     /// Opens a connection; see [`bus::connect`].
-    pub async fn connect(bus: Option<&str>) -> Result<Peer, ToolError> {
+    pub async fn connect(bus: &str) -> Result<Peer, ToolError> {
         let connection = bus::connect(bus).await?;
         let stream = MessageStream::from(&connection);
         let (queue, queued) = mpsc::unbounded_channel();
