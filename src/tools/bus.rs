@@ -16,9 +16,14 @@ use super::ToolError;
 /// Connects to the bus at an address.
 pub async fn connect(address: &str) -> Result<Connection, ToolError> {
     let built = Builder::address(address).build().await;
-    let mut connection = built.map_err(|reason| ToolError::Connect {
+    let mut connection = built.map_err(|error| ToolError::Connect {
         address: address.to_owned(),
-        reason: Box::new(reason),
+        // zbus would say the address again.
+        reason: if let zbus::Error::Connection(reason, _) = error {
+            reason.to_string()
+        } else {
+            error.to_string()
+        },
     })?;
     // A full queue that nobody polls would stall the connection, replies included.
     connection.set_max_queued(QUEUE_MESSAGES);

@@ -33,8 +33,8 @@ pub enum ToolError {
     Connect {
         /// The address.
         address: String,
-        /// What zbus says.
-        reason: Box<zbus::Error>,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The bus went away.
     #[error("the D-Bus connection was lost")]

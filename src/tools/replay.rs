@@ -352,6 +352,7 @@ impl Display {
     fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish();
+            println!();
         }
     }
 }

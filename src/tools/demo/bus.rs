@@ -50,8 +50,10 @@ impl PrivateDir {
 
 impl Drop for PrivateDir {
     fn drop(&mut self) {
-        // There is nobody left to tell.
-        let _ = std::fs::remove_dir_all(&self.path);
+        // The bus may be taking its socket away just now, which the first try can stumble over.
+        // There is nobody left to tell about the second.
+        let remove = || std::fs::remove_dir_all(&self.path);
+        let _ = remove().or_else(|_| remove());
     }
 }
 
