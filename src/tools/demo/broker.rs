@@ -1,0 +1,130 @@
+//! The MQTT broker of the demo, on a thread of its own: MQTT 3.1.1 and 5 over TCP, and WebSocket.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use mqtt5::broker::config::{StorageConfig, WebSocketConfig};
+use mqtt5::broker::{BrokerConfig, MqttBroker};
+
+use super::part::{Part, on_runtime};
+use crate::tools::ToolError;
+
+/// Where the broker listens, on 127.0.0.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ports {
+    /// MQTT 3.1.1 and 5.
+    pub tcp: u16,
+    /// MQTT in WebSocket, at [`PATH`].
+    pub websocket: u16,
+}
+
+/// Starts the broker on these ports, or where they are taken on the next free ones.
+pub(crate) async fn start(wanted: Ports) -> Result<(Part, Ports), ToolError> {
+    let tcp = free_port(wanted.tcp, None)?;
+    let websocket = free_port(wanted.websocket, Some(tcp))?;
+    let ports = Ports { tcp, websocket };
+    Part::start("MQTT broker", move |ready, stop| {
+        on_runtime(async move {
+            let broker = MqttBroker::with_config(config(ports)).await;
+            let mut broker = broker.map_err(|error| error.to_string())?;
+            let shutdown = broker.shutdown_handle();
+            let mut listening = broker.ready_receiver();
+            let run = broker.run();
+            tokio::pin!(run);
+            // Before it is ready it does not hear a shutdown.
+            tokio::select! {
+                outcome = &mut run => return outcome.map_err(|error| error.to_string()),
+                _ = listening.wait_for(|ready| *ready) => {}
+            }
+            if ready.send(ports).is_err() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                _ = stop => {
+                    shutdown.shutdown();
+                    run.await
+                }
+                outcome = &mut run => outcome,
+            }
+            .map_err(|error| error.to_string())
+        })
+    })
+    .await
+}
+
+/// The first free port from `first` on. Port 0 is any free port.
+fn free_port(first: u16, not: Option<u16>) -> Result<u16, ToolError> {
+    let last = first.saturating_add(PORTS_TRIED);
+    (first..=last)
+        .filter(|port| Some(*port) != not)
+        .find_map(|port| {
+            let probe = TcpListener::bind(local(port)).ok()?;
+            probe.local_addr().ok().map(|address| address.port())
+        })
+        .ok_or(ToolError::NoPort { first, last })
+}
+
+fn config(ports: Ports) -> BrokerConfig {
+    BrokerConfig {
+        bind_addresses: vec![local(ports.tcp)],
+        websocket_config: Some(WebSocketConfig {
+            bind_addresses: vec![local(ports.websocket)],
+            path: PATH.to_owned(),
+            ..WebSocketConfig::default()
+        }),
+        storage_config: StorageConfig {
+            enable_persistence: false,
+            ..StorageConfig::default()
+        },
+        max_packet_size: PACKET_BYTES_MAX,
+        // A new subscriber gets all retained messages at once, and this broker drops what is over.
+        client_channel_capacity: CLIENT_MESSAGES_MAX,
+        sys_topics_enabled: false,
+        ..BrokerConfig::default()
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// The path of the WebSocket.
+pub(crate) const PATH: &str = "/mqtt";
+/// How many ports after a taken one are tried.
+const PORTS_TRIED: u16 = 100;
+/// A client may refuse a broker that allows 2^28 bytes or more.
+const PACKET_BYTES_MAX: usize = 16 << 20;
+/// How many messages wait for a client.
+const CLIENT_MESSAGES_MAX: usize = 200_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_gives_way_to_the_next() {
+        let taken = TcpListener::bind(local(0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert_ne!(free_port(port, None).unwrap(), port);
+        assert_ne!(free_port(0, None).unwrap(), 0);
+
+        let wanted = Ports {
+            tcp: port,
+            websocket: port,
+        };
+        let (broker, ports) = start(wanted).await.unwrap();
+        assert!(ports.tcp != port && ports.websocket != port && ports.tcp != ports.websocket);
+        tokio::net::TcpStream::connect(local(ports.tcp))
+            .await
+            .unwrap();
+        tokio::net::TcpStream::connect(local(ports.websocket))
+            .await
+            .unwrap();
+        broker.stop().await;
+        assert!(
+            tokio::net::TcpStream::connect(local(ports.tcp))
+                .await
+                .is_err()
+        );
+    }
+}

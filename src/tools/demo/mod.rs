@@ -1,0 +1,253 @@
+//! `dbus-mqtt demo`: a simulated installation, a bus, a broker and the very same bridge, in one
+//! process that needs nothing installed and leaves nothing behind.
+//!
+//! ```text
+//!   plant ── installation ── serve ──▶ bus ──▶ the bridge ──▶ broker ──▶ your client
+//!   └─ pure, no clocks ─┘    thread    thread   this thread    thread
+//! ```
+//!
+//! The bridge runs on the thread that calls [`run`], with a configuration like any other; nothing
+//! in it knows that this is a demo. What stops first is the bridge, which needs the others to take
+//! back what it published.
+
+mod broker;
+mod bus;
+mod device;
+mod installation;
+mod part;
+mod plant;
+mod serve;
+mod status;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, interval_at};
+
+use self::broker::Ports;
+use self::bus::PrivateDir;
+use self::installation::{DEVICES_MIN, Installation};
+use self::part::Part;
+use self::serve::Shared;
+use self::status::Status;
+use super::ToolError;
+use crate::cli::DemoArgs;
+use crate::config::{BrokerConfig, BusAddress, Config, Limits};
+use crate::error::Fatal;
+use crate::model::name::PortalId;
+use crate::shell::run::{Stats, run_with};
+
+/// Runs the demo until `shutdown` or the given time.
+pub async fn run(args: DemoArgs, shutdown: impl Future<Output = ()>) -> Result<(), ToolError> {
+    raise_file_limit();
+    let time = args.seconds.map(Duration::from_secs);
+    let stop = async {
+        tokio::select! {
+            () = shutdown => {}
+            () = after(time) => {}
+        }
+    };
+    let wanted = Ports {
+        tcp: args.port.unwrap_or(TCP_PORT),
+        websocket: WEBSOCKET_PORT,
+    };
+    let more = usize::try_from(args.devices).unwrap_or(DEVICES_MAX);
+    let installation = Installation::new(
+        PORTAL_ID,
+        DEVICES_MIN.saturating_add(more).min(DEVICES_MAX),
+        args.rate,
+        SEED,
+    );
+
+    let directory = PrivateDir::create()?;
+    let (bus, address) = bus::start(&directory).await?;
+    let (broker, ports) = broker::start(wanted).await?;
+    let installation: Shared = Arc::new(Mutex::new(installation));
+    let (services, count) = serve::start(Arc::clone(&installation), address.clone()).await?;
+    greet(wanted, ports, count);
+
+    let mut around = Parts {
+        bus,
+        broker,
+        services,
+    };
+    let config = config(&address, ports)?;
+    let outcome = bridge(config, &installation, stop, &mut around).await;
+    around.stop().await;
+    outcome
+}
+
+/// A bus of its own for a test of the tools; it goes when this is dropped.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct PrivateBus {
+    address: String,
+    _part: Part,
+    _directory: PrivateDir,
+}
+
+#[cfg(test)]
+impl PrivateBus {
+    /// Where it is.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+/// Starts a bus for a test.
+#[cfg(test)]
+pub(crate) async fn private_bus() -> Result<PrivateBus, ToolError> {
+    let directory = PrivateDir::create()?;
+    let (part, address) = bus::start(&directory).await?;
+    Ok(PrivateBus {
+        address,
+        _part: part,
+        _directory: directory,
+    })
+}
+
+/// Everything around the bridge.
+struct Parts {
+    bus: Part,
+    broker: Part,
+    services: Part,
+}
+
+impl Parts {
+    /// Waits for a part that ends by itself.
+    async fn failure(&mut self) -> ToolError {
+        tokio::select! {
+            fault = self.bus.failure() => fault,
+            fault = self.broker.failure() => fault,
+            fault = self.services.failure() => fault,
+        }
+    }
+
+    /// Stops what depends on others first.
+    async fn stop(self) {
+        self.services.stop().await;
+        self.broker.stop().await;
+        self.bus.stop().await;
+    }
+}
+
+/// Runs the bridge with its status line until `stop`, or until a part fails.
+async fn bridge(
+    config: Config,
+    installation: &Shared,
+    stop: impl Future<Output = ()>,
+    around: &mut Parts,
+) -> Result<(), ToolError> {
+    let stats = Arc::new(Stats::default());
+    let (end, ended) = oneshot::channel::<()>();
+    let bridge = run_with(config, async { drop(ended.await) }, Arc::clone(&stats));
+    tokio::pin!(bridge, stop);
+    let mut line = Status::new(&stats);
+    let mut tick = interval_at(Instant::now() + line.period(), line.period());
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break Ok(()),
+            fault = around.failure() => break Err(fault),
+            outcome = &mut bridge => {
+                line.end();
+                return Ok(outcome?);
+            }
+            _ = tick.tick() => line.show(&stats, serve::lock(installation).plant()),
+        }
+    };
+    line.end();
+    println!("stopping");
+    drop(end);
+    let outcome_of_bridge: Result<(), Fatal> = bridge.await;
+    outcome.and(outcome_of_bridge.map_err(ToolError::from))
+}
+
+/// The configuration of the bridge: the defaults, but for where it finds bus and broker.
+fn config(bus: &str, ports: Ports) -> Result<Config, ToolError> {
+    let fault = |reason: String| ToolError::DemoPart {
+        part: "bridge",
+        reason,
+    };
+    Ok(Config {
+        portal_id: PortalId::new(PORTAL_ID).map_err(|error| fault(error.to_string()))?,
+        bus: BusAddress::parse(bus).map_err(|error| fault(error.to_string()))?,
+        brokers: vec![BrokerConfig {
+            name: String::from("demo"),
+            host: String::from("127.0.0.1"),
+            port: ports.tcp,
+            client_id: format!("dbus-mqtt-{PORTAL_ID}"),
+            login: None,
+            retain: true,
+            keep_alive: Some(Duration::from_secs(60)),
+            ping: Duration::from_secs(30),
+        }],
+        gather: Duration::from_millis(20),
+        limits: Limits::default(),
+    })
+}
+
+fn greet(wanted: Ports, ports: Ports, services: usize) {
+    for (wanted, got, what) in [
+        (wanted.tcp, ports.tcp, "MQTT"),
+        (wanted.websocket, ports.websocket, "WebSocket"),
+    ] {
+        if wanted != 0 && wanted != got {
+            println!("port {wanted} is taken, so {what} is on port {got}");
+        }
+    }
+    let Ports { tcp, websocket } = ports;
+    let path = broker::PATH;
+    println!(
+        "\
+A simulated installation of {services} devices; a day passes in four minutes. Ctrl-C ends it.
+
+  portal id   {PORTAL_ID}
+  MQTT        127.0.0.1:{tcp} (3.1.1 and 5)
+  WebSocket   ws://127.0.0.1:{websocket}{path}
+
+See everything; the keep-alive makes the values flow, for a minute each time:
+
+  mosquitto_sub -h 127.0.0.1 -p {tcp} -v -t 'N/{PORTAL_ID}/#'
+  mosquitto_pub -h 127.0.0.1 -p {tcp} -t R/{PORTAL_ID}/keepalive -m '' --repeat 1000 --repeat-delay 30
+
+Switch the inverter/charger off, and on again with 3:
+
+  mosquitto_pub -h 127.0.0.1 -p {tcp} -t W/{PORTAL_ID}/vebus/276/Mode -m '{{\"value\": 4}}'
+"
+    );
+}
+
+/// Every device has a connection, with a socket at either end. A limit that cannot be raised shows
+/// when they connect.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES, |maximum| maximum.min(FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit {
+            current: Some(wanted),
+            ..limit
+        };
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+}
+
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The portal id of the demo.
+const PORTAL_ID: &str = "demo00c0ffee";
+const TCP_PORT: u16 = 1883;
+const WEBSOCKET_PORT: u16 = 9001;
+/// As many devices as file descriptors and patience allow.
+const DEVICES_MAX: usize = 1000;
+/// How many open files that takes.
+const FILES: u64 = 8192;
+/// Each demo has the same weather.
+const SEED: u64 = 2018;

@@ -1,0 +1,128 @@
+//! Programs around the bridge: [`record`], [`replay`] and the demo, and what they are made of.
+//!
+//! They are no part of the bridge and nothing in it knows them: they sit on the other side of the
+//! D-Bus, as a device's services do. So they read clocks, spawn tasks and use zbus and serde_json
+//! directly, where the bridge may not. Read in this order:
+//!
+//! 1. [`value`], [`item`], [`tree`]: one D-Bus value, one item, all items of a service. Pure.
+//! 2. [`service`]: a Venus service on a bus. Tests use it too.
+//! 3. [`recording`]: the JSON Lines format; [`record`] writes it, [`replay`] plays it.
+//! 4. `demo`: a simulated installation with a bus and a broker of its own.
+#![allow(clippy::disallowed_methods)] // tools are programs: they read clocks and spawn their tasks
+
+use std::path::PathBuf;
+
+use crate::error::Fatal;
+
+pub mod bus;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod item;
+pub mod record;
+pub mod recording;
+pub mod replay;
+pub mod service;
+pub mod tree;
+pub mod value;
+
+/// What ends a tool early. The operator can mend each of these, so each is one readable sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// There is no bus where one should be.
+    #[error("cannot connect to the D-Bus at {address}: {reason}")]
+    Connect {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The bus went away.
+    #[error("the D-Bus connection was lost")]
+    BusGone,
+    /// A call to the bus itself failed.
+    #[error("the D-Bus refused {call}: {reason}")]
+    BusCall {
+        /// The method.
+        call: &'static str,
+        /// What zbus says.
+        reason: Box<zbus::Error>,
+    },
+    /// A name on the bus belongs to another process.
+    #[error("the bus name {name} is taken: another process already serves it on this bus")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A path is no D-Bus object path, or a message is too large.
+    #[error("{name} cannot send a signal for {path}: {reason}")]
+    Message {
+        /// The service.
+        name: String,
+        /// The path.
+        path: String,
+        /// What zbus says.
+        reason: Box<zbus::Error>,
+    },
+    /// A file or directory cannot be used.
+    #[error("{path}: {reason}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        reason: std::io::Error,
+    },
+    /// `record` would overwrite something.
+    #[error("{path} exists already; give another directory with --out", path = path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line of a recording is wrong.
+    #[error(transparent)]
+    Recording(#[from] recording::RecordingError),
+    /// Nothing to replay.
+    #[error("no recordings in {path}: a recording is a file that ends in .jsonl", path = path.display())]
+    NoRecordings {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Two recordings cannot be played together.
+    #[error(
+        "{first} and {second} are both recordings of {name}, and a bus name has only one owner; \
+         replay them one at a time",
+        first = first.display(), second = second.display()
+    )]
+    SameService {
+        /// The service both record.
+        name: String,
+        /// The file that was read first.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// The speed of a replay makes no sense.
+    #[error("--speed {speed}: the speed must be greater than 0 (1 is real time, inf is no pauses)")]
+    Speed {
+        /// What was given.
+        speed: f64,
+    },
+    /// A part of the demo did not start.
+    #[error("the demo cannot start its {part}: {reason}")]
+    DemoPart {
+        /// Which part.
+        part: &'static str,
+        /// Why, in the words of whoever refused.
+        reason: String,
+    },
+    /// No port is free for the demo's broker.
+    #[error("no TCP port from {first} to {last} is free on 127.0.0.1; give another with --port")]
+    NoPort {
+        /// The first port that was tried.
+        first: u16,
+        /// The last.
+        last: u16,
+    },
+    /// The bridge inside the demo ended.
+    #[error(transparent)]
+    Bridge(#[from] Fatal),
+}

@@ -1,0 +1,114 @@
+//! `dbus-mqtt record`: the services of a bus into recordings, one file each.
+//!
+//! One task reads all messages of one connection in the order of the bus, replies included, so it
+//! knows which signals are older than a scan's answer and which are newer (§2.3). It never waits
+//! for a service: a call is sent, its reply comes by like any other message. It must never write a
+//! secret: what the schema marks so is written as stars. The format is in
+//! [`recording`](super::recording).
+//!
+//! ```text
+//!            owner                GetItems            texts
+//!   absent ───────▶ asked: items ─────────▶ recorded ◀────── asked: texts
+//!     ▲                  │ unknown method                        ▲
+//!     │ no owner         ▼                  GetValue /           │
+//!     └──────── (any)  asked: values ────────────────────────────┘
+//! ```
+
+use std::path::Path;
+use std::time::Duration;
+
+use zbus::MessageStream;
+
+mod announced;
+mod recorder;
+mod tape;
+#[cfg(test)]
+mod tests;
+
+use super::ToolError;
+use super::bus;
+use crate::cli::RecordArgs;
+use crate::config::BusAddress;
+use recorder::Recorder;
+
+/// What was recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many services have a file.
+    pub services: usize,
+    /// How many changes were written.
+    pub changes: u64,
+}
+
+/// Runs the subcommand on a bus until `shutdown` or the given time.
+pub async fn run(
+    args: RecordArgs,
+    bus: &BusAddress,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ToolError> {
+    let time = args.seconds.map(Duration::from_secs);
+    let stop = async {
+        tokio::select! {
+            () = shutdown => {}
+            () = after(time) => {}
+        }
+    };
+    let mut say = |line: &str| println!("{line}");
+    let summary = record(bus.as_str(), &args.services, &args.out, stop, &mut say).await?;
+    println!(
+        "recorded {} services with {} changes in {}",
+        summary.services,
+        summary.changes,
+        args.out.display()
+    );
+    Ok(())
+}
+
+/// Records services into files in `out` until `stop`. Without names, all of them; a name may leave
+/// out `com.victronenergy.` and, at its end, whole parts. `say` hears what happens, line by line.
+pub async fn record(
+    bus: &str,
+    names: &[String],
+    out: &Path,
+    stop: impl Future<Output = ()>,
+    say: &mut dyn FnMut(&str),
+) -> Result<Summary, ToolError> {
+    std::fs::create_dir_all(out).map_err(|reason| file_error(out, reason))?;
+    let connection = bus::connect(bus).await?;
+    let mut stream = MessageStream::from(&connection);
+    let mut recorder = Recorder::begin(connection, names, out, say).await?;
+    let mut tick = tokio::time::interval(TICK);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            message = bus::next(&mut stream) => {
+                let Some(message) = message else {
+                    recorder.flush()?;
+                    return Err(ToolError::BusGone);
+                };
+                recorder.take(&message).await?;
+            }
+            _ = tick.tick() => recorder.tick().await?,
+        }
+    }
+    recorder.flush()?;
+    Ok(recorder.summary())
+}
+
+fn file_error(path: &Path, reason: std::io::Error) -> ToolError {
+    ToolError::File {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How often files are flushed and clocks looked at.
+const TICK: Duration = Duration::from_secs(1);
