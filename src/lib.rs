@@ -21,5 +21,5 @@ pub mod link;
 pub mod logging;
 pub mod model;
 pub mod schema;
-
 pub mod shell;
+pub mod tools;

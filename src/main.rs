@@ -51,22 +51,21 @@ async fn program(
     machine: &Machine,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Fatal> {
-    let bus = || layers.bus(machine).map(|bus| Some(bus.to_string()));
     match args.command {
         None => shell::run::run(layers.resolve(machine)?, shutdown).await,
         #[cfg(feature = "demo")]
         Some(Command::Demo(args)) => tools::demo::run(args, shutdown).await.map_err(Fatal::tool),
         #[cfg(not(feature = "demo"))]
         Some(Command::Demo(_)) => Err(Fatal::NoDemo),
-        Some(Command::Record(mut args)) => {
-            args.dbus = bus()?;
-            tools::record::run(args, shutdown)
+        Some(Command::Record(args)) => {
+            let bus = layers.bus(machine)?;
+            tools::record::run(args, &bus, shutdown)
                 .await
                 .map_err(Fatal::tool)
         }
-        Some(Command::Replay(mut args)) => {
-            args.dbus = bus()?;
-            tools::replay::run(args, shutdown)
+        Some(Command::Replay(args)) => {
+            let bus = layers.bus(machine)?;
+            tools::replay::run(args, &bus, shutdown)
                 .await
                 .map_err(Fatal::tool)
         }

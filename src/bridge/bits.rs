@@ -10,7 +10,9 @@ impl Bits {
     /// Whether `slot` is in it.
     #[inline]
     pub fn contains(&self, slot: SlotId) -> bool {
-        self.0.get(slot.0 as usize / 32).is_some_and(|word| word >> (slot.0 % 32) & 1 != 0)
+        self.0
+            .get(slot.0 as usize / 32)
+            .is_some_and(|word| word >> (slot.0 % 32) & 1 != 0)
     }
 
     /// Puts `slot` in, and tells whether it was not in it.
@@ -20,7 +22,9 @@ impl Bits {
         if index >= self.0.len() {
             self.0.resize((index + 1).next_power_of_two(), 0);
         }
-        let Some(word) = self.0.get_mut(index) else { return false };
+        let Some(word) = self.0.get_mut(index) else {
+            return false;
+        };
         let bit = 1 << (slot.0 % 32);
         let absent = *word & bit == 0;
         *word |= bit;
@@ -30,7 +34,9 @@ impl Bits {
     /// Takes `slot` out, and tells whether it was in it.
     #[inline]
     pub fn remove(&mut self, slot: SlotId) -> bool {
-        let Some(word) = self.0.get_mut(slot.0 as usize / 32) else { return false };
+        let Some(word) = self.0.get_mut(slot.0 as usize / 32) else {
+            return false;
+        };
         let bit = 1 << (slot.0 % 32);
         let present = *word & bit != 0;
         *word &= !bit;
@@ -45,7 +51,9 @@ impl Bits {
     /// All that are in it, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = SlotId> + '_ {
         (0_u32..).zip(&self.0).flat_map(|(index, &word)| {
-            (0..32).filter(move |bit| word >> bit & 1 != 0).map(move |bit| SlotId(index * 32 + bit))
+            (0..32)
+                .filter(move |bit| word >> bit & 1 != 0)
+                .map(move |bit| SlotId(index * 32 + bit))
         })
     }
 }

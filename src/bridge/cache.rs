@@ -95,16 +95,30 @@ pub struct Reader {
 
 /// A cache for at most `slots_max` items.
 pub fn cache(slots_max: usize) -> (Writer, Reader) {
-    let chunks = (0..slots_max.div_ceil(CHUNK_SLOTS)).map(|_| OnceLock::new()).collect();
-    let shared = Arc::new(Shared { chunks, beside: Mutex::default() });
-    (Writer { shared: Arc::clone(&shared), beside_free: Vec::new() }, Reader { shared })
+    let chunks = (0..slots_max.div_ceil(CHUNK_SLOTS))
+        .map(|_| OnceLock::new())
+        .collect();
+    let shared = Arc::new(Shared {
+        chunks,
+        beside: Mutex::default(),
+    });
+    (
+        Writer {
+            shared: Arc::clone(&shared),
+            beside_free: Vec::new(),
+        },
+        Reader { shared },
+    )
 }
 
 impl Shared {
     #[inline]
     fn slot(&self, id: SlotId) -> Option<&Slot> {
         let index = id.0 as usize;
-        self.chunks.get(index / CHUNK_SLOTS)?.get()?.get(index % CHUNK_SLOTS)
+        self.chunks
+            .get(index / CHUNK_SLOTS)?
+            .get()?
+            .get(index % CHUNK_SLOTS)
     }
 
     /// A poisoned lock means that a writer panicked between two bytes of a text: the text is what
@@ -120,7 +134,12 @@ fn words_of(value: &Value<'_>) -> Option<Words> {
     let words = |kind: u32, code: u8, bits: u64| {
         #[allow(clippy::cast_possible_truncation)] // the two halves of it
         let (low, high) = (bits as u32, (bits >> 32) as u32);
-        Some(Words { head: kind | u32::from(code) << 8, low, high, beside: 0 })
+        Some(Words {
+            head: kind | u32::from(code) << 8,
+            low,
+            high,
+            beside: 0,
+        })
     };
     match *value {
         Value::Double(value) => words(kind::DOUBLE, b'd', value.to_bits()),
@@ -155,7 +174,13 @@ fn json(value: &Value<'_>) -> Vec<u8> {
 
 /// A limit as JSON; one that is invalid is none.
 fn limit(value: Option<&Value<'_>>) -> Option<Vec<u8>> {
-    value.map(|value| if *value == Value::Invalid { Vec::new() } else { json(value) })
+    value.map(|value| {
+        if *value == Value::Invalid {
+            Vec::new()
+        } else {
+            json(value)
+        }
+    })
 }
 
 impl Update {
@@ -179,7 +204,9 @@ impl Update {
 impl Writer {
     /// Makes room for the slot. `false` where the cache is full.
     pub fn make_room(&mut self, id: SlotId) -> bool {
-        let Some(chunk) = self.shared.chunks.get(id.0 as usize / CHUNK_SLOTS) else { return false };
+        let Some(chunk) = self.shared.chunks.get(id.0 as usize / CHUNK_SLOTS) else {
+            return false;
+        };
         chunk.get_or_init(|| (0..CHUNK_SLOTS).map(|_| Slot::default()).collect());
         true
     }
@@ -197,16 +224,23 @@ impl Writer {
 
     #[inline]
     fn set_words(&mut self, id: SlotId, words: Words) -> bool {
-        let Some(slot) = self.shared.slot(id) else { return false };
+        let Some(slot) = self.shared.slot(id) else {
+            return false;
+        };
         let before = slot.load_own();
-        let words = Words { beside: before.beside, ..words };
+        let words = Words {
+            beside: before.beside,
+            ..words
+        };
         slot.store(words);
         before != words
     }
 
     /// Applies a change that had to wait.
     pub fn apply_update(&mut self, id: SlotId, update: Update) -> bool {
-        let Some(slot) = self.shared.slot(id) else { return false };
+        let Some(slot) = self.shared.slot(id) else {
+            return false;
+        };
         let before = slot.load_own();
         let needs_beside = matches!(update.value, Some(Owned::Beside { .. }))
             || update.min.as_ref().is_some_and(|min| !min.is_empty())
@@ -218,7 +252,9 @@ impl Writer {
             if before.beside == 0 {
                 words.beside = take_beside(&mut all, &mut self.beside_free);
             }
-            let Some(beside) = all.get_mut(words.beside as usize - 1) else { return false };
+            let Some(beside) = all.get_mut(words.beside as usize - 1) else {
+                return false;
+            };
             for (place, new) in [(&mut beside.min, update.min), (&mut beside.max, update.max)] {
                 if let Some(new) = new {
                     changed |= *place != new;
@@ -231,10 +267,16 @@ impl Writer {
                 beside.signature.clone_from(signature);
             }
             let set = match update.value {
-                Some(Owned::Words(new)) => Words { beside: words.beside, ..new },
-                Some(Owned::Beside { .. }) => {
-                    Words { head: kind::BESIDE, low: 0, high: 0, beside: words.beside }
-                }
+                Some(Owned::Words(new)) => Words {
+                    beside: words.beside,
+                    ..new
+                },
+                Some(Owned::Beside { .. }) => Words {
+                    head: kind::BESIDE,
+                    low: 0,
+                    high: 0,
+                    beside: words.beside,
+                },
                 None => words,
             };
             changed |= set != before;
@@ -250,11 +292,16 @@ impl Writer {
 
     /// Copies what one slot holds to another, which holds nothing yet.
     pub fn copy(&mut self, from: SlotId, to: SlotId) {
-        let (Some(from), Some(to)) = (self.shared.slot(from), self.shared.slot(to)) else { return };
+        let (Some(from), Some(to)) = (self.shared.slot(from), self.shared.slot(to)) else {
+            return;
+        };
         let mut words = from.load_own();
         if words.beside != 0 {
             let mut all = self.shared.beside();
-            let copy = all.get(words.beside as usize - 1).cloned().unwrap_or_default();
+            let copy = all
+                .get(words.beside as usize - 1)
+                .cloned()
+                .unwrap_or_default();
             words.beside = take_beside(&mut all, &mut self.beside_free);
             if let Some(beside) = all.get_mut(words.beside as usize - 1) {
                 *beside = copy;
@@ -267,7 +314,9 @@ impl Writer {
 
     /// Forgets what the slot holds: its item is gone.
     pub fn clear(&mut self, id: SlotId) {
-        let Some(slot) = self.shared.slot(id) else { return };
+        let Some(slot) = self.shared.slot(id) else {
+            return;
+        };
         let before = slot.load_own();
         if before.beside == 0 {
             slot.store(Words::default());
@@ -314,7 +363,9 @@ fn take_beside(all: &mut Vec<Beside>, free: &mut Vec<u32>) -> u32 {
 impl Reader {
     /// Whether the slot holds a value, be it the invalid one.
     pub fn has_value(&self, id: SlotId) -> bool {
-        self.shared.slot(id).is_some_and(|slot| slot.load().head & 0xff != kind::EMPTY)
+        self.shared
+            .slot(id)
+            .is_some_and(|slot| slot.load().head & 0xff != kind::EMPTY)
     }
 
     /// Writes the payload of a notification (§3): `{"value": …}`. The slot must hold a value.
@@ -368,8 +419,17 @@ mod tests {
 
     const RULE: &Rule = &Rule::DEFAULT;
 
-    fn change<'a>(value: Option<Value<'a>>, min: Option<Value<'a>>, max: Option<Value<'a>>) -> ItemChange<'a> {
-        ItemChange { path: "/A", value, min, max }
+    fn change<'a>(
+        value: Option<Value<'a>>,
+        min: Option<Value<'a>>,
+        max: Option<Value<'a>>,
+    ) -> ItemChange<'a> {
+        ItemChange {
+            path: "/A",
+            value,
+            min,
+            max,
+        }
     }
 
     fn rendered(reader: &Reader, id: SlotId) -> String {
@@ -392,10 +452,21 @@ mod tests {
         assert_eq!(rendered(&reader, id), r#"{"value": 5, "max": 9}"#);
         assert!(writer.apply(id, &change(int(6), int(0), None), RULE));
         assert_eq!(rendered(&reader, id), r#"{"value": 6, "min": 0, "max": 9}"#);
-        assert!(writer.apply(id, &change(Some(Value::Text(TextType::String, "on")), None, None), RULE));
-        assert_eq!(rendered(&reader, id), r#"{"value": "on", "min": 0, "max": 9}"#);
+        assert!(writer.apply(
+            id,
+            &change(Some(Value::Text(TextType::String, "on")), None, None),
+            RULE
+        ));
+        assert_eq!(
+            rendered(&reader, id),
+            r#"{"value": "on", "min": 0, "max": 9}"#
+        );
         assert_eq!(writer.present_type(id), PresentType::Basic(b's'));
-        assert!(writer.apply(id, &change(Some(Value::Invalid), Some(Value::Invalid), None), RULE));
+        assert!(writer.apply(
+            id,
+            &change(Some(Value::Invalid), Some(Value::Invalid), None),
+            RULE
+        ));
         assert_eq!(rendered(&reader, id), r#"{"value": null, "max": 9}"#);
         writer.clear(id);
         assert!(!reader.has_value(id));
@@ -408,10 +479,21 @@ mod tests {
         let (mut writer, reader) = cache(10);
         let id = SlotId(0);
         assert!(writer.make_room(id));
-        let secret = Rule { secret: true, ..Rule::DEFAULT };
-        writer.apply(id, &change(Some(Value::Text(TextType::String, "hunter2")), None, None), &secret);
+        let secret = Rule {
+            secret: true,
+            ..Rule::DEFAULT
+        };
+        writer.apply(
+            id,
+            &change(Some(Value::Text(TextType::String, "hunter2")), None, None),
+            &secret,
+        );
         assert_eq!(rendered(&reader, id), r#"{"value": "******"}"#);
-        writer.apply(id, &change(Some(Value::Text(TextType::String, "")), None, None), &secret);
+        writer.apply(
+            id,
+            &change(Some(Value::Text(TextType::String, "")), None, None),
+            &secret,
+        );
         assert_eq!(rendered(&reader, id), r#"{"value": ""}"#);
         assert!(!format!("{:?}", writer.shared).contains("hunter2"));
     }

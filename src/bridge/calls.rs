@@ -142,7 +142,12 @@ impl Calls {
         self.writes += usize::from(is_write(&purpose));
         self.deadlines.insert((now + timeout, id));
         self.pending.insert(id, (purpose, now + timeout));
-        self.out.push_back(Call { id, destination: destination.into(), path: path.into(), method });
+        self.out.push_back(Call {
+            id,
+            destination: destination.into(),
+            path: path.into(),
+            method,
+        });
     }
 
     /// The next call to make.
@@ -227,14 +232,26 @@ mod tests {
         let mut calls = Calls::new();
         for seconds in [3, 1, 2] {
             let timeout = Duration::from_secs(seconds);
-            calls.call(start, timeout, "org.freedesktop.DBus", "/", Method::ListNames, Purpose::Names);
+            calls.call(
+                start,
+                timeout,
+                "org.freedesktop.DBus",
+                "/",
+                Method::ListNames,
+                Purpose::Names,
+            );
         }
-        let ids: Vec<_> = std::iter::from_fn(|| calls.poll()).map(|call| call.id).collect();
+        let ids: Vec<_> = std::iter::from_fn(|| calls.poll())
+            .map(|call| call.id)
+            .collect();
         assert_eq!(ids, [CALL_ID_MIN, CALL_ID_MIN + 1, CALL_ID_MIN + 2]);
         assert_eq!(calls.end(CALL_ID_MIN), Some(Purpose::Names));
         assert_eq!(calls.end(CALL_ID_MIN), None);
         assert_eq!(calls.expire(start), None);
-        assert_eq!(calls.expire(start + Duration::from_secs(1)), Some(Purpose::Names));
+        assert_eq!(
+            calls.expire(start + Duration::from_secs(1)),
+            Some(Purpose::Names)
+        );
         assert_eq!(calls.expire(start + Duration::from_secs(1)), None);
         assert_eq!(calls.end_all().len(), 1);
         assert_eq!((calls.pending(), calls.deadline()), (0, None));

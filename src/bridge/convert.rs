@@ -73,7 +73,10 @@ fn fit(json: &Json, signature: &[u8]) -> Option<BusValue> {
         (b'a', element) => match json {
             Json::Array(elements) => {
                 let elements: Option<_> = elements.iter().map(|json| fit(json, element)).collect();
-                Some(BusValue::Array(std::str::from_utf8(element).ok()?.into(), elements?))
+                Some(BusValue::Array(
+                    std::str::from_utf8(element).ok()?.into(),
+                    elements?,
+                ))
             }
             _ => None,
         },
@@ -102,7 +105,8 @@ fn double(json: &Json) -> Option<f64> {
         Json::Float(value) => Some(*value),
         Json::Int(_) | Json::Uint(_) => {
             let integer = integer(json)?;
-            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // looked at below
+            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+            // looked at below
             let (double, back) = (integer as f64, integer as f64 as i128);
             (back == integer).then_some(double)
         }
@@ -113,9 +117,15 @@ fn double(json: &Json) -> Option<f64> {
 /// Whether D-Bus can have an object of that path.
 pub fn is_object_path(text: &str) -> bool {
     let level = |level: &str| {
-        !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        !level.is_empty()
+            && level
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
-    text == "/" || text.strip_prefix('/').is_some_and(|levels| levels.split('/').all(level))
+    text == "/"
+        || text
+            .strip_prefix('/')
+            .is_some_and(|levels| levels.split('/').all(level))
 }
 
 /// The value as clients have had it sent since 2018, whatever the item is.
@@ -143,20 +153,32 @@ fn classic_array(elements: &[Json]) -> BusValue {
     if elements.is_empty() {
         return BusValue::Array("u".into(), Vec::new());
     }
-    if elements.iter().all(|json| matches!(json, Json::Int(_) | Json::Uint(_))) {
+    if elements
+        .iter()
+        .all(|json| matches!(json, Json::Int(_) | Json::Uint(_)))
+    {
         for code in ["i", "x", "t"] {
-            let all: Option<Vec<_>> = elements.iter().map(|json| fit(json, code.as_bytes())).collect();
+            let all: Option<Vec<_>> = elements
+                .iter()
+                .map(|json| fit(json, code.as_bytes()))
+                .collect();
             if let Some(all) = all {
                 return BusValue::Array(code.into(), all);
             }
         }
     }
     let elements: Vec<_> = elements.iter().map(classic).collect();
-    let common = elements.first().map(BusValue::signature).unwrap_or_default();
+    let common = elements
+        .first()
+        .map(BusValue::signature)
+        .unwrap_or_default();
     if elements.iter().all(|element| element.signature() == common) {
         return BusValue::Array(common.into(), elements);
     }
-    let variants = elements.into_iter().map(|value| BusValue::Variant(Box::new(value))).collect();
+    let variants = elements
+        .into_iter()
+        .map(|value| BusValue::Variant(Box::new(value)))
+        .collect();
     BusValue::Array("v".into(), variants)
 }
 
@@ -181,10 +203,18 @@ mod tests {
         check(Json::Int(5), basic(b't'), BusValue::U64(5));
         check(Json::Float(5.0), basic(b'i'), BusValue::I32(5));
         check(Json::Int(1), basic(b'b'), BusValue::Bool(true));
-        check(Json::Text("on".into()), basic(b's'), BusValue::Text("on".into()));
+        check(
+            Json::Text("on".into()),
+            basic(b's'),
+            BusValue::Text("on".into()),
+        );
         let compound = |signature: &str| PresentType::Compound(signature.into());
         let bytes = BusValue::Array("y".into(), vec![BusValue::U8(1), BusValue::U8(255)]);
-        check(Json::Array(vec![Json::Int(1), Json::Int(255)]), compound("ay"), bytes);
+        check(
+            Json::Array(vec![Json::Int(1), Json::Int(255)]),
+            compound("ay"),
+            bytes,
+        );
     }
 
     #[test]
@@ -193,9 +223,17 @@ mod tests {
         check(Json::Int(256), basic(b'y'), BusValue::I32(256));
         check(Json::Float(5.5), basic(b'i'), BusValue::Double(5.5));
         check(Json::Bool(true), basic(b'i'), BusValue::Bool(true));
-        check(Json::Int(9_007_199_254_740_993), basic(b'd'), BusValue::I64(9_007_199_254_740_993));
+        check(
+            Json::Int(9_007_199_254_740_993),
+            basic(b'd'),
+            BusValue::I64(9_007_199_254_740_993),
+        );
         check(Json::Null, basic(b'd'), BusValue::Array("i".into(), vec![]));
-        check(Json::Text("x".into()), basic(b'd'), BusValue::Text("x".into()));
+        check(
+            Json::Text("x".into()),
+            basic(b'd'),
+            BusValue::Text("x".into()),
+        );
     }
 
     #[test]
@@ -207,20 +245,42 @@ mod tests {
         check(Json::Float(1000.0), BusValue::Double(1000.0));
         check(Json::Array(vec![]), BusValue::Array("u".into(), vec![]));
         let wide = vec![BusValue::I64(1), BusValue::I64(1 << 40)];
-        check(Json::Array(vec![Json::Int(1), Json::Int(1 << 40)]), BusValue::Array("x".into(), wide));
-        let mixed = [BusValue::I32(1), BusValue::Text("a".into())].map(|v| BusValue::Variant(Box::new(v)));
-        check(Json::Array(vec![Json::Int(1), Json::Text("a".into())]), BusValue::Array("v".into(), mixed.into()));
+        check(
+            Json::Array(vec![Json::Int(1), Json::Int(1 << 40)]),
+            BusValue::Array("x".into(), wide),
+        );
+        let mixed =
+            [BusValue::I32(1), BusValue::Text("a".into())].map(|v| BusValue::Variant(Box::new(v)));
+        check(
+            Json::Array(vec![Json::Int(1), Json::Text("a".into())]),
+            BusValue::Array("v".into(), mixed.into()),
+        );
         let dict = vec![("a".into(), BusValue::Bool(true))];
-        check(Json::Object(vec![("a".into(), Json::Bool(true))]), BusValue::Dict(dict));
+        check(
+            Json::Object(vec![("a".into(), Json::Bool(true))]),
+            BusValue::Dict(dict),
+        );
     }
 
     #[test]
     fn s3_a_text_for_a_number_is_refused() {
-        let rule = Rule { data: DataType::Int32, ..Rule::DEFAULT };
+        let rule = Rule {
+            data: DataType::Int32,
+            ..Rule::DEFAULT
+        };
         let found = to_bus(&Json::Text("5".into()), &PresentType::None, &rule);
         assert_eq!(found, Err(Rejection::TextForNumber));
-        assert_eq!(to_bus(&Json::Int(5), &PresentType::None, &rule), Ok(BusValue::I32(5)));
-        let rule = Rule { data: DataType::Double, ..Rule::DEFAULT };
-        assert_eq!(to_bus(&Json::Int(5), &PresentType::None, &rule), Ok(BusValue::Double(5.0)));
+        assert_eq!(
+            to_bus(&Json::Int(5), &PresentType::None, &rule),
+            Ok(BusValue::I32(5))
+        );
+        let rule = Rule {
+            data: DataType::Double,
+            ..Rule::DEFAULT
+        };
+        assert_eq!(
+            to_bus(&Json::Int(5), &PresentType::None, &rule),
+            Ok(BusValue::Double(5.0))
+        );
     }
 }

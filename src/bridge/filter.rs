@@ -48,7 +48,10 @@ impl Filter {
         if rest {
             levels.pop();
         }
-        if levels.iter().any(|level| *level != "+" && level.contains(['+', '#'])) {
+        if levels
+            .iter()
+            .any(|level| *level != "+" && level.contains(['+', '#']))
+        {
             return None;
         }
         let level = |at: usize| match levels.get(at) {
@@ -67,9 +70,16 @@ impl Filter {
             Path::One(below.iter().flat_map(|level| ["/", level]).collect())
         } else {
             let text = |level: &&str| (*level != "+").then(|| (*level).into());
-            Path::Levels { levels: below.iter().map(text).collect(), rest }
+            Path::Levels {
+                levels: below.iter().map(text).collect(),
+                rest,
+            }
         };
-        Some(Filter { service_type, instance, path })
+        Some(Filter {
+            service_type,
+            instance,
+            path,
+        })
     }
 
     /// What the filter wants of the device `<type>/<instance>`; `None` where it wants nothing.
@@ -79,12 +89,14 @@ impl Filter {
             Level::Any | Level::Rest => true,
             Level::Text(wanted) => **wanted == *text,
         };
-        (wants(&self.service_type, service_type) && wants(&self.instance, instance)).then_some(&self.path)
+        (wants(&self.service_type, service_type) && wants(&self.instance, instance))
+            .then_some(&self.path)
     }
 
     /// Whether the filter matches the item.
     pub fn matches(&self, key: &str, path: &str) -> bool {
-        self.of_device(key).is_some_and(|wanted| wanted.matches(path))
+        self.of_device(key)
+            .is_some_and(|wanted| wanted.matches(path))
     }
 }
 
@@ -130,11 +142,25 @@ mod tests {
         check("#", &["battery/0/Soc"], &[]);
         check("system/#", &["system/0/Dc/Battery/Soc"], &["battery/0/Soc"]);
         check("system/0/#", &["system/0/Serial"], &["system/1/Serial"]);
-        check("battery/+/Soc", &["battery/0/Soc", "battery/x/Soc"], &["battery/0/Soc/X", "tank/0/Soc"]);
-        check("battery/0/Dc/#", &["battery/0/Dc", "battery/0/Dc/0/Voltage"], &["battery/0/Dcx", "battery/0/Soc"]);
-        check("+/+/Dc/+/Voltage", &["battery/0/Dc/0/Voltage"], &["battery/0/Dc/Voltage", "battery/0/Dc/0/V"]);
+        check(
+            "battery/+/Soc",
+            &["battery/0/Soc", "battery/x/Soc"],
+            &["battery/0/Soc/X", "tank/0/Soc"],
+        );
+        check(
+            "battery/0/Dc/#",
+            &["battery/0/Dc", "battery/0/Dc/0/Voltage"],
+            &["battery/0/Dcx", "battery/0/Soc"],
+        );
+        check(
+            "+/+/Dc/+/Voltage",
+            &["battery/0/Dc/0/Voltage"],
+            &["battery/0/Dc/Voltage", "battery/0/Dc/0/V"],
+        );
         check("+/+/+", &["battery/0/Soc"], &["battery/0/Dc/0"]);
-        for none in ["", "a", "a/b", "+/+", "a/#/b", "a/b+/c", "a/b/c#", "a\0/b/c"] {
+        for none in [
+            "", "a", "a/b", "+/+", "a/#/b", "a/b+/c", "a/b/c#", "a\0/b/c",
+        ] {
             assert_eq!(Filter::parse(none), None, "{none}");
         }
     }

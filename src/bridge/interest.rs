@@ -78,7 +78,9 @@ impl Interest {
 
     /// Renews the general interest. `true` where that woke it.
     pub fn renew(&mut self, now: Instant) -> bool {
-        let Some(keep_alive) = self.keep_alive else { return false };
+        let Some(keep_alive) = self.keep_alive else {
+            return false;
+        };
         let woke = self.general_until.is_none();
         self.general_until = Some(now + keep_alive);
         self.next_expiry = self.next_expiry.or(self.general_until);
@@ -118,7 +120,10 @@ impl Interest {
         self.selective.retain(|_, (_, until)| *until > now);
         let all = self.selective.values().map(|(_, until)| *until);
         self.next_expiry = all.chain(self.general_until).min();
-        Expired { general, selective: self.selective.len() < before }
+        Expired {
+            general,
+            selective: self.selective.len() < before,
+        }
     }
 
     /// When to look for what has expired.
@@ -147,7 +152,13 @@ mod tests {
         assert!(!interest.renew(start + MINUTE / 2));
         assert_eq!(interest.expire(start + MINUTE), Expired::default());
         assert_eq!(interest.deadline(), Some(start + MINUTE * 3 / 2));
-        assert_eq!(interest.expire(start + MINUTE * 3 / 2), Expired { general: true, selective: false });
+        assert_eq!(
+            interest.expire(start + MINUTE * 3 / 2),
+            Expired {
+                general: true,
+                selective: false
+            }
+        );
         assert!(!interest.is_alive());
         let mut always = Interest::new(None, 10);
         assert!(always.is_general() && !always.renew(start) && always.deadline().is_none());
@@ -161,11 +172,18 @@ mod tests {
         let renewed = interest.renew_selective(start, texts(&["system/#", "a#"]));
         assert_eq!((renewed.new.len(), renewed.invalid), (1, texts(&["a#"])));
         let later = start + MINUTE / 2;
-        let renewed = interest.renew_selective(later, texts(&["battery/+/Soc", "system/#", "tank/#"]));
+        let renewed =
+            interest.renew_selective(later, texts(&["battery/+/Soc", "system/#", "tank/#"]));
         assert_eq!((renewed.new.len(), renewed.refused), (1, 1));
         let renewed = interest.renew_selective(later + MINUTE / 4, texts(&["system/#"]));
         assert_eq!(renewed, Renewed::default());
-        assert_eq!(interest.expire(later + MINUTE), Expired { general: false, selective: true });
+        assert_eq!(
+            interest.expire(later + MINUTE),
+            Expired {
+                general: false,
+                selective: true
+            }
+        );
         assert_eq!(interest.filters().count(), 1);
         assert!(interest.is_alive() && !interest.is_general());
     }

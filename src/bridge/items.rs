@@ -137,7 +137,9 @@ impl Items {
     /// What the slot stands for.
     #[inline]
     pub fn get(&self, slot: SlotId) -> Option<&Item> {
-        self.items.get(slot.0 as usize).filter(|item| item.life != Life::Free)
+        self.items
+            .get(slot.0 as usize)
+            .filter(|item| item.life != Life::Free)
     }
 
     /// Whether a service has the slot's item.
@@ -170,14 +172,22 @@ impl Items {
 
     /// All devices.
     pub fn devices(&self) -> impl Iterator<Item = DeviceId> + '_ {
-        (0..).zip(&self.devices).filter(|(_, device)| device.is_some()).map(|(id, _)| DeviceId(id))
+        (0..)
+            .zip(&self.devices)
+            .filter(|(_, device)| device.is_some())
+            .map(|(id, _)| DeviceId(id))
     }
 
     /// The live slots of a device.
     pub fn slots(&self, id: DeviceId) -> impl Iterator<Item = SlotId> + '_ {
-        let slots = self.device(id).map(|device| &*device.slots).unwrap_or_default();
+        let slots = self
+            .device(id)
+            .map(|device| &*device.slots)
+            .unwrap_or_default();
         slots.iter().copied().filter(move |&slot| {
-            self.items.get(slot.0 as usize).is_some_and(|item| item.device == id && item.life == Life::Live)
+            self.items
+                .get(slot.0 as usize)
+                .is_some_and(|item| item.device == id && item.life == Life::Live)
         })
     }
 
@@ -188,7 +198,10 @@ impl Items {
 
     /// All slots of items that are gone.
     pub fn all_gone(&self) -> impl Iterator<Item = SlotId> + '_ {
-        (0..).zip(&self.items).filter(|(_, item)| matches!(item.life, Life::Gone { .. })).map(|(id, _)| SlotId(id))
+        (0..)
+            .zip(&self.items)
+            .filter(|(_, item)| matches!(item.life, Life::Gone { .. }))
+            .map(|(id, _)| SlotId(id))
     }
 
     fn device(&self, id: DeviceId) -> Option<&Device> {
@@ -210,9 +223,18 @@ impl Items {
         let id = if let Some(&id) = self.device_ids.get(&key) {
             id
         } else {
-            let free = self.devices.iter().position(Option::is_none).unwrap_or(self.devices.len());
+            let free = self
+                .devices
+                .iter()
+                .position(Option::is_none)
+                .unwrap_or(self.devices.len());
             let id = DeviceId(u32::try_from(free).unwrap_or(u32::MAX));
-            let device = Device { key: key.clone(), service: None, slots: Vec::new(), stale: 0 };
+            let device = Device {
+                key: key.clone(),
+                service: None,
+                slots: Vec::new(),
+                stale: 0,
+            };
             match self.devices.get_mut(free) {
                 Some(place) => *place = Some(device),
                 None => self.devices.push(Some(device)),
@@ -220,7 +242,9 @@ impl Items {
             self.device_ids.insert(key, id);
             id
         };
-        let Some(device) = self.device_mut(id) else { return Ok(id) };
+        let Some(device) = self.device_mut(id) else {
+            return Ok(id);
+        };
         match device.service {
             Some(other) if other != service => Err(other),
             _ => {
@@ -239,8 +263,13 @@ impl Items {
     }
 
     fn drop_empty(&mut self, id: DeviceId) {
-        let Some(device) = self.devices.get_mut(id.0 as usize) else { return };
-        if device.as_ref().is_some_and(|d| d.service.is_none() && d.slots.len() == d.stale) {
+        let Some(device) = self.devices.get_mut(id.0 as usize) else {
+            return;
+        };
+        if device
+            .as_ref()
+            .is_some_and(|d| d.service.is_none() && d.slots.len() == d.stale)
+        {
             if let Some(device) = device.take() {
                 self.device_ids.remove(&device.key);
             }
@@ -271,7 +300,9 @@ impl Items {
     /// Adds the item of that path, or brings it back to life. `true` with it where it was not live.
     pub fn add(&mut self, device: DeviceId, service_type: &str, path: &str) -> (SlotId, bool) {
         if let Some(slot) = self.find(device, path) {
-            let Some(item) = self.items.get_mut(slot.0 as usize) else { return (slot, false) };
+            let Some(item) = self.items.get_mut(slot.0 as usize) else {
+                return (slot, false);
+            };
             let back = item.life != Life::Live;
             item.life = Life::Live;
             self.live += usize::from(back);
@@ -279,7 +310,12 @@ impl Items {
         }
         let row = schema::lookup(service_type, path);
         let path_id = self.names.intern(path, row.path);
-        let item = Item { device, path: path_id, rule: row.rule, life: Life::Live };
+        let item = Item {
+            device,
+            path: path_id,
+            rule: row.rule,
+            life: Life::Live,
+        };
         let slot = if let Some(slot) = self.free.pop() {
             if let Some(place) = self.items.get_mut(slot.0 as usize) {
                 *place = item;
@@ -314,7 +350,11 @@ impl Items {
     }
 
     fn rehash(&mut self) {
-        let count = self.table.iter().filter(|(_, slot)| *slot < DELETED).count();
+        let count = self
+            .table
+            .iter()
+            .filter(|(_, slot)| *slot < DELETED)
+            .count();
         let len = ((count + 1) * 2).next_power_of_two().max(64);
         let old = std::mem::replace(&mut self.table, vec![(0, EMPTY); len]);
         self.used = 0;
@@ -328,7 +368,9 @@ impl Items {
     /// Marks an item gone: `pending` brokers must still be told, or have it in their outbox. With
     /// none, the slot is free at once.
     pub fn mark_gone(&mut self, slot: SlotId, pending: u16) {
-        let Some(item) = self.items.get_mut(slot.0 as usize) else { return };
+        let Some(item) = self.items.get_mut(slot.0 as usize) else {
+            return;
+        };
         self.live -= usize::from(item.life == Life::Live);
         item.life = Life::Gone { pending };
         if pending == 0 {
@@ -338,8 +380,12 @@ impl Items {
 
     /// One broker knows that the item is gone. `true` where it was the last, and the slot is free.
     pub fn told(&mut self, slot: SlotId) -> bool {
-        let Some(item) = self.items.get_mut(slot.0 as usize) else { return false };
-        let Life::Gone { pending } = &mut item.life else { return false };
+        let Some(item) = self.items.get_mut(slot.0 as usize) else {
+            return false;
+        };
+        let Life::Gone { pending } = &mut item.life else {
+            return false;
+        };
         *pending = pending.saturating_sub(1);
         let last = *pending == 0;
         if last {
@@ -349,7 +395,9 @@ impl Items {
     }
 
     fn release(&mut self, slot: SlotId) {
-        let Some(item) = self.items.get(slot.0 as usize).copied() else { return };
+        let Some(item) = self.items.get(slot.0 as usize).copied() else {
+            return;
+        };
         let hash = hash(self.seed, item.device, self.names.path(item.path));
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
@@ -368,7 +416,11 @@ impl Items {
         }
         self.free.push(slot);
         let items = &self.items;
-        if let Some(device) = self.devices.get_mut(item.device.0 as usize).and_then(Option::as_mut) {
+        if let Some(device) = self
+            .devices
+            .get_mut(item.device.0 as usize)
+            .and_then(Option::as_mut)
+        {
             device.stale += 1;
             if device.stale * 2 > device.slots.len() {
                 // Every slot is looked at once per halving: cheap also for a device of thousands.
@@ -395,9 +447,20 @@ mod tests {
     fn items_are_found_and_come_back_in_the_same_slot() {
         let mut items = Items::new(7);
         let instance = DeviceInstance::absent();
-        let a = items.bind(ServiceId(1), &name("com.victronenergy.battery.a"), &instance).unwrap();
-        let b = items.bind(ServiceId(2), &name("com.victronenergy.tank.a"), &instance).unwrap();
-        assert_eq!(items.bind(ServiceId(3), &name("com.victronenergy.tank.b"), &instance), Err(ServiceId(2)));
+        let a = items
+            .bind(
+                ServiceId(1),
+                &name("com.victronenergy.battery.a"),
+                &instance,
+            )
+            .unwrap();
+        let b = items
+            .bind(ServiceId(2), &name("com.victronenergy.tank.a"), &instance)
+            .unwrap();
+        assert_eq!(
+            items.bind(ServiceId(3), &name("com.victronenergy.tank.b"), &instance),
+            Err(ServiceId(2))
+        );
         let mut slots = Vec::new();
         for n in 0..1000 {
             let path = format!("/Path/Number/{n}");
@@ -405,7 +468,10 @@ mod tests {
         }
         for (n, (in_a, in_b)) in slots.iter().enumerate() {
             let path = format!("/Path/Number/{n}");
-            assert_eq!((items.find(a, &path), items.find(b, &path)), (Some(in_a.0), Some(in_b.0)));
+            assert_eq!(
+                (items.find(a, &path), items.find(b, &path)),
+                (Some(in_a.0), Some(in_b.0))
+            );
         }
         assert_eq!(items.live(), 2000);
         for ((slot, _), _) in &slots {
@@ -414,8 +480,18 @@ mod tests {
         items.unbind(a);
         assert_eq!(items.live(), 1000);
         assert_eq!(items.all_gone().count(), 1000);
-        assert_eq!(items.bind(ServiceId(4), &name("com.victronenergy.battery.b"), &instance), Ok(a));
-        assert_eq!(items.add(a, "battery", "/Path/Number/1"), (slots[1].0.0, true));
+        assert_eq!(
+            items.bind(
+                ServiceId(4),
+                &name("com.victronenergy.battery.b"),
+                &instance
+            ),
+            Ok(a)
+        );
+        assert_eq!(
+            items.add(a, "battery", "/Path/Number/1"),
+            (slots[1].0.0, true)
+        );
         let rest: Vec<_> = items.all_gone().collect();
         for slot in rest {
             items.told(slot);

@@ -162,7 +162,10 @@ impl Bridge {
     /// When [`Bridge::tick`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let outlets = self.outlets.iter().filter_map(Outlet::deadline);
-        outlets.chain(self.calls.deadline()).chain(self.registry.next_retry).min()
+        outlets
+            .chain(self.calls.deadline())
+            .chain(self.registry.next_retry)
+            .min()
     }
 
     /// Time has passed.

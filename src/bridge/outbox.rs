@@ -109,6 +109,10 @@ impl Outbox {
     pub fn clear(&mut self) -> Vec<SlotId> {
         self.queued.clear();
         self.controls.clear();
-        self.ring.drain(..).filter(|&slot| slot != CONTROL).map(SlotId).collect()
+        self.ring
+            .drain(..)
+            .filter(|&slot| slot != CONTROL)
+            .map(SlotId)
+            .collect()
     }
 }

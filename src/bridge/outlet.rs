@@ -173,7 +173,8 @@ impl Outlet {
     /// The broker is connected: what is published on every connect (§4.2, §4.10).
     pub fn connected(&mut self) {
         self.link = Link::Reading;
-        self.urgent.extend([Control::Online, Control::Serial, Control::KeepAlive]);
+        self.urgent
+            .extend([Control::Online, Control::Serial, Control::KeepAlive]);
     }
 
     /// The broker told one of the topics that it retains, without `N/<portal>/` (§4.9).
@@ -201,12 +202,19 @@ impl Outlet {
             self.settle(items);
         }
         // What left while the broker was away, and what nobody asks for any more.
-        for slot in items.all_gone().filter(|slot| self.published.contains(*slot)) {
+        for slot in items
+            .all_gone()
+            .filter(|slot| self.published.contains(*slot))
+        {
             self.outbox.push(slot);
         }
         self.sweep();
         if self.interest.is_general() {
-            if !self.waiting.iter().any(|waiting| matches!(waiting, Waiting::Republish(_))) {
+            if !self
+                .waiting
+                .iter()
+                .any(|waiting| matches!(waiting, Waiting::Republish(_)))
+            {
                 self.waiting.push_back(Waiting::Republish(None));
             }
         } else if self.interest.is_selective() {
@@ -253,7 +261,9 @@ impl Outlet {
         let waited = self.outbox.clear();
         let told = |slot: &SlotId| {
             !self.published.contains(*slot)
-                && items.get(*slot).is_some_and(|item| matches!(item.life, Life::Gone { .. }))
+                && items
+                    .get(*slot)
+                    .is_some_and(|item| matches!(item.life, Life::Gone { .. }))
         };
         waited.into_iter().filter(told).collect()
     }
@@ -283,7 +293,11 @@ impl Outlet {
 
     /// An item is new, or back.
     pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
-        if self.interest.filters().any(|filter| filter.matches(key, path)) {
+        if self
+            .interest
+            .filters()
+            .any(|filter| filter.matches(key, path))
+        {
             self.covered.insert(slot);
         }
     }
@@ -313,12 +327,21 @@ impl Outlet {
         if let Some(control) = self.urgent.pop_front() {
             return Some(Entry::Control(control));
         }
-        if self.link == Link::Up { self.outbox.pop() } else { None }
+        if self.link == Link::Up {
+            self.outbox.pop()
+        } else {
+            None
+        }
     }
 
     /// What is to be done about an item whose turn has come.
     #[inline]
-    pub fn verdict(&mut self, slot: SlotId, item: &Item, has_value: impl FnOnce() -> bool) -> Verdict {
+    pub fn verdict(
+        &mut self,
+        slot: SlotId,
+        item: &Item,
+        has_value: impl FnOnce() -> bool,
+    ) -> Verdict {
         let always = item.rule.publish == Publish::PortalId;
         if item.life == Life::Live {
             let forced = self.forced.remove(slot);
@@ -327,14 +350,18 @@ impl Outlet {
                     return Verdict::Nothing;
                 }
                 self.published.insert(slot);
-                return Verdict::Publish { retain: self.config.retain || always };
+                return Verdict::Publish {
+                    retain: self.config.retain || always,
+                };
             }
             if !self.config.retain && !self.ending {
                 return Verdict::Nothing;
             }
         }
         if self.published.remove(slot) && !always {
-            return Verdict::Unpublish { retain: self.config.retain };
+            return Verdict::Unpublish {
+                retain: self.config.retain,
+            };
         }
         Verdict::Nothing
     }
@@ -344,7 +371,11 @@ impl Outlet {
         if !self.config.retain || self.link != Link::Up {
             return;
         }
-        let unwanted: Vec<_> = self.published.iter().filter(|slot| !self.covers(*slot)).collect();
+        let unwanted: Vec<_> = self
+            .published
+            .iter()
+            .filter(|slot| !self.covers(*slot))
+            .collect();
         for slot in unwanted {
             self.outbox.push(slot);
         }
@@ -404,7 +435,11 @@ impl Outlet {
         if same {
             return true;
         }
-        let waiting = self.waiting.iter().filter(|w| matches!(w, Waiting::Republish(_))).count();
+        let waiting = self
+            .waiting
+            .iter()
+            .filter(|w| matches!(w, Waiting::Republish(_)))
+            .count();
         if waiting + self.due.len() >= COMPLETIONS_MAX {
             return false;
         }
@@ -431,7 +466,10 @@ impl Outlet {
 
     /// A read has ended: with these items, or with none.
     pub fn answer(&mut self, ticket: u64, slots: Vec<SlotId>) {
-        let found = self.waiting.iter_mut().find(|w| matches!(w, Waiting::Read(t) if *t == ticket));
+        let found = self
+            .waiting
+            .iter_mut()
+            .find(|w| matches!(w, Waiting::Read(t) if *t == ticket));
         if let Some(waiting) = found {
             *waiting = Waiting::Answer(slots);
         }
@@ -463,8 +501,12 @@ impl Outlet {
                 }
                 // An answer of its own, even where the item waits in a republish already: a client
                 // may drop all that comes before it.
-                Waiting::Answer(slots) if slots.len() == 1 && self.outbox.controls() < WAITING_MAX => {
-                    slots.into_iter().for_each(|slot| self.outbox.push_control(Control::Answer(slot)));
+                Waiting::Answer(slots)
+                    if slots.len() == 1 && self.outbox.controls() < WAITING_MAX =>
+                {
+                    slots
+                        .into_iter()
+                        .for_each(|slot| self.outbox.push_control(Control::Answer(slot)));
                 }
                 Waiting::Answer(slots) => slots.into_iter().for_each(|slot| self.force(slot)),
                 Waiting::Serial => self.outbox.push_control(Control::Serial),
@@ -487,7 +529,8 @@ impl Outlet {
 
     /// Queues every item: first those that tell what a device is (§5.5).
     fn publish_all(&mut self, items: &Items) {
-        let identifying = |slot: &SlotId| items.get(*slot).is_some_and(|item| item.rule.identifying);
+        let identifying =
+            |slot: &SlotId| items.get(*slot).is_some_and(|item| item.rule.identifying);
         for slot in items.all().filter(identifying) {
             self.outbox.push(slot);
         }
@@ -498,7 +541,10 @@ impl Outlet {
 
     /// Until when the next republish must wait; `None` where it need not.
     fn republish_at(&self) -> Option<Instant> {
-        let first = self.republished.front().filter(|_| self.republished.len() >= REPUBLISHES_PER_SECOND)?;
+        let first = self
+            .republished
+            .front()
+            .filter(|_| self.republished.len() >= REPUBLISHES_PER_SECOND)?;
         Some(*first + Duration::from_secs(1))
     }
 
@@ -507,7 +553,10 @@ impl Outlet {
     /// When [`Outlet::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let republish = self.republish_at().filter(|_| !self.due.is_empty());
-        [self.interest.deadline(), self.heartbeat_at, republish].into_iter().flatten().min()
+        [self.interest.deadline(), self.heartbeat_at, republish]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed.
@@ -554,7 +603,11 @@ fn matching(items: &Items, filter: &Filter, mut found: impl FnMut(SlotId)) {
                 }
             }
             Some(path) => {
-                let wanted = |slot: &SlotId| items.get(*slot).is_some_and(|item| path.matches(items.path(item)));
+                let wanted = |slot: &SlotId| {
+                    items
+                        .get(*slot)
+                        .is_some_and(|item| path.matches(items.path(item)))
+                };
                 items.slots(device).filter(wanted).for_each(&mut found);
             }
         }

@@ -26,9 +26,10 @@ impl Bridge {
 
     /// A broker told one of the topics that it retains (§4.9).
     pub fn broker_retained(&mut self, broker: usize, topic: &str) {
-        if let (Some(outlet), Some(rest)) =
-            (self.outlets.get_mut(broker), topic.strip_prefix(&*self.prefix))
-        {
+        if let (Some(outlet), Some(rest)) = (
+            self.outlets.get_mut(broker),
+            topic.strip_prefix(&*self.prefix),
+        ) {
             outlet.retained(rest, &self.items);
         }
     }
@@ -43,7 +44,9 @@ impl Bridge {
 
     /// A broker is lost.
     pub fn broker_disconnected(&mut self, broker: usize) {
-        let Some(outlet) = self.outlets.get_mut(broker) else { return };
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return;
+        };
         for slot in outlet.disconnected(&self.items) {
             self.told(slot);
         }
@@ -85,7 +88,9 @@ impl Bridge {
     #[inline]
     pub fn poll_publish(&mut self, now: Now, broker: usize, sink: &mut impl PublishSink) -> bool {
         loop {
-            let Some(outlet) = self.outlets.get_mut(broker) else { return false };
+            let Some(outlet) = self.outlets.get_mut(broker) else {
+                return false;
+            };
             let slot = match outlet.next() {
                 None => return false,
                 Some(Entry::Control(Control::Answer(slot))) => {
@@ -100,7 +105,9 @@ impl Bridge {
                 }
                 Some(Entry::Item(slot)) => slot,
             };
-            let Some(item) = self.items.get(slot) else { continue };
+            let Some(item) = self.items.get(slot) else {
+                continue;
+            };
             let verdict = outlet.verdict(slot, item, || self.values.has_value(slot));
             let topic = [
                 self.prefix.as_bytes(),
@@ -147,17 +154,25 @@ impl Bridge {
     ) {
         let retain = true;
         let mut publish = |retain, rest: &str, payload: &dyn Fn(&mut Vec<u8>)| {
-            sink.publish(retain, &[self.prefix.as_bytes(), b"", rest.as_bytes()], payload);
+            sink.publish(
+                retain,
+                &[self.prefix.as_bytes(), b"", rest.as_bytes()],
+                payload,
+            );
         };
         match control {
             Control::Online => publish(retain, topic::STATUS, &|out| text_payload(out, "online")),
             Control::Offline => publish(retain, topic::STATUS, &|out| text_payload(out, "offline")),
             Control::Serial => {
-                publish(retain, topic::SERIAL, &|out| text_payload(out, self.config.portal_id.as_str()));
+                publish(retain, topic::SERIAL, &|out| {
+                    text_payload(out, self.config.portal_id.as_str())
+                });
             }
             Control::KeepAlive => publish(retains, topic::KEEPALIVE, &|out| number_payload(out, 1)),
             Control::NoKeepAlive => publish(retain, topic::KEEPALIVE, &|_| {}),
-            Control::Heartbeat => publish(false, topic::HEARTBEAT, &|out| number_payload(out, now.unix_s)),
+            Control::Heartbeat => publish(false, topic::HEARTBEAT, &|out| {
+                number_payload(out, now.unix_s)
+            }),
             Control::Completed(echo) => publish(false, topic::COMPLETED, &|out| {
                 number_payload(out, now.unix_s);
                 if let Some(echo) = echo {

@@ -127,7 +127,9 @@ impl Service {
 
     /// How long to wait after the scans that failed.
     pub fn retry_after(&self) -> Duration {
-        RETRY_MIN.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX)
+        RETRY_MIN
+            .saturating_mul(1 << self.failures.min(10))
+            .min(RETRY_MAX)
     }
 }
 
@@ -187,12 +189,19 @@ impl Registry {
 
     /// All services.
     pub fn ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
-        (0..).zip(&self.services).filter(|(_, service)| service.is_some()).map(|(id, _)| ServiceId(id))
+        (0..)
+            .zip(&self.services)
+            .filter(|(_, service)| service.is_some())
+            .map(|(id, _)| ServiceId(id))
     }
 
     /// Adds a service.
     pub fn add(&mut self, name: ServiceName, owner: &str, state: State) -> ServiceId {
-        let free = self.services.iter().position(Option::is_none).unwrap_or(self.services.len());
+        let free = self
+            .services
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.services.len());
         let id = ServiceId(u32::try_from(free).unwrap_or(u32::MAX));
         self.by_name.insert(name.as_str().into(), id);
         self.by_owner.entry(owner.into()).or_default().push(id);
@@ -219,7 +228,9 @@ impl Registry {
 
     /// Notes that a service has another owner.
     pub fn set_owner(&mut self, id: ServiceId, owner: &str) {
-        let Some(service) = self.get_mut(id) else { return };
+        let Some(service) = self.get_mut(id) else {
+            return;
+        };
         let old = std::mem::replace(&mut service.owner, owner.into());
         self.forget_owner(&old, id);
         self.by_owner.entry(owner.into()).or_default().push(id);
@@ -245,7 +256,9 @@ impl Registry {
     /// Whether every service that is there has been scanned, or failed to be.
     pub fn is_settled(&self) -> bool {
         let first_scan = |service: &Service| {
-            matches!(service.state, State::Scanning(_)) && service.failures == 0 && service.device.is_none()
+            matches!(service.state, State::Scanning(_))
+                && service.failures == 0
+                && service.device.is_none()
         };
         self.listed && !self.services.iter().flatten().any(first_scan)
     }

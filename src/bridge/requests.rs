@@ -11,9 +11,9 @@ use super::outlet::COMPLETIONS_MAX;
 use crate::codec::bus_item::{self, Changes};
 use crate::codec::frame::Frame;
 use crate::model::item::ItemChange;
+use crate::model::name::is_topic_path;
 use crate::model::request::{ItemAddress, KeepAlive, Rejection, Request};
 use crate::model::time::Now;
-use crate::model::name::is_topic_path;
 use crate::model::topic;
 use crate::model::value::Json;
 use crate::schema;
@@ -58,7 +58,9 @@ impl Bridge {
         if retained && topic.starts_with("W/") {
             return self.reject(now, broker, topic, &Rejection::RetainedWrite);
         }
-        let Some(outlet) = self.outlets.get_mut(broker) else { return };
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return;
+        };
         let mut keep_alive = false;
         let mut republish = false;
         let mut done = Ok(());
@@ -66,13 +68,18 @@ impl Bridge {
             Ok(Request::KeepAlive(KeepAlive::Selective(filters))) => {
                 return self.keep_filters_alive(now, broker, topic, filters);
             }
-            Ok(Request::KeepAlive(KeepAlive::Full { echo, suppress_republish })) => {
+            Ok(Request::KeepAlive(KeepAlive::Full {
+                echo,
+                suppress_republish,
+            })) => {
                 keep_alive = true;
                 if !suppress_republish {
                     // Queued here, so that what this wakes is not published twice.
                     republish = true;
                     if !outlet.ask_republish(echo) {
-                        done = Err(Rejection::Busy { max: COMPLETIONS_MAX });
+                        done = Err(Rejection::Busy {
+                            max: COMPLETIONS_MAX,
+                        });
                     }
                 }
             }
@@ -85,10 +92,14 @@ impl Bridge {
                 }
             }
             Ok(Request::Read(address)) => done = self.read(now, broker, address),
-            Ok(Request::Write(address, value)) => done = self.write(now, broker, topic, address, &value),
+            Ok(Request::Write(address, value)) => {
+                done = self.write(now, broker, topic, address, &value)
+            }
             Err(rejection) => done = Err(rejection),
         }
-        let Some(outlet) = self.outlets.get_mut(broker) else { return };
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return;
+        };
         if outlet.renew(now.monotonic, keep_alive) && !republish {
             outlet.ask_republish(None);
         }
@@ -99,13 +110,19 @@ impl Bridge {
     }
 
     fn keep_filters_alive(&mut self, now: Now, broker: usize, topic: &str, filters: Vec<Box<str>>) {
-        let Some(outlet) = self.outlets.get_mut(broker) else { return };
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return;
+        };
         let renewed = outlet.renew_selective(now.monotonic, filters, &self.items);
         for filter in renewed.invalid {
             self.reject(now, broker, topic, &Rejection::Filter { filter });
         }
         if renewed.refused > 0 {
-            let max = self.config.outlets.get(broker).map_or(0, |outlet| outlet.filters_max);
+            let max = self
+                .config
+                .outlets
+                .get(broker)
+                .map_or(0, |outlet| outlet.filters_max);
             self.reject(now, broker, topic, &Rejection::Filters { max });
         }
     }
@@ -125,7 +142,10 @@ impl Bridge {
     /// The device and service that a request is about.
     fn addressed(&self, address: &ItemAddress<'_>) -> Result<(DeviceId, ServiceId), Rejection> {
         let key = topic::device(address.service_type, address.instance);
-        let found = self.items.find_device(&key).and_then(|id| Some((id, self.items.service(id)?)));
+        let found = self
+            .items
+            .find_device(&key)
+            .and_then(|id| Some((id, self.items.service(id)?)));
         found.ok_or_else(|| Rejection::UnknownService {
             service_type: address.service_type.into(),
             instance: address.instance.into(),
@@ -146,12 +166,17 @@ impl Bridge {
 
     fn read(&mut self, now: Now, broker: usize, address: ItemAddress<'_>) -> Result<(), Rejection> {
         let (device, service_id) = self.addressed(&address)?;
-        let Some(service) = self.registry.get(service_id) else { return Ok(()) };
+        let Some(service) = self.registry.get(service_id) else {
+            return Ok(());
+        };
         let unknown = || Rejection::UnknownPath {
             service: service.name.as_str().into(),
             path: address.path.into(),
         };
-        let slot = self.items.find(device, address.path).filter(|slot| self.items.is_live(*slot));
+        let slot = self
+            .items
+            .find(device, address.path)
+            .filter(|slot| self.items.is_live(*slot));
         let leaf = slot.is_some() || self.below(device, address.path).is_empty();
         if slot.is_none() {
             // What the scan did not bring may be there all the same; the service is asked, unless
@@ -163,7 +188,9 @@ impl Bridge {
             }
         }
         let max = self.config.calls_in_flight_max;
-        let Some(outlet) = self.outlets.get_mut(broker) else { return Ok(()) };
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return Ok(());
+        };
         if self.calls.pending() >= max {
             return Err(Rejection::Busy { max });
         }
@@ -181,7 +208,14 @@ impl Bridge {
             leaf,
         };
         let timeout = self.config.read_timeout;
-        self.calls.call(now.monotonic, timeout, service.name.as_str(), address.path, Method::GetValue, purpose);
+        self.calls.call(
+            now.monotonic,
+            timeout,
+            service.name.as_str(),
+            address.path,
+            Method::GetValue,
+            purpose,
+        );
         Ok(())
     }
 
@@ -194,7 +228,9 @@ impl Bridge {
         value: &Json,
     ) -> Result<(), Rejection> {
         let (device, service_id) = self.addressed(&address)?;
-        let Some(service) = self.registry.get(service_id) else { return Ok(()) };
+        let Some(service) = self.registry.get(service_id) else {
+            return Ok(());
+        };
         if !convert::is_object_path(address.path) {
             return Err(Rejection::UnknownPath {
                 service: service.name.as_str().into(),
@@ -207,10 +243,16 @@ impl Bridge {
         }
         let (present, rule): (PresentType, &Rule) = match self.items.find(device, address.path) {
             Some(slot) if self.items.is_live(slot) => {
-                let rule = self.items.get(slot).map_or(&Rule::DEFAULT, |item| item.rule);
+                let rule = self
+                    .items
+                    .get(slot)
+                    .map_or(&Rule::DEFAULT, |item| item.rule);
                 (self.cache.present_type(slot), rule)
             }
-            _ => (PresentType::None, schema::lookup(address.service_type, address.path).rule),
+            _ => (
+                PresentType::None,
+                schema::lookup(address.service_type, address.path).rule,
+            ),
         };
         let value = convert::to_bus(value, &present, rule)?;
         let purpose = Purpose::Write {
@@ -219,7 +261,14 @@ impl Bridge {
         };
         let timeout = self.config.call_timeout;
         let method = Method::SetValue(value);
-        self.calls.call(now.monotonic, timeout, service.name.as_str(), address.path, method, purpose);
+        self.calls.call(
+            now.monotonic,
+            timeout,
+            service.name.as_str(),
+            address.path,
+            method,
+            purpose,
+        );
         Ok(())
     }
 
@@ -255,7 +304,10 @@ impl Bridge {
             Outcome::Error(_) | Outcome::Lost => Err(outcome.rejection()),
         };
         let slots = slots.unwrap_or_else(|rejection| {
-            let device = self.registry.get(service).and_then(|service| service.device);
+            let device = self
+                .registry
+                .get(service)
+                .and_then(|service| service.device);
             let key = device.map_or("", |device| self.items.device_key(device));
             let topic = format!("R/{}/{key}{path}", self.config.portal_id);
             self.reject(now, broker, &topic, &rejection);
@@ -276,10 +328,17 @@ impl Bridge {
         frame: &Frame<'_>,
     ) -> Result<Vec<SlotId>, Rejection> {
         let changes = Changes::of_value(frame, path).map_err(|_| Rejection::Answer)?;
-        let Some(device) = self.registry.get(service).and_then(|service| service.device) else {
+        let Some(device) = self
+            .registry
+            .get(service)
+            .and_then(|service| service.device)
+        else {
             return Ok(Vec::new());
         };
-        let known = self.items.find(device, path).filter(|slot| self.items.is_live(*slot));
+        let known = self
+            .items
+            .find(device, path)
+            .filter(|slot| self.items.is_live(*slot));
         if known.is_none() && matches!(Changes::of_tree(frame), Ok(Some(_))) {
             return Ok(self.read_node(now, (broker, service), path, frame));
         }
@@ -296,7 +355,9 @@ impl Bridge {
     /// Takes over a value that was asked for. Where it is another one, all brokers hear of it; the
     /// one that asked gets its answer.
     fn refresh(&mut self, broker: usize, slot: SlotId, change: &ItemChange<'_>) {
-        let Some(item) = self.items.get(slot) else { return };
+        let Some(item) = self.items.get(slot) else {
+            return;
+        };
         if self.cache.apply(slot, change, item.rule) {
             for (index, outlet) in self.outlets.iter_mut().enumerate() {
                 if index != broker {
@@ -315,14 +376,29 @@ impl Bridge {
         path: &str,
         frame: &Frame<'_>,
     ) -> Vec<SlotId> {
-        let Some(device) = self.registry.get(service).and_then(|service| service.device) else {
+        let Some(device) = self
+            .registry
+            .get(service)
+            .and_then(|service| service.device)
+        else {
             return Vec::new();
         };
         if let Ok(Some(changes)) = Changes::of_tree(frame) {
             for change in changes.map_while(Result::ok) {
-                let full = format!("{}/{}", path.trim_end_matches('/'), change.path.trim_start_matches('/'));
-                let change = ItemChange { path: &full, ..change };
-                match self.items.find(device, &full).filter(|slot| self.items.is_live(*slot)) {
+                let full = format!(
+                    "{}/{}",
+                    path.trim_end_matches('/'),
+                    change.path.trim_start_matches('/')
+                );
+                let change = ItemChange {
+                    path: &full,
+                    ..change
+                };
+                match self
+                    .items
+                    .find(device, &full)
+                    .filter(|slot| self.items.is_live(*slot))
+                {
                     Some(slot) => self.refresh(broker, slot, &change),
                     None => self.change_of(now, service, &change),
                 }

@@ -46,7 +46,11 @@ impl Bridge {
         // For a bus that cannot match by namespace.
         let any = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged'";
         self.call_bus(now, Method::AddMatch(items.into()), Purpose::Match(None));
-        self.call_bus(now, Method::AddMatch(owners.into()), Purpose::Match(Some(any)));
+        self.call_bus(
+            now,
+            Method::AddMatch(owners.into()),
+            Purpose::Match(Some(any)),
+        );
         self.call_bus(now, Method::ListNames, Purpose::Names);
     }
 
@@ -67,7 +71,8 @@ impl Bridge {
 
     fn call_bus(&mut self, now: Now, method: Method, purpose: Purpose) {
         let timeout = self.config.call_timeout;
-        self.calls.call(now.monotonic, timeout, BUS, BUS_PATH, method, purpose);
+        self.calls
+            .call(now.monotonic, timeout, BUS, BUS_PATH, method, purpose);
     }
 
     /// A name has another owner; an empty one where it is lost (§2.5).
@@ -76,7 +81,11 @@ impl Bridge {
         match (known, owner.is_empty()) {
             (Some(id), true) => self.service_gone(now, id),
             (Some(id), false) => {
-                if self.registry.get(id).is_some_and(|service| *service.owner != *owner) {
+                if self
+                    .registry
+                    .get(id)
+                    .is_some_and(|service| *service.owner != *owner)
+                {
                     info!("{name}: has a new owner, {owner}");
                     self.registry.set_owner(id, owner);
                     self.start_scan(now, id);
@@ -84,10 +93,15 @@ impl Bridge {
             }
             (None, true) => {}
             (None, false) => {
-                let Some(service) = ServiceName::new(name) else { return };
+                let Some(service) = ServiceName::new(name) else {
+                    return;
+                };
                 if self.registry.len() >= self.config.services_max {
                     if !std::mem::replace(&mut self.services_full_reported, true) {
-                        warn!("{name}: more than {} services, this and further ones are left out", self.config.services_max);
+                        warn!(
+                            "{name}: more than {} services, this and further ones are left out",
+                            self.config.services_max
+                        );
                     }
                     return;
                 }
@@ -98,7 +112,9 @@ impl Bridge {
     }
 
     fn service_gone(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.registry.remove(id) else { return };
+        let Some(service) = self.registry.remove(id) else {
+            return;
+        };
         info!("{}: gone", service.name);
         if let Some(device) = service.device {
             self.leave_device(now, device);
@@ -117,7 +133,8 @@ impl Bridge {
         let waiting = self.registry.ids().find(|id| {
             self.registry.get(*id).is_some_and(|service| {
                 let (kind, instance) = (service.name.service_type(), service.device_instance());
-                matches!(service.state, State::Clash) && key.split_once('/') == Some((kind, instance.as_str()))
+                matches!(service.state, State::Clash)
+                    && key.split_once('/') == Some((kind, instance.as_str()))
             })
         });
         if let Some(id) = waiting {
@@ -127,7 +144,11 @@ impl Bridge {
 
     /// An item is gone.
     fn retire(&mut self, slot: SlotId) {
-        let pending = self.outlets.iter_mut().map(|outlet| u16::from(outlet.gone(slot))).sum();
+        let pending = self
+            .outlets
+            .iter_mut()
+            .map(|outlet| u16::from(outlet.gone(slot)))
+            .sum();
         self.cache.clear(slot);
         self.items.mark_gone(slot, pending);
         if pending == 0 {
@@ -141,11 +162,19 @@ impl Bridge {
 
     #[inline]
     pub(super) fn signal(&mut self, now: Now, frame: &Frame<'_>) {
-        let Some(owned) = self.registry.owned_by(frame.sender).cloned() else { return };
-        let Some(changes) = Changes::of_signal(frame) else { return };
-        let Ok(changes) = changes else { return self.malformed(&owned, frame) };
+        let Some(owned) = self.registry.owned_by(frame.sender).cloned() else {
+            return;
+        };
+        let Some(changes) = Changes::of_signal(frame) else {
+            return;
+        };
+        let Ok(changes) = changes else {
+            return self.malformed(&owned, frame);
+        };
         for change in changes {
-            let Ok(change) = change else { return self.malformed(&owned, frame) };
+            let Ok(change) = change else {
+                return self.malformed(&owned, frame);
+            };
             if change.is_empty() {
                 continue;
             }
@@ -164,7 +193,9 @@ impl Bridge {
         let has = |id: &ServiceId| {
             let service = self.registry.get(*id);
             let device = service.and_then(|service| service.device);
-            device.and_then(|device| self.items.find(device, change.path)).is_some_and(|slot| self.items.is_live(slot))
+            device
+                .and_then(|device| self.items.find(device, change.path))
+                .is_some_and(|slot| self.items.is_live(slot))
                 || service.is_some_and(|service| service.early.contains_key(change.path))
         };
         let mut having: Vec<_> = owned.iter().copied().filter(has).collect();
@@ -179,12 +210,18 @@ impl Bridge {
     /// A change of one service's item, known or not (§2.4).
     #[inline]
     pub(super) fn change_of(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) {
-        let Some(service) = self.registry.get_mut(id) else { return };
-        let Some(device) = service.device else { return self.early_change(now, id, change) };
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        let Some(device) = service.device else {
+            return self.early_change(now, id, change);
+        };
         let Some(slot) = self.items.find(device, change.path) else {
             return self.new_item(now, id, device, change);
         };
-        let Some(item) = self.items.get(slot) else { return };
+        let Some(item) = self.items.get(slot) else {
+            return;
+        };
         if item.life != super::items::Life::Live {
             return self.new_item(now, id, device, change);
         }
@@ -204,7 +241,9 @@ impl Bridge {
     /// What says which device the service is has changed: where it is another one now, its topics
     /// move (§2.6).
     fn role_changed(&mut self, now: Now, id: ServiceId, role: Role, change: &ItemChange<'_>) {
-        let Some(service) = self.registry.get_mut(id) else { return };
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
         if !service.note_role(role, change.value.as_ref()) {
             return;
         }
@@ -219,7 +258,9 @@ impl Bridge {
 
     /// A live service is another device now: its old topics are taken back, the new ones published.
     fn move_device(&mut self, now: Now, id: ServiceId, old: DeviceId) {
-        let Some((name, instance, key)) = self.identity(id) else { return };
+        let Some((name, instance, key)) = self.identity(id) else {
+            return;
+        };
         if self.items.device_key(old) == &*key {
             return;
         }
@@ -232,7 +273,13 @@ impl Bridge {
         };
         let slots: Vec<_> = self.items.slots(old).collect();
         for slot in slots {
-            let Some(path) = self.items.get(slot).map(|item| self.items.path(item).to_owned()) else { continue };
+            let Some(path) = self
+                .items
+                .get(slot)
+                .map(|item| self.items.path(item).to_owned())
+            else {
+                continue;
+            };
             if let Some(moved) = self.add_item(id, new, &path) {
                 self.cache.copy(slot, moved);
             }
@@ -250,7 +297,13 @@ impl Bridge {
     }
 
     /// Gives a service the device it is, or has it wait for the one that is it already (§2.7).
-    fn take_device(&mut self, id: ServiceId, name: &ServiceName, instance: &DeviceInstance, key: &str) -> Option<DeviceId> {
+    fn take_device(
+        &mut self,
+        id: ServiceId,
+        name: &ServiceName,
+        instance: &DeviceInstance,
+        key: &str,
+    ) -> Option<DeviceId> {
         let bound = self.items.bind(id, name, instance);
         let service = self.registry.get_mut(id)?;
         match bound {
@@ -261,7 +314,10 @@ impl Bridge {
             }
             Err(other) => {
                 service.state = State::Clash;
-                let other = self.registry.get(other).map_or("another service", |other| other.name.as_str());
+                let other = self
+                    .registry
+                    .get(other)
+                    .map_or("another service", |other| other.name.as_str());
                 warn!("{name}: is {key} as {other} is; it is left out until that is gone");
                 None
             }
@@ -270,9 +326,13 @@ impl Bridge {
 
     /// A change of a service whose device is not known yet: nothing of it may be lost (§2.3).
     fn early_change(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) {
-        let Some(rule) = self.admit(id, change.path) else { return };
+        let Some(rule) = self.admit(id, change.path) else {
+            return;
+        };
         let items_max = self.config.items_max;
-        let Some(service) = self.registry.get_mut(id) else { return };
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
         if matches!(service.state, State::Clash) {
             return self.role_changed(now, id, rule.role, change);
         }
@@ -295,7 +355,10 @@ impl Bridge {
         if !is_topic_path(path) {
             // "/" is what old services answer on with all they have: nothing to tell.
             if path != "/" {
-                warn!("{}: the path {path:?} can be no topic, and is not published", service.name);
+                warn!(
+                    "{}: the path {path:?} can be no topic, and is not published",
+                    service.name
+                );
             }
         } else if rule.publish == Publish::Blocked {
             debug!("{}: {path} is blocked", service.name);
@@ -310,8 +373,12 @@ impl Bridge {
 
     /// An item that first shows up in a signal, or is back (§2.4).
     fn new_item(&mut self, now: Now, id: ServiceId, device: DeviceId, change: &ItemChange<'_>) {
-        let Some(rule) = self.admit(id, change.path) else { return };
-        let Some(slot) = self.add_item(id, device, change.path) else { return };
+        let Some(rule) = self.admit(id, change.path) else {
+            return;
+        };
+        let Some(slot) = self.add_item(id, device, change.path) else {
+            return;
+        };
         self.cache.apply(slot, change, rule);
         for outlet in &mut self.outlets {
             outlet.changed(slot);
@@ -325,7 +392,10 @@ impl Bridge {
     fn add_item(&mut self, id: ServiceId, device: DeviceId, path: &str) -> Option<SlotId> {
         if self.items.in_use() >= self.config.items_max && self.items.find(device, path).is_none() {
             if !std::mem::replace(&mut self.full_reported, true) {
-                warn!("more than {} items: {path} and further ones are left out", self.config.items_max);
+                warn!(
+                    "more than {} items: {path} and further ones are left out",
+                    self.config.items_max
+                );
             }
             return None;
         }
@@ -360,9 +430,14 @@ impl Bridge {
     // Answers.
 
     pub(super) fn reply(&mut self, now: Now, frame: &Frame<'_>) {
-        let Some(purpose) = self.calls.end(frame.reply_serial) else { return };
-        let outcome =
-            if frame.kind == Kind::Error { Outcome::Error(frame) } else { Outcome::Reply(frame) };
+        let Some(purpose) = self.calls.end(frame.reply_serial) else {
+            return;
+        };
+        let outcome = if frame.kind == Kind::Error {
+            Outcome::Error(frame)
+        } else {
+            Outcome::Reply(frame)
+        };
         self.answered(now, purpose, outcome);
     }
 
@@ -377,9 +452,14 @@ impl Bridge {
             (Purpose::Match(Some(instead)), _) => {
                 self.call_bus(now, Method::AddMatch(instead.into()), Purpose::Match(None));
             }
-            (Purpose::Match(None), _) => warn!("the bus lets nobody listen: {}", outcome.rejection()),
+            (Purpose::Match(None), _) => {
+                warn!("the bus lets nobody listen: {}", outcome.rejection())
+            }
             (Purpose::Names, Outcome::Reply(frame)) => self.names_listed(now, frame),
-            (Purpose::Names, _) => warn!("the bus does not tell who is there: {}", outcome.rejection()),
+            (Purpose::Names, _) => warn!(
+                "the bus does not tell who is there: {}",
+                outcome.rejection()
+            ),
             (Purpose::Owner(name), outcome) => {
                 self.owners_pending = self.owners_pending.saturating_sub(1);
                 self.registry.listed |= self.owners_pending == 0;
@@ -390,13 +470,32 @@ impl Bridge {
                 }
                 self.settle();
             }
-            (Purpose::Scan { service, scan, step }, outcome) => {
-                let current = self.registry.get(service).is_some_and(|service| service.scan == scan);
+            (
+                Purpose::Scan {
+                    service,
+                    scan,
+                    step,
+                },
+                outcome,
+            ) => {
+                let current = self
+                    .registry
+                    .get(service)
+                    .is_some_and(|service| service.scan == scan);
                 if current {
                     self.scanned(now, service, step, outcome);
                 }
             }
-            (Purpose::Read { broker, ticket, service, path, leaf }, outcome) => {
+            (
+                Purpose::Read {
+                    broker,
+                    ticket,
+                    service,
+                    path,
+                    leaf,
+                },
+                outcome,
+            ) => {
                 self.has_read(now, (broker, ticket, service, &path, leaf), outcome);
             }
             (Purpose::Write { broker, topic }, outcome) => {
@@ -406,10 +505,19 @@ impl Bridge {
     }
 
     fn names_listed(&mut self, now: Now, frame: &Frame<'_>) {
-        let Ok(names) = bus_item::texts(frame) else { return warn!("the bus's list of names cannot be read") };
-        for name in names.into_iter().filter(|name| ServiceName::new(name).is_some()) {
+        let Ok(names) = bus_item::texts(frame) else {
+            return warn!("the bus's list of names cannot be read");
+        };
+        for name in names
+            .into_iter()
+            .filter(|name| ServiceName::new(name).is_some())
+        {
             self.owners_pending += 1;
-            self.call_bus(now, Method::GetNameOwner(name.into()), Purpose::Owner(name.into()));
+            self.call_bus(
+                now,
+                Method::GetNameOwner(name.into()),
+                Purpose::Owner(name.into()),
+            );
         }
         self.registry.listed = self.owners_pending == 0;
         self.settle();
@@ -418,7 +526,9 @@ impl Bridge {
     // Scans.
 
     fn start_scan(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.registry.get_mut(id) else { return };
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
         service.scan = service.scan.wrapping_add(1);
         service.seen = Bits::default();
         service.state = State::Scanning(Scan::Items);
@@ -426,10 +536,23 @@ impl Bridge {
     }
 
     fn scan_call(&mut self, now: Now, id: ServiceId, path: &str, method: Method, step: Step) {
-        let Some(service) = self.registry.get(id) else { return };
-        let purpose = Purpose::Scan { service: id, scan: service.scan, step };
+        let Some(service) = self.registry.get(id) else {
+            return;
+        };
+        let purpose = Purpose::Scan {
+            service: id,
+            scan: service.scan,
+            step,
+        };
         let timeout = self.config.call_timeout;
-        self.calls.call(now.monotonic, timeout, service.name.as_str(), path, method, purpose);
+        self.calls.call(
+            now.monotonic,
+            timeout,
+            service.name.as_str(),
+            path,
+            method,
+            purpose,
+        );
     }
 
     /// A step of a scan has its answer.
@@ -442,7 +565,9 @@ impl Bridge {
                     self.ask_tree(now, id);
                 }
             },
-            (Step::Items, Outcome::Error(frame)) if UNKNOWN.contains(&frame.error_name) => self.ask_tree(now, id),
+            (Step::Items, Outcome::Error(frame)) if UNKNOWN.contains(&frame.error_name) => {
+                self.ask_tree(now, id)
+            }
             (Step::Items, _) => self.fail_scan(now, id, outcome),
             (Step::Tree, Outcome::Reply(frame)) => match Changes::of_tree(frame) {
                 Ok(Some(changes)) if readable(&changes) => self.finish_scan(now, id, Some(changes)),
@@ -463,14 +588,20 @@ impl Bridge {
     }
 
     fn fail_scan(&mut self, now: Now, id: ServiceId, outcome: Outcome<'_>) {
-        let Some(service) = self.registry.get_mut(id) else { return };
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
         let after = service.retry_after();
         let at = now.monotonic + after;
         service.failures = service.failures.saturating_add(1);
         service.scan = service.scan.wrapping_add(1);
         service.state = State::Retry { at };
         let reason = outcome.rejection();
-        warn!("{}: does not tell its items: {reason}; asked again in {} s", service.name, after.as_secs());
+        warn!(
+            "{}: does not tell its items: {reason}; asked again in {} s",
+            service.name,
+            after.as_secs()
+        );
         self.registry.next_retry = Some(self.registry.next_retry.map_or(at, |next| next.min(at)));
         self.settle();
     }
@@ -483,9 +614,16 @@ impl Bridge {
             Some(State::Retry { at }) => Some(*at),
             _ => None,
         };
-        let waiting: Vec<(ServiceId, Instant)> =
-            self.registry.ids().filter_map(|id| Some((id, retry_at(&id)?))).collect();
-        self.registry.next_retry = waiting.iter().map(|(_, at)| *at).filter(|at| *at > now.monotonic).min();
+        let waiting: Vec<(ServiceId, Instant)> = self
+            .registry
+            .ids()
+            .filter_map(|id| Some((id, retry_at(&id)?)))
+            .collect();
+        self.registry.next_retry = waiting
+            .iter()
+            .map(|(_, at)| *at)
+            .filter(|at| *at > now.monotonic)
+            .min();
         for (id, at) in waiting {
             if at <= now.monotonic {
                 self.start_scan(now, id);
@@ -496,9 +634,18 @@ impl Bridge {
     // Walks: for services that can give their items neither way.
 
     fn start_walk(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.registry.get_mut(id) else { return };
-        debug!("{}: has neither GetItems nor GetValue on /, its tree is walked", service.name);
-        let walk = Walk { todo: ["/".into()].into(), in_flight: 0, nodes: 1 };
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        debug!(
+            "{}: has neither GetItems nor GetValue on /, its tree is walked",
+            service.name
+        );
+        let walk = Walk {
+            todo: ["/".into()].into(),
+            in_flight: 0,
+            nodes: 1,
+        };
         service.state = State::Scanning(Scan::Walk(walk));
         self.continue_walk(now, id);
     }
@@ -512,7 +659,9 @@ impl Bridge {
             if walk.in_flight >= WALK_CALLS_MAX {
                 return;
             }
-            let Some(node) = walk.todo.pop_front() else { return };
+            let Some(node) = walk.todo.pop_front() else {
+                return;
+            };
             walk.in_flight += 1;
             self.scan_call(now, id, &node.clone(), Method::Introspect, Step::Node(node));
         }
@@ -527,9 +676,9 @@ impl Bridge {
 
     fn walked_node(&mut self, now: Now, id: ServiceId, path: &str, outcome: Outcome<'_>) {
         let node = match outcome {
-            Outcome::Reply(frame) => {
-                bus_item::text(frame).ok().and_then(|xml| introspect::parse(xml).ok())
-            }
+            Outcome::Reply(frame) => bus_item::text(frame)
+                .ok()
+                .and_then(|xml| introspect::parse(xml).ok()),
             Outcome::Error(_) | Outcome::Lost => None,
         };
         let Some(walk) = self.walk(id) else { return };
@@ -544,14 +693,18 @@ impl Bridge {
         for child in node.children {
             walk.nodes += 1;
             if walk.nodes <= WALK_NODES_MAX {
-                walk.todo.push_back(format!("{}/{child}", path.trim_end_matches('/')).into());
+                walk.todo
+                    .push_back(format!("{}/{child}", path.trim_end_matches('/')).into());
             }
         }
         let endless = before <= WALK_NODES_MAX && walk.nodes > WALK_NODES_MAX;
         walk.in_flight += usize::from(node.is_item && path != "/");
         if endless {
             if let Some(service) = self.registry.get(id) {
-                warn!("{}: more than {WALK_NODES_MAX} nodes, further ones are left out", service.name);
+                warn!(
+                    "{}: more than {WALK_NODES_MAX} nodes, further ones are left out",
+                    service.name
+                );
             }
         }
         if node.is_item && path != "/" {
@@ -563,7 +716,10 @@ impl Bridge {
     fn walked_leaf(&mut self, now: Now, id: ServiceId, path: &str, outcome: Outcome<'_>) {
         if let Outcome::Reply(frame) = outcome {
             // In the order of the stream, like a signal: a later one is newer, an earlier one older.
-            if let Some(Ok(change)) = Changes::of_value(frame, path).ok().and_then(|mut changes| changes.next()) {
+            if let Some(Ok(change)) = Changes::of_value(frame, path)
+                .ok()
+                .and_then(|mut changes| changes.next())
+            {
                 self.change_of(now, id, &change);
             }
         } else if let Some(service) = self.registry.get(id) {
@@ -580,7 +736,9 @@ impl Bridge {
     /// All items are known: `changes` has them, or they came one by one. What a signal brought
     /// before is older than the reply, and counts only where the reply says nothing (§2.3).
     fn finish_scan(&mut self, now: Now, id: ServiceId, changes: Option<Changes<'_>>) {
-        let Some(service) = self.registry.get_mut(id) else { return };
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
         service.failures = 0;
         let relative = changes.as_ref().is_some_and(Changes::are_relative);
         let mut buffer = String::new();
@@ -590,7 +748,9 @@ impl Bridge {
             service.note_role(role, change.value.as_ref());
         }
         let old = service.device;
-        let Some((name, instance, key)) = self.identity(id) else { return };
+        let Some((name, instance, key)) = self.identity(id) else {
+            return;
+        };
         if let Some(old) = old.filter(|old| self.items.device_key(*old) != &*key) {
             info!("{name}: was {}, is {key} now", self.items.device_key(old));
             if let Some(service) = self.registry.get_mut(id) {
@@ -600,17 +760,28 @@ impl Bridge {
             self.leave_device(now, old);
         }
         let device = self.take_device(id, &name, &instance, &key);
-        let Some(service) = self.registry.get_mut(id) else { return };
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
         let early = std::mem::take(&mut service.early);
-        let Some(device) = device else { return self.settle() };
+        let Some(device) = device else {
+            return self.settle();
+        };
         let mut seen = std::mem::take(&mut service.seen);
         self.take_items(id, device, changes, early, &mut seen);
-        let missing: Vec<_> = self.items.slots(device).filter(|slot| !seen.contains(*slot)).collect();
+        let missing: Vec<_> = self
+            .items
+            .slots(device)
+            .filter(|slot| !seen.contains(*slot))
+            .collect();
         for slot in missing {
             self.retire(slot);
         }
         self.publish_device(device);
-        info!("{name}: {} items as {key}", self.items.slots(device).count());
+        info!(
+            "{name}: {} items as {key}",
+            self.items.slots(device).count()
+        );
         self.settle();
     }
 
@@ -626,16 +797,26 @@ impl Bridge {
         let mut buffer = String::new();
         for change in changes.into_iter().flatten().map_while(Result::ok) {
             let path = absolute(change.path, relative, &mut buffer);
-            let Some(rule) = self.admit(id, path) else { continue };
-            let Some(slot) = self.add_item(id, device, path) else { continue };
+            let Some(rule) = self.admit(id, path) else {
+                continue;
+            };
+            let Some(slot) = self.add_item(id, device, path) else {
+                continue;
+            };
             self.cache.apply(slot, &change, rule);
             seen.insert(slot);
         }
         for (path, update) in early {
-            if self.items.find(device, &path).is_some_and(|slot| seen.contains(slot)) {
+            if self
+                .items
+                .find(device, &path)
+                .is_some_and(|slot| seen.contains(slot))
+            {
                 continue;
             }
-            let Some(slot) = self.add_item(id, device, &path) else { continue };
+            let Some(slot) = self.add_item(id, device, &path) else {
+                continue;
+            };
             self.cache.apply_update(slot, update);
             seen.insert(slot);
         }
@@ -645,7 +826,11 @@ impl Bridge {
     fn publish_device(&mut self, device: DeviceId) {
         for first in [true, false] {
             for slot in self.items.slots(device) {
-                if self.items.get(slot).is_some_and(|item| item.rule.identifying == first) {
+                if self
+                    .items
+                    .get(slot)
+                    .is_some_and(|item| item.rule.identifying == first)
+                {
                     for outlet in &mut self.outlets {
                         outlet.changed(slot);
                     }

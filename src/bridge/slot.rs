@@ -36,13 +36,15 @@ impl Slot {
     #[inline]
     pub fn store(&self, words: Words) {
         let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        self.sequence
+            .store(sequence.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
         self.head.store(words.head, Ordering::Relaxed);
         self.low.store(words.low, Ordering::Relaxed);
         self.high.store(words.high, Ordering::Relaxed);
         self.beside.store(words.beside, Ordering::Relaxed);
-        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+        self.sequence
+            .store(sequence.wrapping_add(2), Ordering::Release);
     }
 
     /// Copies the words.

@@ -17,7 +17,10 @@ pub struct Throttle {
 impl Throttle {
     /// Whether a line may be written now: `Some` with how many were not since the last one.
     pub fn allow(&mut self, now: Instant) -> Option<u64> {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= INTERVAL) {
+        if self
+            .since
+            .is_none_or(|since| now.saturating_duration_since(since) >= INTERVAL)
+        {
             self.since = Some(now);
             self.lines = 0;
         }

@@ -65,7 +65,11 @@ impl<'a> Changes<'a> {
     /// The items of a reply to `GetValue` on `path`: the value of that path itself.
     pub fn of_value(frame: &Frame<'a>, path: &'a str) -> Result<Changes<'a>, Malformed> {
         let value = reply_value(frame)?;
-        Ok(Changes { cursor: body(frame), end: 0, form: Form::Value(path, value) })
+        Ok(Changes {
+            cursor: body(frame),
+            end: 0,
+            form: Form::Value(path, value),
+        })
     }
 
     /// The items of a reply to `GetValue` on an inner node: its dict of relative paths. `None`
@@ -79,13 +83,18 @@ impl<'a> Changes<'a> {
         while signature == b"v" {
             signature = cursor.signature()?;
         }
-        let Some(value) =
-            signature.strip_prefix(b"a{s").and_then(|rest| rest.strip_suffix(b"}"))
+        let Some(value) = signature
+            .strip_prefix(b"a{s")
+            .and_then(|rest| rest.strip_suffix(b"}"))
         else {
             return Ok(None);
         };
         let end = cursor.array(8)?;
-        Ok(Some(Changes { cursor, end, form: Form::Tree { value } }))
+        Ok(Some(Changes {
+            cursor,
+            end,
+            form: Form::Tree { value },
+        }))
     }
 
     /// Whether the paths are relative to the node that was asked: without a leading slash.
@@ -109,7 +118,11 @@ impl<'a> Changes<'a> {
             }
             Form::Items => {
                 if self.cursor.at() >= self.end {
-                    return if self.cursor.at() == self.end { Ok(None) } else { Err(Malformed) };
+                    return if self.cursor.at() == self.end {
+                        Ok(None)
+                    } else {
+                        Err(Malformed)
+                    };
                 }
                 self.cursor.align(8)?;
                 let path = self.cursor.string()?;
@@ -118,17 +131,32 @@ impl<'a> Changes<'a> {
             }
             Form::Tree { value } => {
                 if self.cursor.at() >= self.end {
-                    return if self.cursor.at() == self.end { Ok(None) } else { Err(Malformed) };
+                    return if self.cursor.at() == self.end {
+                        Ok(None)
+                    } else {
+                        Err(Malformed)
+                    };
                 }
                 self.cursor.align(8)?;
                 let path = self.cursor.string()?;
-                self.cursor.align(alignment(*value.first().ok_or(Malformed)?)?)?;
+                self.cursor
+                    .align(alignment(*value.first().ok_or(Malformed)?)?)?;
                 let value = self.cursor.value(value, 0)?;
-                Ok(Some(ItemChange { path, value: Some(value), min: None, max: None }))
+                Ok(Some(ItemChange {
+                    path,
+                    value: Some(value),
+                    min: None,
+                    max: None,
+                }))
             }
             Form::Value(path, value) => {
                 self.form = Form::Done;
-                Ok(Some(ItemChange { path, value: Some(value), min: None, max: None }))
+                Ok(Some(ItemChange {
+                    path,
+                    value: Some(value),
+                    min: None,
+                    max: None,
+                }))
             }
             Form::Done => Ok(None),
         }
@@ -137,7 +165,12 @@ impl<'a> Changes<'a> {
     /// Reads the properties of one item, up to `end`; what we have no use for is stepped over.
     #[inline]
     fn properties(&mut self, path: &'a str, end: usize) -> Result<ItemChange<'a>, Malformed> {
-        let mut change = ItemChange { path, value: None, min: None, max: None };
+        let mut change = ItemChange {
+            path,
+            value: None,
+            min: None,
+            max: None,
+        };
         while self.cursor.at() < end {
             self.cursor.align(8)?;
             match self.cursor.string_bytes()? {
@@ -152,7 +185,11 @@ impl<'a> Changes<'a> {
                 }
             }
         }
-        if self.cursor.at() == end { Ok(change) } else { Err(Malformed) }
+        if self.cursor.at() == end {
+            Ok(change)
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
@@ -216,7 +253,11 @@ pub fn texts<'a>(frame: &Frame<'a>) -> Result<Vec<&'a str>, Malformed> {
     while cursor.at() < end {
         texts.push(cursor.string()?);
     }
-    if cursor.at() == end { Ok(texts) } else { Err(Malformed) }
+    if cursor.at() == end {
+        Ok(texts)
+    } else {
+        Err(Malformed)
+    }
 }
 
 /// The body of `NameOwnerChanged`: the name, its old and its new owner.

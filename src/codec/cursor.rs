@@ -30,12 +30,20 @@ pub struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// A cursor at the start of `bytes`, whose first byte must be aligned to eight in the message.
     pub fn new(bytes: &'a [u8], big_endian: bool) -> Cursor<'a> {
-        Cursor { bytes, at: 0, big_endian }
+        Cursor {
+            bytes,
+            at: 0,
+            big_endian,
+        }
     }
 
     /// A cursor at the start of a value that was checked before.
     pub fn compound(value: &Compound<'a>) -> Cursor<'a> {
-        Cursor { bytes: value.bytes, at: value.at, big_endian: value.big_endian }
+        Cursor {
+            bytes: value.bytes,
+            at: value.at,
+            big_endian: value.big_endian,
+        }
     }
 
     /// How many bytes from the start the cursor is.
@@ -76,8 +84,11 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         self.align(N)?;
-        let mut bytes =
-            *self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<N>).ok_or(Malformed)?;
+        let mut bytes = *self
+            .bytes
+            .get(self.at..)
+            .and_then(<[u8]>::first_chunk::<N>)
+            .ok_or(Malformed)?;
         self.at += N;
         if self.big_endian {
             bytes.reverse();
@@ -144,7 +155,9 @@ impl<'a> Cursor<'a> {
             return Err(Malformed);
         }
         self.align(element_alignment)?;
-        let end = self.at.checked_add(usize::try_from(len).map_err(|_| Malformed)?);
+        let end = self
+            .at
+            .checked_add(usize::try_from(len).map_err(|_| Malformed)?);
         end.filter(|&end| end <= self.bytes.len()).ok_or(Malformed)
     }
 
@@ -163,7 +176,11 @@ impl<'a> Cursor<'a> {
             b'g' => self.signature().map(|_| rest),
             b'v' => {
                 let inner = self.signature()?;
-                if self.skip(inner, depth + 1)?.is_empty() { Ok(rest) } else { Err(Malformed) }
+                if self.skip(inner, depth + 1)?.is_empty() {
+                    Ok(rest)
+                } else {
+                    Err(Malformed)
+                }
             }
             b'a' => {
                 let element = rest.first().ok_or(Malformed)?;
@@ -179,7 +196,11 @@ impl<'a> Cursor<'a> {
                 while self.at < end {
                     self.skip(rest, depth + 1)?;
                 }
-                if self.at == end { Ok(after) } else { Err(Malformed) }
+                if self.at == end {
+                    Ok(after)
+                } else {
+                    Err(Malformed)
+                }
             }
             b'(' | b'{' => {
                 self.align(8)?;

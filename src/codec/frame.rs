@@ -54,8 +54,27 @@ pub struct Frame<'a> {
 /// The length of the message that `bytes` begin with, or `None` where too few bytes are there to
 /// tell. Lengths are added in 64 bits: two of 32 bits can wrap the `usize` of a 32-bit machine.
 pub fn frame_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-    let Some(fixed) = bytes.first_chunk::<FIXED_BYTES>() else { return Ok(None) };
-    let [endian, _, _, version, b0, b1, b2, b3, _, _, _, _, f0, f1, f2, f3] = *fixed;
+    let Some(fixed) = bytes.first_chunk::<FIXED_BYTES>() else {
+        return Ok(None);
+    };
+    let [
+        endian,
+        _,
+        _,
+        version,
+        b0,
+        b1,
+        b2,
+        b3,
+        _,
+        _,
+        _,
+        _,
+        f0,
+        f1,
+        f2,
+        f3,
+    ] = *fixed;
     if version != 1 {
         return Err(Malformed);
     }
@@ -85,12 +104,16 @@ pub fn parse(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
 fn body_len(bytes: &[u8]) -> Result<usize, Malformed> {
     let mut cursor = Cursor::new(bytes, bytes.first() == Some(&b'B'));
     cursor.u32()?;
-    cursor.u32().and_then(|len| usize::try_from(len).map_err(|_| Malformed))
+    cursor
+        .u32()
+        .and_then(|len| usize::try_from(len).map_err(|_| Malformed))
 }
 
 /// Reads the header of a message of which perhaps not all of the body is there; `body` is empty.
 pub fn parse_header(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
-    let &[endian, kind, _, _, ..] = bytes else { return Err(Malformed) };
+    let &[endian, kind, _, _, ..] = bytes else {
+        return Err(Malformed);
+    };
     let big_endian = endian == b'B';
     let mut frame = Frame {
         kind: match kind {

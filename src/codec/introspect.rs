@@ -43,7 +43,9 @@ fn read_element(node: &mut Node, element: &BytesStart<'_>, depth: usize) -> Resu
     if depth != 1 {
         return Ok(());
     }
-    let Some(name) = element.try_get_attribute("name").map_err(|_| NoXml)? else { return Ok(()) };
+    let Some(name) = element.try_get_attribute("name").map_err(|_| NoXml)? else {
+        return Ok(());
+    };
     let name = &*name.value;
     match element.name().as_ref() {
         "interface" if name == INTERFACE => node.is_item = true,
@@ -64,7 +66,13 @@ mod tests {
             <node name="/Ac"><interface name="com.victronenergy.BusItem"><method name="GetValue"/></interface>
             <node name="L1"/><node name="L2"><node name="Power"/></node></node>"#;
         let node = parse(xml).unwrap();
-        assert_eq!(node, Node { is_item: true, children: vec!["L1".into(), "L2".into()] });
+        assert_eq!(
+            node,
+            Node {
+                is_item: true,
+                children: vec!["L1".into(), "L2".into()]
+            }
+        );
         assert_eq!(parse("<node/>").unwrap(), Node::default());
         assert_eq!(parse("<node><"), Err(NoXml));
         assert_eq!(parse("<node><a></node>"), Err(NoXml));

@@ -69,7 +69,9 @@ pub struct InPublish<'a> {
 /// The length of the packet that `bytes` begin with, `None` where too few are there to tell or the
 /// packet is not whole. Refuses what is longer than `max` before it is all there.
 pub fn packet_len(bytes: &[u8], max: usize) -> Result<Option<usize>, PacketError> {
-    let Some((&first, _)) = bytes.split_first() else { return Ok(None) };
+    let Some((&first, _)) = bytes.split_first() else {
+        return Ok(None);
+    };
     match mqttbytes::check(bytes.iter(), max) {
         Ok(header) => Ok(Some(header.frame_length())),
         Err(mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
@@ -85,11 +87,15 @@ pub fn decode(packet: &mut [u8]) -> Result<Inbound<'_>, PacketError> {
     let first = packet.first().copied().unwrap_or_default();
     let malformed = PacketError::Malformed { first };
     if first >> 4 == 3 {
-        return decode_publish(packet, first).map(Inbound::Publish).ok_or(malformed);
+        return decode_publish(packet, first)
+            .map(Inbound::Publish)
+            .ok_or(malformed);
     }
     let mut stream = BytesMut::from(&*packet);
     match v4::read(&mut stream, packet.len()) {
-        Ok(v4::Packet::ConnAck(ack)) => Ok(Inbound::ConnAck { code: ack.code as u8 }),
+        Ok(v4::Packet::ConnAck(ack)) => Ok(Inbound::ConnAck {
+            code: ack.code as u8,
+        }),
         Ok(v4::Packet::SubAck(ack)) => Ok(Inbound::SubAck {
             refused: ack.return_codes.contains(&v4::SubscribeReasonCode::Failure),
             id: ack.pkid,
@@ -104,7 +110,12 @@ pub fn decode(packet: &mut [u8]) -> Result<Inbound<'_>, PacketError> {
 }
 
 fn decode_publish(packet: &mut [u8], first: u8) -> Option<InPublish<'_>> {
-    let lengths = packet.get(1..)?.iter().take(4).take_while(|&&byte| byte & 0x80 != 0).count();
+    let lengths = packet
+        .get(1..)?
+        .iter()
+        .take(4)
+        .take_while(|&&byte| byte & 0x80 != 0)
+        .count();
     let body = packet.get_mut(lengths + 2..)?;
     let (topic_len, body) = body.split_first_chunk_mut::<2>()?;
     let (topic, body) = body.split_at_mut_checked(usize::from(u16::from_be_bytes(*topic_len)))?;
@@ -120,7 +131,12 @@ fn decode_publish(packet: &mut [u8], first: u8) -> Option<InPublish<'_>> {
         }
         _ => return None,
     };
-    Some(InPublish { topic, payload, retain: first & 1 != 0, id })
+    Some(InPublish {
+        topic,
+        payload,
+        retain: first & 1 != 0,
+        id,
+    })
 }
 
 /// What CONNECT says [MQTT-3.1].
@@ -141,8 +157,12 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
     let mut packet = v4::Connect::new(connect.client_id);
     packet.keep_alive = connect.ping_s;
     packet.clean_session = true;
-    packet.last_will =
-        Some(v4::LastWill::new(connect.will.0, connect.will.1, QoS::AtLeastOnce, true));
+    packet.last_will = Some(v4::LastWill::new(
+        connect.will.0,
+        connect.will.1,
+        QoS::AtLeastOnce,
+        true,
+    ));
     if let Some((user, password)) = connect.login {
         packet.set_login(user, password);
     }
@@ -151,8 +171,9 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
 
 /// Writes SUBSCRIBE with QoS 1: what a client sends with QoS 0 comes with QoS 0 all the same.
 pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String]) {
-    let filters =
-        filters.iter().map(|filter| v4::SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+    let filters = filters
+        .iter()
+        .map(|filter| v4::SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
     let mut packet = v4::Subscribe::new_many(filters);
     packet.pkid = id;
     append(out, |buffer| packet.write(buffer));
@@ -202,7 +223,11 @@ pub fn write_publish(
     /// `{"value": }` around a number of usual length.
     const PAYLOAD_BYTES_USUAL: usize = 30;
     let topic_len: usize = topic.iter().map(|part| part.len()).sum();
-    let guess = if 2 + topic_len + PAYLOAD_BYTES_USUAL < 128 { 1 } else { 2 };
+    let guess = if 2 + topic_len + PAYLOAD_BYTES_USUAL < 128 {
+        1
+    } else {
+        2
+    };
     let [high, low] = u16::try_from(topic_len).unwrap_or(u16::MAX).to_be_bytes();
     let start = out.len();
     let head = [0x30 | u8::from(retain), 0, 0];
@@ -247,7 +272,9 @@ mod tests {
     #[test]
     fn a_publish_equals_that_of_mqttbytes() {
         for topic_len in [1, 3, 40, 94, 95, 96, 97, 98, 120, 1000, 65_535] {
-            for payload_len in [0, 5, 30, 31, 32, 33, 34, 80, 127, 16_300, 16_383, 16_400, 2_097_152] {
+            for payload_len in [
+                0, 5, 30, 31, 32, 33, 34, 80, 127, 16_300, 16_383, 16_400, 2_097_152,
+            ] {
                 let (topic, payload) = ("t".repeat(topic_len), vec![b'p'; payload_len]);
                 let mut expected = BytesMut::new();
                 let mut publish = v4::Publish::new(&topic, QoS::AtMostOnce, payload.clone());
@@ -255,7 +282,9 @@ mod tests {
                 publish.write(&mut expected).unwrap();
                 let mut found = b"before".to_vec();
                 let parts = topic.as_bytes().split_at(topic_len / 2);
-                write_publish(&mut found, true, &[parts.0, b"", parts.1], |out| out.extend_from_slice(&payload));
+                write_publish(&mut found, true, &[parts.0, b"", parts.1], |out| {
+                    out.extend_from_slice(&payload)
+                });
                 assert!(found[6..] == expected[..], "{topic_len} {payload_len}");
             }
         }
@@ -264,11 +293,23 @@ mod tests {
     #[test]
     fn publishes_are_read_where_they_stand() {
         let mut packet = vec![0x33, 9, 0, 3, b'a', b'/', b'b', 0, 7, b'x', b'y'];
-        let expected = InPublish { topic: "a/b", payload: &mut [b'x', b'y'], retain: true, id: Some(7) };
+        let expected = InPublish {
+            topic: "a/b",
+            payload: &mut [b'x', b'y'],
+            retain: true,
+            id: Some(7),
+        };
         assert_eq!(packet_len(&packet, 100), Ok(Some(11)));
         assert_eq!(decode(&mut packet), Ok(Inbound::Publish(expected)));
-        for bad in [&[0x30, 0][..], &[0x30, 3, 0, 9, b'a'], &[0x30, 3, 0, 1, b'+'], &[0x30, 3, 0, 1, 0xff],
-                    &[0x30, 2, 0, 0], &[0x36, 5, 0, 1, b'a', 0, 1], &[0x32, 4, 0, 1, b'a', 0]] {
+        for bad in [
+            &[0x30, 0][..],
+            &[0x30, 3, 0, 9, b'a'],
+            &[0x30, 3, 0, 1, b'+'],
+            &[0x30, 3, 0, 1, 0xff],
+            &[0x30, 2, 0, 0],
+            &[0x36, 5, 0, 1, b'a', 0, 1],
+            &[0x32, 4, 0, 1, b'a', 0],
+        ] {
             assert!(decode(&mut bad.to_vec()).is_err(), "{bad:?}");
         }
     }
@@ -279,15 +320,25 @@ mod tests {
         assert_eq!(packet_len(&[0x30], 100), Ok(None));
         assert_eq!(packet_len(&[0x30, 0x80], 100), Ok(None));
         assert_eq!(packet_len(&[0x30, 50, 1], 100), Ok(None));
-        assert!(matches!(packet_len(&[0x30, 0xff, 0x7f], 100), Err(PacketError::TooLarge { .. })));
-        assert!(matches!(packet_len(&[0x30, 0xff, 0xff, 0xff, 0xff, 1], 100), Err(PacketError::Malformed { .. })));
+        assert!(matches!(
+            packet_len(&[0x30, 0xff, 0x7f], 100),
+            Err(PacketError::TooLarge { .. })
+        ));
+        assert!(matches!(
+            packet_len(&[0x30, 0xff, 0xff, 0xff, 0xff, 1], 100),
+            Err(PacketError::Malformed { .. })
+        ));
     }
 
     #[test]
     fn control_packets_are_those_of_the_standard() {
         let mut out = vec![0xaa];
-        let connect =
-            Connect { client_id: "c", login: Some(("u", "p")), ping_s: 30, will: ("w", b"off") };
+        let connect = Connect {
+            client_id: "c",
+            login: Some(("u", "p")),
+            ping_s: 30,
+            will: ("w", b"off"),
+        };
         write_connect(&mut out, &connect);
         assert_eq!(
             out,
@@ -299,8 +350,17 @@ mod tests {
         out.clear();
         write_unsubscribe(&mut out, 2, "a/#");
         assert_eq!(out, b"\xa2\x07\x00\x02\x00\x03a/#");
-        assert_eq!(decode(&mut [0x20, 2, 0, 5]), Ok(Inbound::ConnAck { code: 5 }));
-        assert_eq!(decode(&mut [0x90, 4, 0, 1, 1, 0x80]), Ok(Inbound::SubAck { refused: true, id: 1 }));
+        assert_eq!(
+            decode(&mut [0x20, 2, 0, 5]),
+            Ok(Inbound::ConnAck { code: 5 })
+        );
+        assert_eq!(
+            decode(&mut [0x90, 4, 0, 1, 1, 0x80]),
+            Ok(Inbound::SubAck {
+                refused: true,
+                id: 1
+            })
+        );
         assert_eq!(decode(&mut [0xd0, 0]), Ok(Inbound::PingResp));
         assert!(decode(&mut [0xf0, 0]).is_err());
     }

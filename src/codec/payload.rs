@@ -83,13 +83,14 @@ pub fn write_double(out: &mut Vec<u8>, value: f64) {
 /// Lays shortest digits out as Python does where it uses an exponent, or where the digits came with
 /// one and Python uses none.
 fn write_scientific(out: &mut Vec<u8>, text: &str) {
-    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (negative, text) = text
+        .strip_prefix('-')
+        .map_or((false, text), |rest| (true, rest));
     let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     // The digits without point, leading zeros and trailing zeros, and the exponent of the first.
-    let mut digits: smallvec::SmallVec<[u8; 24]> =
-        whole.bytes().chain(fraction.bytes()).collect();
+    let mut digits: smallvec::SmallVec<[u8; 24]> = whole.bytes().chain(fraction.bytes()).collect();
     let leading = digits.iter().take_while(|&&digit| digit == b'0').count();
     digits.drain(..leading.min(digits.len().saturating_sub(1)));
     while digits.len() > 1 && digits.last() == Some(&b'0') {
@@ -162,7 +163,13 @@ pub fn write_text(out: &mut Vec<u8>, text: &str) {
             0x08 => out.extend_from_slice(b"\\b"),
             0x0c => out.extend_from_slice(b"\\f"),
             _ => {
-                let hex = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+                let hex = |nibble: u8| {
+                    if nibble < 10 {
+                        b'0' + nibble
+                    } else {
+                        b'a' + nibble - 10
+                    }
+                };
                 out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)]);
             }
         }

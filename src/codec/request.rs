@@ -32,7 +32,10 @@ pub struct RequestReader {
 impl RequestReader {
     /// A reader that refuses payloads longer than `payload_bytes_max`.
     pub fn new(payload_bytes_max: usize) -> RequestReader {
-        RequestReader { buffers: Buffers::with_max_depth(256, JSON_DEPTH_MAX), payload_bytes_max }
+        RequestReader {
+            buffers: Buffers::with_max_depth(256, JSON_DEPTH_MAX),
+            payload_bytes_max,
+        }
     }
 
     /// Reads one message. `None` where the topic is no request, or one for another portal id.
@@ -52,22 +55,35 @@ impl RequestReader {
                 Ok(Request::KeepAlive(self.keep_alive(payload)))
             }
             RequestTopic::Read(address) => Ok(Request::Read(address)),
-            RequestTopic::Write(address) => {
-                self.write(payload).map(|value| Request::Write(address, value))
-            }
+            RequestTopic::Write(address) => self
+                .write(payload)
+                .map(|value| Request::Write(address, value)),
         })
     }
 
     /// What a keep-alive asks for; whatever is not understood asks for everything (§5.3).
     fn keep_alive(&mut self, payload: &mut [u8]) -> KeepAlive {
-        const PLAIN: KeepAlive = KeepAlive::Full { echo: None, suppress_republish: false };
+        const PLAIN: KeepAlive = KeepAlive::Full {
+            echo: None,
+            suppress_republish: false,
+        };
         match self.parse(payload) {
             Ok(Json::Array(filters)) => {
                 let filters: Vec<Box<str>> = filters
                     .into_iter()
-                    .filter_map(|filter| if let Json::Text(text) = filter { Some(text) } else { None })
+                    .filter_map(|filter| {
+                        if let Json::Text(text) = filter {
+                            Some(text)
+                        } else {
+                            None
+                        }
+                    })
                     .collect();
-                if filters.is_empty() { PLAIN } else { KeepAlive::Selective(filters) }
+                if filters.is_empty() {
+                    PLAIN
+                } else {
+                    KeepAlive::Selective(filters)
+                }
             }
             Ok(Json::Object(members)) => match last(members, OPTIONS) {
                 Some(Json::Array(options)) => full_options(options),
@@ -86,25 +102,35 @@ impl RequestReader {
 
     fn parse(&mut self, payload: &mut [u8]) -> Result<Json, Rejection> {
         if payload.len() > self.payload_bytes_max {
-            return Err(Rejection::TooLarge { found: payload.len(), max: self.payload_bytes_max });
+            return Err(Rejection::TooLarge {
+                found: payload.len(),
+                max: self.payload_bytes_max,
+            });
         }
         if payload.is_empty() {
             return Err(Rejection::NoJson);
         }
-        let tape = simd_json::to_tape_with_buffers(payload, &mut self.buffers).map_err(|error| {
-            if matches!(error.error(), ErrorType::DepthLimitExceeded) {
-                Rejection::TooDeep { max: JSON_DEPTH_MAX }
-            } else {
-                Rejection::NoJson
-            }
-        })?;
+        let tape =
+            simd_json::to_tape_with_buffers(payload, &mut self.buffers).map_err(|error| {
+                if matches!(error.error(), ErrorType::DepthLimitExceeded) {
+                    Rejection::TooDeep {
+                        max: JSON_DEPTH_MAX,
+                    }
+                } else {
+                    Rejection::NoJson
+                }
+            })?;
         read_node(&mut tape.0.iter().copied())
     }
 }
 
 /// The last member of that name: what Python's parser keeps of duplicates.
 fn last(members: Vec<(Box<str>, Json)>, name: &str) -> Option<Json> {
-    members.into_iter().rev().find(|(key, _)| &**key == name).map(|(_, value)| value)
+    members
+        .into_iter()
+        .rev()
+        .find(|(key, _)| &**key == name)
+        .map(|(_, value)| value)
 }
 
 fn full_options(options: Vec<Json>) -> KeepAlive {
@@ -121,7 +147,10 @@ fn full_options(options: Vec<Json>) -> KeepAlive {
             _ => {}
         }
     }
-    KeepAlive::Full { echo, suppress_republish }
+    KeepAlive::Full {
+        echo,
+        suppress_republish,
+    }
 }
 
 /// The JSON text of a scalar.
@@ -151,9 +180,11 @@ fn read_node<'a>(nodes: &mut impl Iterator<Item = Node<'a>>) -> Result<Json, Rej
         Node::Static(StaticNode::F64(value)) if value.is_finite() => Json::Float(value),
         Node::Static(StaticNode::F64(_)) => return Err(Rejection::Number),
         Node::String(text) => Json::Text(text.into()),
-        Node::Array { len, .. } => {
-            Json::Array((0..len).map(|_| read_node(nodes)).collect::<Result<_, _>>()?)
-        }
+        Node::Array { len, .. } => Json::Array(
+            (0..len)
+                .map(|_| read_node(nodes))
+                .collect::<Result<_, _>>()?,
+        ),
         Node::Object { len, .. } => {
             let member = |_| match nodes.next() {
                 Some(Node::String(key)) => Ok((key.into(), read_node(nodes)?)),
@@ -177,9 +208,17 @@ mod tests {
     #[test]
     fn s5_6_writes_are_read() {
         let check = |payload: &str, expected: Result<Json, Rejection>| {
-            let address = ItemAddress { service_type: "vebus", instance: "257", path: "/Mode" };
+            let address = ItemAddress {
+                service_type: "vebus",
+                instance: "257",
+                path: "/Mode",
+            };
             let expected = Some(expected.map(|value| Request::Write(address, value)));
-            assert_eq!(read("W/c0619ab12345/vebus/257/Mode", payload), expected, "{payload}");
+            assert_eq!(
+                read("W/c0619ab12345/vebus/257/Mode", payload),
+                expected,
+                "{payload}"
+            );
         };
         check(r#"{"value": -200}"#, Ok(Json::Int(-200)));
         check(r#" {"value":13.75} "#, Ok(Json::Float(13.75)));
@@ -188,15 +227,37 @@ mod tests {
         check(r#"{"value": null}"#, Ok(Json::Null));
         check(r#"{"value": "a\"b\u00e4"}"#, Ok(Json::Text("a\"bä".into())));
         check(r#"{"value": 9223372036854775807}"#, Ok(Json::Int(i64::MAX)));
-        check(r#"{"value": 18446744073709551615}"#, Ok(Json::Uint(u64::MAX)));
+        check(
+            r#"{"value": 18446744073709551615}"#,
+            Ok(Json::Uint(u64::MAX)),
+        );
         check(r#"{"value": []}"#, Ok(Json::Array(vec![])));
-        check(r#"{"value": [1, "a"]}"#, Ok(Json::Array(vec![Json::Int(1), Json::Text("a".into())])));
-        check(r#"{"value": {"a": {}}}"#, Ok(Json::Object(vec![("a".into(), Json::Object(vec![]))])));
+        check(
+            r#"{"value": [1, "a"]}"#,
+            Ok(Json::Array(vec![Json::Int(1), Json::Text("a".into())])),
+        );
+        check(
+            r#"{"value": {"a": {}}}"#,
+            Ok(Json::Object(vec![("a".into(), Json::Object(vec![]))])),
+        );
         check(r#"{"value": 1, "value": 2, "x": 3}"#, Ok(Json::Int(2)));
-        for no_json in ["", " ", "{", "{\"value\": }", "{\"value\": NaN}", "{\"value\": 1} x", "{'value': 1}",
-                        "{\"value\": 18446744073709551616}", "{\"value\": 01}", "{\"value\": 1e400}"] {
+        for no_json in [
+            "",
+            " ",
+            "{",
+            "{\"value\": }",
+            "{\"value\": NaN}",
+            "{\"value\": 1} x",
+            "{'value': 1}",
+            "{\"value\": 18446744073709551616}",
+            "{\"value\": 01}",
+            "{\"value\": 1e400}",
+        ] {
             let found = read("W/c0619ab12345/vebus/257/Mode", no_json);
-            assert!(matches!(found, Some(Err(Rejection::NoJson | Rejection::Number))), "{no_json}: {found:?}");
+            assert!(
+                matches!(found, Some(Err(Rejection::NoJson | Rejection::Number))),
+                "{no_json}: {found:?}"
+            );
         }
         check("1", Err(Rejection::NoObject));
         check("[1]", Err(Rejection::NoObject));
@@ -204,7 +265,13 @@ mod tests {
         let deep = format!("{{\"value\": {}{}}}", "[".repeat(32), "]".repeat(32));
         check(&deep, Err(Rejection::TooDeep { max: 32 }));
         let long = format!("{{\"value\": \"{}\"}}", "x".repeat(65_536));
-        check(&long, Err(Rejection::TooLarge { found: long.len(), max: 65_536 }));
+        check(
+            &long,
+            Err(Rejection::TooLarge {
+                found: long.len(),
+                max: 65_536,
+            }),
+        );
     }
 
     #[test]
@@ -222,17 +289,39 @@ mod tests {
                 assert_eq!(read(topic, payload), expected, "{payload}");
             }
         };
-        for plain in ["", "1", "{", "null", "[]", "[1]", "{}", r#"{"keepalive-options": []}"#,
-                      r#"{"keepalive-options": 1}"#, r#"{"keepalive-options": ["x", {"y": 1}]}"#] {
+        for plain in [
+            "",
+            "1",
+            "{",
+            "null",
+            "[]",
+            "[1]",
+            "{}",
+            r#"{"keepalive-options": []}"#,
+            r#"{"keepalive-options": 1}"#,
+            r#"{"keepalive-options": ["x", {"y": 1}]}"#,
+        ] {
             check(plain, full(None, false));
         }
-        check(r#"{"keepalive-options": [{"full-publish-completed-echo": "x"}]}"#, full(Some(r#""x""#), false));
-        check(r#"{"keepalive-options": [{"full-publish-completed-echo": 17}]}"#, full(Some("17"), false));
-        check(r#"{"keepalive-options": ["suppress-republish"]}"#, full(None, true));
+        check(
+            r#"{"keepalive-options": [{"full-publish-completed-echo": "x"}]}"#,
+            full(Some(r#""x""#), false),
+        );
+        check(
+            r#"{"keepalive-options": [{"full-publish-completed-echo": 17}]}"#,
+            full(Some("17"), false),
+        );
+        check(
+            r#"{"keepalive-options": ["suppress-republish"]}"#,
+            full(None, true),
+        );
         check(
             r#"["system/#", 1, "battery/+/Soc"]"#,
             KeepAlive::Selective(vec!["system/#".into(), "battery/+/Soc".into()]),
         );
-        assert_eq!(read("R/c0619ab12345/system/0/Serial", ""), Some(Ok(Request::Serial)));
+        assert_eq!(
+            read("R/c0619ab12345/system/0/Serial", ""),
+            Some(Ok(Request::Serial))
+        );
     }
 }

@@ -17,7 +17,9 @@ impl Backoff {
     /// The next wait. `jitter` is a random number; one half of the wait depends on it, so that many
     /// bridges do not come back to a broker at once.
     pub fn next(&mut self, jitter: u32) -> Duration {
-        let full = DELAY_MIN.saturating_mul(1 << self.failures.min(5)).min(DELAY_MAX);
+        let full = DELAY_MIN
+            .saturating_mul(1 << self.failures.min(5))
+            .min(DELAY_MAX);
         self.failures = self.failures.saturating_add(1);
         let share = f64::from(jitter) / f64::from(u32::MAX);
         full.mul_f64(0.5 + share / 2.0).max(DELAY_MIN)

@@ -89,7 +89,12 @@ pub enum LinkError {
 impl LinkError {
     /// Whether trying again soon is of no use: somebody must change something first.
     pub fn needs_operator(&self) -> bool {
-        matches!(self, LinkError::Refused { code: 1 | 2 | 4 | 5 } | LinkError::Subscription { .. })
+        matches!(
+            self,
+            LinkError::Refused {
+                code: 1 | 2 | 4 | 5
+            } | LinkError::Subscription { .. }
+        )
     }
 }
 
@@ -121,7 +126,11 @@ pub enum Event<'a> {
 enum State {
     Connecting,
     Subscribing,
-    Reading { since: Instant, last: Instant, fenced: bool },
+    Reading {
+        since: Instant,
+        last: Instant,
+        fenced: bool,
+    },
     Up,
 }
 
@@ -141,13 +150,22 @@ impl Session {
     pub fn open(config: SessionConfig, now: Instant, out: &mut Vec<u8>) -> Session {
         let connect = packet::Connect {
             client_id: &config.client_id,
-            login: config.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str())),
+            login: config
+                .login
+                .as_ref()
+                .map(|(user, password)| (user.as_str(), password.as_str())),
             ping_s: u16::try_from(config.ping.as_secs()).unwrap_or(u16::MAX),
             will: (&config.will_topic, &config.will_payload),
         };
         packet::write_connect(out, &connect);
         let ping_at = now + config.ping;
-        Session { config, state: State::Connecting, asked: now, received: now, ping_at }
+        Session {
+            config,
+            state: State::Connecting,
+            asked: now,
+            received: now,
+            ping_at,
+        }
     }
 
     /// Whether publishing has begun.
@@ -169,28 +187,66 @@ impl Session {
                 self.asked = now;
                 self.state = State::Subscribing;
             }
-            (Inbound::ConnAck { code }, State::Connecting) => return Err(LinkError::Refused { code }),
-            (_, State::Connecting) | (Inbound::ConnAck { .. }, _) => return Err(LinkError::OutOfTurn),
-            (Inbound::SubAck { refused, id: REQUESTS_ID }, State::Subscribing) => {
+            (Inbound::ConnAck { code }, State::Connecting) => {
+                return Err(LinkError::Refused { code });
+            }
+            (_, State::Connecting) | (Inbound::ConnAck { .. }, _) => {
+                return Err(LinkError::OutOfTurn);
+            }
+            (
+                Inbound::SubAck {
+                    refused,
+                    id: REQUESTS_ID,
+                },
+                State::Subscribing,
+            ) => {
                 if refused {
                     let filter = self.config.request_filters.join(" and ");
                     return Err(LinkError::Subscription { filter });
                 }
-                self.state = State::Reading { since: now, last: now, fenced: self.config.retained_filter.is_none() };
+                self.state = State::Reading {
+                    since: now,
+                    last: now,
+                    fenced: self.config.retained_filter.is_none(),
+                };
                 if let Some(filter) = &self.config.retained_filter {
                     packet::write_subscribe(out, RETAINED_ID, std::slice::from_ref(filter));
                     packet::write_pingreq(out);
                 }
                 return Ok(Event::Connected);
             }
-            (Inbound::SubAck { refused: true, id: RETAINED_ID }, State::Reading { .. }) => {
-                tracing::warn!("the broker does not let us read back what it retains: stale values may stay");
+            (
+                Inbound::SubAck {
+                    refused: true,
+                    id: RETAINED_ID,
+                },
+                State::Reading { .. },
+            ) => {
+                tracing::warn!(
+                    "the broker does not let us read back what it retains: stale values may stay"
+                );
             }
-            (Inbound::PingResp, State::Reading { since, last, fenced: false }) => {
-                self.state = State::Reading { since, last: last.max(now), fenced: true };
+            (
+                Inbound::PingResp,
+                State::Reading {
+                    since,
+                    last,
+                    fenced: false,
+                },
+            ) => {
+                self.state = State::Reading {
+                    since,
+                    last: last.max(now),
+                    fenced: true,
+                };
             }
-            (Inbound::Publish(publish), state) => return Ok(self.published(now, publish, state, out)),
-            (Inbound::SubAck { .. } | Inbound::UnsubAck | Inbound::PingResp | Inbound::Other, _) => {}
+            (Inbound::Publish(publish), state) => {
+                return Ok(self.published(now, publish, state, out));
+            }
+            (
+                Inbound::SubAck { .. } | Inbound::UnsubAck | Inbound::PingResp | Inbound::Other,
+                _,
+            ) => {}
         }
         Ok(Event::None)
     }
@@ -213,7 +269,11 @@ impl Session {
             return Event::None;
         }
         if let State::Reading { since, fenced, .. } = state {
-            self.state = State::Reading { since, last: now, fenced };
+            self.state = State::Reading {
+                since,
+                last: now,
+                fenced,
+            };
         }
         Event::Retained(publish.topic)
     }
@@ -223,8 +283,14 @@ impl Session {
         let silence = self.received + self.config.ping * 3 / 2;
         let own = match self.state {
             State::Connecting | State::Subscribing => self.asked + ANSWER_TIMEOUT,
-            State::Reading { last, fenced: true, .. } if self.config.retained_filter.is_some() => last + QUIET,
-            State::Reading { since, fenced: false, .. } => since + READING_MAX,
+            State::Reading {
+                last, fenced: true, ..
+            } if self.config.retained_filter.is_some() => last + QUIET,
+            State::Reading {
+                since,
+                fenced: false,
+                ..
+            } => since + READING_MAX,
             State::Reading { since, .. } => since,
             State::Up => self.ping_at,
         };
@@ -248,7 +314,14 @@ impl Session {
             packet::write_pingreq(out);
             self.ping_at = now + self.config.ping;
         }
-        let State::Reading { since, last, fenced } = self.state else { return Ok(false) };
+        let State::Reading {
+            since,
+            last,
+            fenced,
+        } = self.state
+        else {
+            return Ok(false);
+        };
         let told = match &self.config.retained_filter {
             None => true,
             Some(_) => (fenced && now >= last + QUIET) || now >= since + READING_MAX,
@@ -289,12 +362,23 @@ mod tests {
         let mut session = Session::open(config(reads_back), now, &mut out);
         assert_eq!(out[0] >> 4, 1);
         out.clear();
-        assert_eq!(session.receive(now, Inbound::ConnAck { code: 0 }, &mut out).unwrap(), Event::None);
+        assert_eq!(
+            session
+                .receive(now, Inbound::ConnAck { code: 0 }, &mut out)
+                .unwrap(),
+            Event::None
+        );
         assert_eq!(out[0] >> 4, 8);
         assert!(!session.is_connected());
         out.clear();
-        let ack = Inbound::SubAck { refused: false, id: REQUESTS_ID };
-        assert_eq!(session.receive(now, ack, &mut out).unwrap(), Event::Connected);
+        let ack = Inbound::SubAck {
+            refused: false,
+            id: REQUESTS_ID,
+        };
+        assert_eq!(
+            session.receive(now, ack, &mut out).unwrap(),
+            Event::Connected
+        );
         assert!(session.is_connected());
         (session, out)
     }
@@ -305,11 +389,24 @@ mod tests {
         let (mut session, mut out) = connected(true, start);
         assert_eq!((out[0] >> 4, out.ends_with(&[0xc0, 0])), (8, true));
         let mut payload = *b"{}";
-        let retained = Inbound::Publish(InPublish { topic: "N/x/a", payload: &mut payload, retain: true, id: None });
+        let retained = Inbound::Publish(InPublish {
+            topic: "N/x/a",
+            payload: &mut payload,
+            retain: true,
+            id: None,
+        });
         let later = start + Duration::from_millis(100);
-        assert_eq!(session.receive(later, retained, &mut out).unwrap(), Event::Retained("N/x/a"));
+        assert_eq!(
+            session.receive(later, retained, &mut out).unwrap(),
+            Event::Retained("N/x/a")
+        );
         assert!(!session.tick(later + QUIET, &mut out).unwrap());
-        assert_eq!(session.receive(later + QUIET, Inbound::PingResp, &mut out).unwrap(), Event::None);
+        assert_eq!(
+            session
+                .receive(later + QUIET, Inbound::PingResp, &mut out)
+                .unwrap(),
+            Event::None
+        );
         assert!(!session.tick(later + QUIET, &mut out).unwrap());
         out.clear();
         assert_eq!(session.deadline(), later + QUIET * 2);
@@ -325,7 +422,11 @@ mod tests {
         assert!(session.tick(start, &mut out).unwrap());
         out.clear();
         assert_eq!(session.deadline(), start + Duration::from_secs(30));
-        assert!(!session.tick(start + Duration::from_secs(30), &mut out).unwrap());
+        assert!(
+            !session
+                .tick(start + Duration::from_secs(30), &mut out)
+                .unwrap()
+        );
         assert_eq!(out, [0xc0, 0]);
         let end = session.tick(start + Duration::from_secs(45), &mut out);
         assert!(matches!(end, Err(LinkError::Silent { .. })));
@@ -336,11 +437,19 @@ mod tests {
         let now = Instant::now();
         let mut out = Vec::new();
         let mut session = Session::open(config(true), now, &mut out);
-        let error = session.receive(now, Inbound::ConnAck { code: 4 }, &mut out).unwrap_err();
-        assert_eq!(error.to_string(), "the broker refused user name and password");
+        let error = session
+            .receive(now, Inbound::ConnAck { code: 4 }, &mut out)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the broker refused user name and password"
+        );
         assert!(error.needs_operator());
         let mut session = Session::open(config(true), now, &mut out);
-        assert!(matches!(session.receive(now, Inbound::PingResp, &mut out), Err(LinkError::OutOfTurn)));
+        assert!(matches!(
+            session.receive(now, Inbound::PingResp, &mut out),
+            Err(LinkError::OutOfTurn)
+        ));
         let end = session.tick(now + ANSWER_TIMEOUT, &mut out);
         assert!(matches!(end, Err(LinkError::NoAnswer { what: "CONNECT" })));
     }

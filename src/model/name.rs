@@ -30,7 +30,9 @@ pub enum InvalidName {
         found: usize,
     },
     /// A character that a topic level or a client id cannot have.
-    #[error("the portal id {text:?} has the character {character:?}; only letters, digits, - and _ can be in it")]
+    #[error(
+        "the portal id {text:?} has the character {character:?}; only letters, digits, - and _ can be in it"
+    )]
     Character {
         /// The whole text.
         text: Box<str>,
@@ -50,7 +52,10 @@ impl PortalId {
         }
         let wrong = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
         match text.chars().find(wrong) {
-            Some(character) => Err(InvalidName::Character { text: text.into(), character }),
+            Some(character) => Err(InvalidName::Character {
+                text: text.into(),
+                character,
+            }),
             None => Ok(PortalId(text.into())),
         }
     }
@@ -110,7 +115,13 @@ impl DeviceInstance {
     /// The instance that the text in `/Identifier` gives, reduced to one topic level; `None` where
     /// the text is empty.
     pub fn identifier(text: &str) -> Option<DeviceInstance> {
-        let reduce = |c| if matches!(c, '+' | '#' | '/' | '\0') { '_' } else { c };
+        let reduce = |c| {
+            if matches!(c, '+' | '#' | '/' | '\0') {
+                '_'
+            } else {
+                c
+            }
+        };
         let reduced: String = text.chars().map(reduce).collect();
         (!reduced.is_empty()).then(|| DeviceInstance(reduced.into()))
     }
@@ -141,7 +152,9 @@ pub fn is_topic_level(text: &str) -> bool {
 /// slash, and no level of it is empty or has a character that MQTT forbids.
 pub fn is_topic_path(path: &str) -> bool {
     path.len() <= PATH_BYTES_MAX
-        && path.strip_prefix('/').is_some_and(|levels| levels.split('/').all(is_topic_level))
+        && path
+            .strip_prefix('/')
+            .is_some_and(|levels| levels.split('/').all(is_topic_level))
 }
 
 #[cfg(test)]
@@ -150,17 +163,30 @@ mod tests {
 
     #[test]
     fn portal_ids_are_one_plain_topic_level() {
-        assert_eq!(PortalId::new("e0ff50a097c0").unwrap().as_str(), "e0ff50a097c0");
+        assert_eq!(
+            PortalId::new("e0ff50a097c0").unwrap().as_str(),
+            "e0ff50a097c0"
+        );
         assert_eq!(PortalId::new(""), Err(InvalidName::Empty));
-        assert!(matches!(PortalId::new("a/b"), Err(InvalidName::Character { character: '/', .. })));
-        assert!(matches!(PortalId::new(&"a".repeat(65)), Err(InvalidName::TooLong { found: 65 })));
+        assert!(matches!(
+            PortalId::new("a/b"),
+            Err(InvalidName::Character { character: '/', .. })
+        ));
+        assert!(matches!(
+            PortalId::new(&"a".repeat(65)),
+            Err(InvalidName::TooLong { found: 65 })
+        ));
     }
 
     #[test]
     fn the_service_type_is_the_third_part_of_the_name() {
         let check = |name: &str, expected: Option<&str>| {
             let found = ServiceName::new(name);
-            assert_eq!(found.as_ref().map(ServiceName::service_type), expected, "{name}");
+            assert_eq!(
+                found.as_ref().map(ServiceName::service_type),
+                expected,
+                "{name}"
+            );
         };
         check("com.victronenergy.battery.ttyO0", Some("battery"));
         check("com.victronenergy.system", Some("system"));
@@ -173,7 +199,10 @@ mod tests {
 
     #[test]
     fn an_identifier_is_reduced_to_one_topic_level() {
-        assert_eq!(DeviceInstance::identifier("can0/+#\0x").unwrap().as_str(), "can0____x");
+        assert_eq!(
+            DeviceInstance::identifier("can0/+#\0x").unwrap().as_str(),
+            "can0____x"
+        );
         assert_eq!(DeviceInstance::identifier(""), None);
         assert_eq!(DeviceInstance::number(-3).as_str(), "-3");
     }

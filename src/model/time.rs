@@ -15,6 +15,9 @@ impl Now {
     /// The moment `after` later, on both clocks.
     #[must_use]
     pub fn later(self, after: Duration) -> Now {
-        Now { monotonic: self.monotonic + after, unix_s: self.unix_s + after.as_secs() }
+        Now {
+            monotonic: self.monotonic + after,
+            unix_s: self.unix_s + after.as_secs(),
+        }
     }
 }

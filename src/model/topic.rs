@@ -72,15 +72,22 @@ pub fn parse_request<'a>(
         return Some(Ok(RequestTopic::Serial));
     }
     let address = parse_address(rest).ok_or(Rejection::Topic);
-    Some(address.map(if write { RequestTopic::Write } else { RequestTopic::Read }))
+    Some(address.map(if write {
+        RequestTopic::Write
+    } else {
+        RequestTopic::Read
+    }))
 }
 
 /// Reads `<type>/<instance><path>`, as it follows the portal id.
 pub fn parse_address(rest: &str) -> Option<ItemAddress<'_>> {
     let (service_type, rest) = rest.split_once('/')?;
     let (instance, path) = rest.split_at_checked(rest.find('/')?)?;
-    (is_topic_level(service_type) && is_topic_level(instance))
-        .then_some(ItemAddress { service_type, instance, path })
+    (is_topic_level(service_type) && is_topic_level(instance)).then_some(ItemAddress {
+        service_type,
+        instance,
+        path,
+    })
 }
 
 #[cfg(test)]
@@ -93,19 +100,39 @@ mod tests {
 
     #[test]
     fn request_topics_are_read() {
-        let address = |service_type, instance, path| ItemAddress { service_type, instance, path };
+        let address = |service_type, instance, path| ItemAddress {
+            service_type,
+            instance,
+            path,
+        };
         let check = |topic: &str, expected: Option<Result<RequestTopic<'_>, Rejection>>| {
             assert_eq!(parse_request(topic, &portal()), expected, "{topic}");
         };
-        check("R/c0619ab12345/keepalive", Some(Ok(RequestTopic::KeepAlive)));
-        check("R/c0619ab12345/system/0/Serial", Some(Ok(RequestTopic::Serial)));
+        check(
+            "R/c0619ab12345/keepalive",
+            Some(Ok(RequestTopic::KeepAlive)),
+        );
+        check(
+            "R/c0619ab12345/system/0/Serial",
+            Some(Ok(RequestTopic::Serial)),
+        );
         check(
             "R/c0619ab12345/battery/257/Dc/0/Voltage",
-            Some(Ok(RequestTopic::Read(address("battery", "257", "/Dc/0/Voltage")))),
+            Some(Ok(RequestTopic::Read(address(
+                "battery",
+                "257",
+                "/Dc/0/Voltage",
+            )))),
         );
-        check("R/c0619ab12345/battery/257/", Some(Ok(RequestTopic::Read(address("battery", "257", "/")))));
+        check(
+            "R/c0619ab12345/battery/257/",
+            Some(Ok(RequestTopic::Read(address("battery", "257", "/")))),
+        );
         check("R/c0619ab12345/battery/257", Some(Err(Rejection::Topic)));
-        check("W/c0619ab12345/vebus/a b/Mode", Some(Ok(RequestTopic::Write(address("vebus", "a b", "/Mode")))));
+        check(
+            "W/c0619ab12345/vebus/a b/Mode",
+            Some(Ok(RequestTopic::Write(address("vebus", "a b", "/Mode")))),
+        );
         check("W/c0619ab12345/keepalive", Some(Err(Rejection::Topic)));
         check("R/c0619ab12345/battery", Some(Err(Rejection::Topic)));
         check("R/c0619ab12345/", Some(Err(Rejection::Topic)));

@@ -38,7 +38,9 @@ const PACKET_HEAD_BYTES: usize = 64 * 1024 + 16;
 
 /// Keeps a broker connected until the bridge ends.
 pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
-    let Some(broker) = config.brokers.get(index) else { return };
+    let Some(broker) = config.brokers.get(index) else {
+        return;
+    };
     let mut backoff = Backoff::default();
     let mut last_error = String::new();
     while !shared.is_ending() {
@@ -57,12 +59,22 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         if was_connected && began.elapsed() >= HEALED {
             backoff.reset();
         }
-        let delay = if error.needs_operator() { DELAY_MAX } else { wait(&mut backoff) };
+        let delay = if error.needs_operator() {
+            DELAY_MAX
+        } else {
+            wait(&mut backoff)
+        };
         let text = error.to_string();
         if was_connected || text != last_error {
-            warn!("{} {}:{}: {text}; trying again", broker.name, broker.host, broker.port);
+            warn!(
+                "{} {}:{}: {text}; trying again",
+                broker.name, broker.host, broker.port
+            );
         } else {
-            debug!("{} {}:{}: {text}; next attempt in {delay:?}", broker.name, broker.host, broker.port);
+            debug!(
+                "{} {}:{}: {text}; next attempt in {delay:?}",
+                broker.name, broker.host, broker.port
+            );
         }
         last_error = text;
         let ended = async {
@@ -118,13 +130,21 @@ impl PublishSink for Sink<'_> {
 }
 
 impl<'a> Connection<'a> {
-    fn new(config: &'a Config, broker: &'a BrokerConfig, index: usize, shared: &'a Shared) -> Connection<'a> {
+    fn new(
+        config: &'a Config,
+        broker: &'a BrokerConfig,
+        index: usize,
+        shared: &'a Shared,
+    ) -> Connection<'a> {
         let portal_id = &config.portal_id;
         let mut will_payload = Vec::new();
         text_payload(&mut will_payload, "offline");
         let session_config = SessionConfig {
             client_id: broker.client_id.clone(),
-            login: broker.login.as_ref().map(|login| (login.user.clone(), login.password.expose().to_owned())),
+            login: broker
+                .login
+                .as_ref()
+                .map(|login| (login.user.clone(), login.password.expose().to_owned())),
             ping: broker.ping,
             will_topic: format!("{}{}", topic::notification_prefix(portal_id), topic::STATUS),
             will_payload,
@@ -149,14 +169,21 @@ impl<'a> Connection<'a> {
     }
 
     /// Serves one connection to its end. `Ok` where that is the bridge's end.
-    async fn serve(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), LinkError> {
+    async fn serve(
+        &mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+    ) -> Result<(), LinkError> {
         let mut stream = stream;
         let mut session = Session::open(self.session_config.clone(), Instant::now(), &mut self.out);
         let mut sleep = pin!(tokio::time::sleep_until(session.deadline().into()));
         let mut armed = session.deadline();
         loop {
             let more = self.fill(&session);
-            if self.shared.is_ending() && session.is_connected() && !more && self.sent == self.out.len() {
+            if self.shared.is_ending()
+                && session.is_connected()
+                && !more
+                && self.sent == self.out.len()
+            {
                 return self.close(&mut stream, &session).await;
             }
             if self.shared.is_ending() && !session.is_connected() {
@@ -170,7 +197,8 @@ impl<'a> Connection<'a> {
             self.take_packets(&mut session)?;
             let now_monotonic = Instant::now();
             if now_monotonic >= session.deadline() && session.tick(now_monotonic, &mut self.out)? {
-                self.shared.with(|bridge| bridge.broker_ready(now(), self.index));
+                self.shared
+                    .with(|bridge| bridge.broker_ready(now(), self.index));
             }
         }
     }
@@ -199,11 +227,17 @@ impl<'a> Connection<'a> {
 
     /// Writes and reads what is possible, and waits until something was, or the bridge or the clock
     /// has something.
-    async fn exchange<S>(&mut self, stream: &mut S, mut sleep: Pin<&mut Sleep>) -> Result<(), LinkError>
+    async fn exchange<S>(
+        &mut self,
+        stream: &mut S,
+        mut sleep: Pin<&mut Sleep>,
+    ) -> Result<(), LinkError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Some(wake) = self.shared.brokers.get(self.index) else { return Err(LinkError::Closed) };
+        let Some(wake) = self.shared.brokers.get(self.index) else {
+            return Err(LinkError::Closed);
+        };
         let mut wake = pin!(wake.notified());
         poll_fn(|context| {
             let wrote = self.poll_write(stream, context)?;
@@ -211,12 +245,20 @@ impl<'a> Connection<'a> {
             // A full buffer waits for the broker, not for the bridge.
             let woken = wake.as_mut().poll(context).is_ready();
             let timed = sleep.as_mut().poll(context).is_ready();
-            if wrote || read || woken || timed { Poll::Ready(Ok(())) } else { Poll::Pending }
+            if wrote || read || woken || timed {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
         })
         .await
     }
 
-    fn poll_write<S>(&mut self, stream: &mut S, context: &mut Context<'_>) -> Result<bool, LinkError>
+    fn poll_write<S>(
+        &mut self,
+        stream: &mut S,
+        context: &mut Context<'_>,
+    ) -> Result<bool, LinkError>
     where
         S: AsyncWrite + Unpin,
     {
@@ -256,23 +298,39 @@ impl<'a> Connection<'a> {
         let mut taken = 0;
         loop {
             let rest = self.input.get_mut(taken..self.have).unwrap_or_default();
-            let Some(len) = packet::packet_len(rest, self.packet_bytes_max)? else { break };
-            let Some(bytes) = rest.get_mut(..len) else { break };
+            let Some(len) = packet::packet_len(rest, self.packet_bytes_max)? else {
+                break;
+            };
+            let Some(bytes) = rest.get_mut(..len) else {
+                break;
+            };
             taken += len;
             let inbound = packet::decode(bytes)?;
             match session.receive(Instant::now(), inbound, &mut self.out)? {
                 Event::None => {}
                 Event::Connected => {
-                    info!("{} {}:{}: connected", self.broker.name, self.broker.host, self.broker.port);
+                    info!(
+                        "{} {}:{}: connected",
+                        self.broker.name, self.broker.host, self.broker.port
+                    );
                     self.was_connected = true;
-                    self.shared.with(|bridge| bridge.broker_connected(self.index));
+                    self.shared
+                        .with(|bridge| bridge.broker_connected(self.index));
                 }
                 Event::Retained(topic) => self.shared.bridge().broker_retained(self.index, topic),
                 Event::Request(message) => {
-                    let request = self.requests.read(message.topic, message.payload, self.portal_id);
+                    let request =
+                        self.requests
+                            .read(message.topic, message.payload, self.portal_id);
                     if let Some(request) = request {
                         self.shared.with(|bridge| {
-                            bridge.request(now(), self.index, message.topic, request, message.retain);
+                            bridge.request(
+                                now(),
+                                self.index,
+                                message.topic,
+                                request,
+                                message.retain,
+                            );
                         });
                     }
                 }

@@ -93,7 +93,10 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
         let delay = wait(&mut backoff);
         let text = error.to_string();
         if text == last_error {
-            debug!("bus {}: {text}; next attempt in {delay:?}", config.bus.as_str());
+            debug!(
+                "bus {}: {text}; next attempt in {delay:?}",
+                config.bus.as_str()
+            );
         } else {
             warn!("bus {}: {text}; trying again", config.bus.as_str());
         }
@@ -104,15 +107,23 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
 
 /// Hands the bridge's calls to the task that sends, one batch at a time: a bus that takes nothing
 /// holds up nobody else.
-async fn make_calls(shared: &Shared, messages: &mpsc::Sender<Vec<Message>>) -> Result<(), BusError> {
+async fn make_calls(
+    shared: &Shared,
+    messages: &mpsc::Sender<Vec<Message>>,
+) -> Result<(), BusError> {
     loop {
-        let Ok(permit) = messages.reserve().await else { return Err(BusError::NoAnswer) };
+        let Ok(permit) = messages.reserve().await else {
+            return Err(BusError::NoAnswer);
+        };
         let mut batch = Vec::new();
         while let Some(call) = shared.bridge().poll_call() {
             match message(&call) {
                 Ok(message) => batch.push(message),
                 // It ends with its deadline.
-                Err(error) => warn!("{} {}: cannot be called: {error}", call.destination, call.path),
+                Err(error) => warn!(
+                    "{} {}: cannot be called: {error}",
+                    call.destination, call.path
+                ),
             }
         }
         if batch.is_empty() {
@@ -157,7 +168,9 @@ fn message(call: &Call) -> zbus::Result<Message> {
     match &call.method {
         Method::AddMatch(text) | Method::GetNameOwner(text) => builder.build(&&**text),
         Method::SetValue(value) => builder.build(&variant(value)?),
-        Method::ListNames | Method::GetItems | Method::GetValue | Method::Introspect => builder.build(&()),
+        Method::ListNames | Method::GetItems | Method::GetValue | Method::Introspect => {
+            builder.build(&())
+        }
     }
 }
 
@@ -203,7 +216,12 @@ struct Bus {
 impl Bus {
     async fn connect(config: &Config) -> Result<Bus, BusError> {
         let mut failed = BusError::Transport;
-        for address in config.bus.as_str().split(';').filter(|address| !address.is_empty()) {
+        for address in config
+            .bus
+            .as_str()
+            .split(';')
+            .filter(|address| !address.is_empty())
+        {
             match Bus::connect_to(address, config.limits.frame_bytes_max).await {
                 Ok(bus) => return Ok(bus),
                 Err(error) => failed = error,
@@ -249,7 +267,9 @@ async fn open(address: &Address) -> Result<BusStream, BusError> {
         Transport::Unix(unix) => {
             let address = match unix.path() {
                 UnixSocket::File(path) => SocketAddr::from_pathname(path)?,
-                UnixSocket::Abstract(name) => SocketAddr::from_abstract_name(name.as_encoded_bytes())?,
+                UnixSocket::Abstract(name) => {
+                    SocketAddr::from_abstract_name(name.as_encoded_bytes())?
+                }
                 _ => return Err(BusError::Transport),
             };
             let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
@@ -313,7 +333,11 @@ impl Reader {
             flood |= gathered.messages >= CROWD_MESSAGES;
             if gathered.more {
                 tokio::task::yield_now().await;
-            } else if gathered.messages == 0 || flood || gather.is_zero() || shared.bridge().answer_awaited() {
+            } else if gathered.messages == 0
+                || flood
+                || gather.is_zero()
+                || shared.bridge().answer_awaited()
+            {
                 let before = Instant::now();
                 self.readable().await?;
                 flood &= before.elapsed() < CALM;
@@ -346,7 +370,10 @@ impl Reader {
     }
 
     /// Takes all that is there, up to a flood.
-    fn gather(&mut self, mut bridge: impl FnMut(&frame::Frame<'_>) -> bool) -> Result<Gathered, BusError> {
+    fn gather(
+        &mut self,
+        mut bridge: impl FnMut(&frame::Frame<'_>) -> bool,
+    ) -> Result<Gathered, BusError> {
         let mut gathered = Gathered::default();
         loop {
             self.make_space();
@@ -388,21 +415,31 @@ impl Reader {
     }
 
     /// Takes the whole messages out of the buffer; what is not the bridge's goes to zbus.
-    fn take(&mut self, mut bridge: impl FnMut(&frame::Frame<'_>) -> bool) -> Result<usize, BusError> {
+    fn take(
+        &mut self,
+        mut bridge: impl FnMut(&frame::Frame<'_>) -> bool,
+    ) -> Result<usize, BusError> {
         let mut messages = 0;
         loop {
             let skipped = self.skip.min(self.end - self.start);
             self.skip -= skipped;
             self.start += skipped;
             let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
-            let Some(len) = frame::frame_len(bytes)? else { return Ok(messages) };
+            let Some(len) = frame::frame_len(bytes)? else {
+                return Ok(messages);
+            };
             if len > self.frame_bytes_max {
                 let sender = frame::parse_header(bytes).map_or("", |frame| frame.sender);
-                warn!("bus: a message of {len} bytes from {sender} is thrown away: more than {}", self.frame_bytes_max);
+                warn!(
+                    "bus: a message of {len} bytes from {sender} is thrown away: more than {}",
+                    self.frame_bytes_max
+                );
                 self.skip = len;
                 continue;
             }
-            let Some(bytes) = bytes.get(..len) else { return Ok(messages) };
+            let Some(bytes) = bytes.get(..len) else {
+                return Ok(messages);
+            };
             match frame::parse(bytes) {
                 Ok(frame) => {
                     if !bridge(&frame) && self.zbus.try_send(bytes.to_vec()).is_err() {

@@ -120,7 +120,13 @@ impl BusSocket {
             message: Whole::default(),
             tcp,
         };
-        Ok((BusSocket { read, write: Writer(write) }, Stage { surplus, messages }))
+        Ok((
+            BusSocket {
+                read,
+                write: Writer(write),
+            },
+            Stage { surplus, messages },
+        ))
     }
 }
 
@@ -161,7 +167,9 @@ impl fmt::Debug for Staged {
 #[async_trait]
 impl ReadHalf for Staged {
     async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-        let Some(stream) = &self.handshake else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(stream) = &self.handshake else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         loop {
             let mut guard = stream.readable().await?;
             if let Ok(read) = guard.try_io(|stream| (&mut &*stream.get_ref()).read(buffer)) {
@@ -181,13 +189,22 @@ impl ReadHalf for Staged {
             let _ = self.surplus.send(std::mem::take(surplus)).await;
         }
         let closed = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        self.message = Whole { bytes: self.messages.recv().await.ok_or_else(closed)?, at: 0 };
-        self.message.receive_message(seq, &mut Vec::new(), &mut Vec::new()).await
+        self.message = Whole {
+            bytes: self.messages.recv().await.ok_or_else(closed)?,
+            at: 0,
+        };
+        self.message
+            .receive_message(seq, &mut Vec::new(), &mut Vec::new())
+            .await
     }
 
     fn auth_mechanism(&self) -> AuthMechanism {
         // Over the network there are no credentials to look at.
-        if self.tcp { AuthMechanism::Anonymous } else { AuthMechanism::External }
+        if self.tcp {
+            AuthMechanism::Anonymous
+        } else {
+            AuthMechanism::External
+        }
     }
 }
 

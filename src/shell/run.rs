@@ -48,8 +48,13 @@ pub struct Shared {
 
 /// The time now, on both clocks.
 pub fn now() -> Now {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { monotonic: Instant::now(), unix_s: unix.as_secs() }
+    let unix = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Now {
+        monotonic: Instant::now(),
+        unix_s: unix.as_secs(),
+    }
 }
 
 /// A random number; good enough to spread retries and table orders.
@@ -93,8 +98,12 @@ impl Shared {
         let counters = bridge.counters();
         self.stats.services.store(services, Ordering::Relaxed);
         self.stats.items.store(items, Ordering::Relaxed);
-        self.stats.updates.store(counters.updates, Ordering::Relaxed);
-        self.stats.published.store(counters.published, Ordering::Relaxed);
+        self.stats
+            .updates
+            .store(counters.updates, Ordering::Relaxed);
+        self.stats
+            .published
+            .store(counters.published, Ordering::Relaxed);
     }
 
     /// Whether the bridge ends.
@@ -142,7 +151,11 @@ pub async fn run_with(
         ending: AtomicBool::new(false),
         stats,
     });
-    info!("portal id {}, bus {}", config.portal_id, config.bus.as_str());
+    info!(
+        "portal id {}, bus {}",
+        config.portal_id,
+        config.bus.as_str()
+    );
     let mut others = JoinSet::new();
     others.spawn(keep_time(Arc::clone(&shared)));
     others.spawn(bus::run(config.clone(), Arc::clone(&shared)));
@@ -158,8 +171,14 @@ pub async fn run_with(
         wake.notify_one();
     }
     let all = async { while brokers.join_next().await.is_some() {} };
-    if tokio::time::timeout(config.limits.shutdown, all).await.is_err() {
-        warn!("a broker did not take everything within {} s", config.limits.shutdown.as_secs());
+    if tokio::time::timeout(config.limits.shutdown, all)
+        .await
+        .is_err()
+    {
+        warn!(
+            "a broker did not take everything within {} s",
+            config.limits.shutdown.as_secs()
+        );
     }
     Ok(())
 }
