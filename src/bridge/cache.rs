@@ -161,7 +161,9 @@ fn owned(value: &Value<'_>, rule: &Rule) -> Owned {
         }
         Value::Text(text_type, _) => (char::from(text_type.code()).to_string().into(), json(value)),
         Value::Compound(ref compound) => (compound.signature.into(), json(value)),
-        _ => ("".into(), json(value)),
+        Value::Invalid | Value::Bool(_) | Value::Int(..) | Value::Uint(..) | Value::Double(_) => {
+            ("".into(), json(value))
+        }
     };
     Owned::Beside { json, signature }
 }
@@ -214,10 +216,10 @@ impl Writer {
     /// Applies a change. Tells whether clients see a difference.
     #[inline]
     pub fn apply(&mut self, id: SlotId, change: &ItemChange<'_>, rule: &Rule) -> bool {
-        if let (Some(value), None, None) = (&change.value, &change.min, &change.max) {
-            if let Some(words) = words_of(value) {
-                return self.set_words(id, words);
-            }
+        if let (Some(value), None, None) = (&change.value, &change.min, &change.max)
+            && let Some(words) = words_of(value)
+        {
+            return self.set_words(id, words);
         }
         self.apply_update(id, Update::new(change, rule))
     }

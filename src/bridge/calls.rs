@@ -223,6 +223,7 @@ fn is_urgent(purpose: &Purpose) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
     use super::*;
 

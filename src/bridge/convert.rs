@@ -1,5 +1,10 @@
 //! From the JSON of a write to the D-Bus value that is sent (§3, "Back").
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "what fits no type named here fits none"
+)]
+
 use super::cache::PresentType;
 use crate::model::request::Rejection;
 use crate::model::value::{BusValue, Json};
@@ -186,6 +191,7 @@ fn classic_array(elements: &[Json]) -> BusValue {
 mod tests {
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "rows of a table")]
     fn check(json: Json, present: PresentType, expected: BusValue) {
         let found = to_bus(&json, &present, &Rule::DEFAULT);
         assert_eq!(found, Ok(expected), "{json:?} to {present:?}");

@@ -138,6 +138,7 @@ impl Interest {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
     use super::*;
 

@@ -75,7 +75,7 @@ const DELETED: u32 = u32::MAX - 1;
 /// All items.
 #[derive(Debug)]
 pub struct Items {
-    items: Vec<Item>,
+    all: Vec<Item>,
     free: Vec<SlotId>,
     live: usize,
     names: Names,
@@ -112,7 +112,7 @@ impl Items {
     /// No items. `seed` makes the table's order different on every start.
     pub fn new(seed: u64) -> Items {
         Items {
-            items: Vec::new(),
+            all: Vec::new(),
             free: Vec::new(),
             live: 0,
             names: Names::default(),
@@ -131,13 +131,13 @@ impl Items {
 
     /// How many slots are in use, those of items that are gone included.
     pub fn in_use(&self) -> usize {
-        self.items.len() - self.free.len()
+        self.all.len() - self.free.len()
     }
 
     /// What the slot stands for.
     #[inline]
     pub fn get(&self, slot: SlotId) -> Option<&Item> {
-        self.items
+        self.all
             .get(slot.0 as usize)
             .filter(|item| item.life != Life::Free)
     }
@@ -185,7 +185,7 @@ impl Items {
             .map(|device| &*device.slots)
             .unwrap_or_default();
         slots.iter().copied().filter(move |&slot| {
-            self.items
+            self.all
                 .get(slot.0 as usize)
                 .is_some_and(|item| item.device == id && item.life == Life::Live)
         })
@@ -199,7 +199,7 @@ impl Items {
     /// All slots of items that are gone.
     pub fn all_gone(&self) -> impl Iterator<Item = SlotId> + '_ {
         (0..)
-            .zip(&self.items)
+            .zip(&self.all)
             .filter(|(_, item)| matches!(item.life, Life::Gone { .. }))
             .map(|(id, _)| SlotId(id))
     }
@@ -269,10 +269,9 @@ impl Items {
         if device
             .as_ref()
             .is_some_and(|d| d.service.is_none() && d.slots.len() == d.stale)
+            && let Some(device) = device.take()
         {
-            if let Some(device) = device.take() {
-                self.device_ids.remove(&device.key);
-            }
+            self.device_ids.remove(&device.key);
         }
     }
 
@@ -288,7 +287,7 @@ impl Items {
                 return None;
             }
             if tag == hash && slot != DELETED {
-                let item = self.items.get(slot as usize)?;
+                let item = self.all.get(slot as usize)?;
                 if item.device == device && self.names.path(item.path) == path {
                     return Some(SlotId(slot));
                 }
@@ -300,7 +299,7 @@ impl Items {
     /// Adds the item of that path, or brings it back to life. `true` with it where it was not live.
     pub fn add(&mut self, device: DeviceId, service_type: &str, path: &str) -> (SlotId, bool) {
         if let Some(slot) = self.find(device, path) {
-            let Some(item) = self.items.get_mut(slot.0 as usize) else {
+            let Some(item) = self.all.get_mut(slot.0 as usize) else {
                 return (slot, false);
             };
             let back = item.life != Life::Live;
@@ -317,13 +316,13 @@ impl Items {
             life: Life::Live,
         };
         let slot = if let Some(slot) = self.free.pop() {
-            if let Some(place) = self.items.get_mut(slot.0 as usize) {
+            if let Some(place) = self.all.get_mut(slot.0 as usize) {
                 *place = item;
             }
             slot
         } else {
-            self.items.push(item);
-            SlotId(u32::try_from(self.items.len() - 1).unwrap_or(u32::MAX))
+            self.all.push(item);
+            SlotId(u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX))
         };
         self.live += 1;
         self.insert(hash(self.seed, device, path), slot);
@@ -368,7 +367,7 @@ impl Items {
     /// Marks an item gone: `pending` brokers must still be told, or have it in their outbox. With
     /// none, the slot is free at once.
     pub fn mark_gone(&mut self, slot: SlotId, pending: u16) {
-        let Some(item) = self.items.get_mut(slot.0 as usize) else {
+        let Some(item) = self.all.get_mut(slot.0 as usize) else {
             return;
         };
         self.live -= usize::from(item.life == Life::Live);
@@ -380,7 +379,7 @@ impl Items {
 
     /// One broker knows that the item is gone. `true` where it was the last, and the slot is free.
     pub fn told(&mut self, slot: SlotId) -> bool {
-        let Some(item) = self.items.get_mut(slot.0 as usize) else {
+        let Some(item) = self.all.get_mut(slot.0 as usize) else {
             return false;
         };
         let Life::Gone { pending } = &mut item.life else {
@@ -395,7 +394,7 @@ impl Items {
     }
 
     fn release(&mut self, slot: SlotId) {
-        let Some(item) = self.items.get(slot.0 as usize).copied() else {
+        let Some(item) = self.all.get(slot.0 as usize).copied() else {
             return;
         };
         let hash = hash(self.seed, item.device, self.names.path(item.path));
@@ -411,11 +410,11 @@ impl Items {
             }
             at = (at + 1) & mask;
         }
-        if let Some(item) = self.items.get_mut(slot.0 as usize) {
+        if let Some(item) = self.all.get_mut(slot.0 as usize) {
             item.life = Life::Free;
         }
         self.free.push(slot);
-        let items = &self.items;
+        let items = &self.all;
         if let Some(device) = self
             .devices
             .get_mut(item.device.0 as usize)

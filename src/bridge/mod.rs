@@ -6,9 +6,10 @@
 //! ```
 //!
 //! The same inputs give the same outputs; time is an argument. Nothing here blocks or fails: bad
-//! news become outputs and log lines. Read [`items`] and [`outlet`] first, then the three parts of
-//! [`Bridge`]: `services` (§2), `requests` (§5) and `publishing` (§4).
+//! news become outputs and log lines. Read [`items`] and [`outlet`] first, then the parts of
+//! [`Bridge`]: `services` and `scans` (§2), `requests` (§5) and `publishing` (§4).
 
+mod answers;
 mod bits;
 pub mod cache;
 pub mod calls;
@@ -22,6 +23,7 @@ mod outlet;
 mod publishing;
 mod registry;
 mod requests;
+mod scans;
 mod services;
 mod slot;
 mod throttle;
@@ -187,6 +189,6 @@ impl Bridge {
 
     /// How many services are there, and how many items they have.
     pub fn size(&self) -> (usize, usize) {
-        (self.registry.len(), self.items.live())
+        (self.registry.count(), self.items.live())
     }
 }

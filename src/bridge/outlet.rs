@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::answers::{Answer, Answers};
 use super::bits::Bits;
 use super::cache::SlotId;
 use super::filter::{Filter, Path};
@@ -23,14 +24,10 @@ use super::outbox::{Control, Entry, Outbox};
 use crate::model::topic;
 use crate::schema::rule::Publish;
 
-/// How many full republishes a broker gets in any second (§5.3).
-const REPUBLISHES_PER_SECOND: usize = 3;
-/// How many completion messages may wait for a republish.
-pub const COMPLETIONS_MAX: usize = 100;
 /// How many retained topics without an item are remembered until the scans are done.
 const ORPHANS_MAX: usize = 100_000;
-/// How many reads may wait for their turn to be answered.
-const WAITING_MAX: usize = 4096;
+/// How many messages that are no items may wait; answers beyond share their item's place.
+const CONTROLS_MAX: usize = 4096;
 
 /// What an outlet is told at the start.
 #[derive(Debug, Clone)]
@@ -50,19 +47,6 @@ enum Link {
     Down,
     Reading,
     Up,
-}
-
-/// A request that is answered in its turn (§5.5).
-#[derive(Debug)]
-enum Waiting {
-    /// A read whose answer is not there yet.
-    Read(u64),
-    /// What a read brought: nothing, where it failed.
-    Answer(Vec<SlotId>),
-    /// `system/0/Serial` (§5.2).
-    Serial,
-    /// A full republish, and what its completion carries back (§5.3).
-    Republish(Option<Box<str>>),
 }
 
 /// What is to be done about an item whose turn has come.
@@ -97,12 +81,7 @@ pub struct Outlet {
     covered: Bits,
     /// What a read asked for: published once, whatever the interest.
     forced: Bits,
-    waiting: VecDeque<Waiting>,
-    tickets: u64,
-    /// Completions of a republish that must wait for its time.
-    due: Vec<Option<Box<str>>>,
-    /// When the last republishes began.
-    republished: VecDeque<Instant>,
+    answers: Answers,
     heartbeat_at: Option<Instant>,
     /// Retained topics that no item has, until the scans are done (§4.9).
     orphans: Vec<Box<str>>,
@@ -120,10 +99,7 @@ impl Outlet {
             published: Bits::default(),
             covered: Bits::default(),
             forced: Bits::default(),
-            waiting: VecDeque::new(),
-            tickets: 0,
-            due: Vec::new(),
-            republished: VecDeque::new(),
+            answers: Answers::default(),
             heartbeat_at: None,
             orphans: Vec::new(),
             ending: false,
@@ -139,11 +115,6 @@ impl Outlet {
     /// Whether notifications are retained.
     pub fn retains(&self) -> bool {
         self.config.retain
-    }
-
-    /// The interest of the broker's clients.
-    pub fn interest(&self) -> &Interest {
-        &self.interest
     }
 
     /// Whether the slot's changes are wanted.
@@ -210,12 +181,8 @@ impl Outlet {
         }
         self.sweep();
         if self.interest.is_general() {
-            if !self
-                .waiting
-                .iter()
-                .any(|waiting| matches!(waiting, Waiting::Republish(_)))
-            {
-                self.waiting.push_back(Waiting::Republish(None));
+            if !self.answers.republish_waits() {
+                self.answers.ask_republish(None);
             }
         } else if self.interest.is_selective() {
             for slot in items.all().filter(|slot| self.covered.contains(*slot)) {
@@ -254,8 +221,7 @@ impl Outlet {
         self.link = Link::Down;
         self.urgent.clear();
         self.orphans.clear();
-        self.waiting.clear();
-        self.due.clear();
+        self.answers.clear();
         self.forced.clear();
         self.heartbeat_at = None;
         let waited = self.outbox.clear();
@@ -272,8 +238,7 @@ impl Outlet {
     pub fn end(&mut self) {
         self.ending = true;
         self.urgent.clear();
-        self.waiting.clear();
-        self.due.clear();
+        self.answers.clear();
         self.heartbeat_at = None;
         if self.link == Link::Down {
             return;
@@ -418,61 +383,9 @@ impl Outlet {
         renewed
     }
 
-    /// Queues the answer to a request for the serial (§5.2).
-    pub fn ask_serial(&mut self) {
-        self.wait(Waiting::Serial);
-    }
-
-    /// Queues a full republish behind the requests before it (§5.3, §5.5). `false` where too many
-    /// wait for one already.
-    pub fn ask_republish(&mut self, echo: Option<Box<str>>) -> bool {
-        // One that waits already answers this one too.
-        let same = match self.waiting.back() {
-            Some(Waiting::Republish(last)) => *last == echo,
-            Some(Waiting::Read(_) | Waiting::Answer(_) | Waiting::Serial) => false,
-            None => self.due.contains(&echo),
-        };
-        if same {
-            return true;
-        }
-        let waiting = self
-            .waiting
-            .iter()
-            .filter(|w| matches!(w, Waiting::Republish(_)))
-            .count();
-        if waiting + self.due.len() >= COMPLETIONS_MAX {
-            return false;
-        }
-        self.wait(Waiting::Republish(echo));
-        true
-    }
-
-    /// Queues the answer to a read, and gives its ticket. `None` where too many wait already.
-    pub fn ask_read(&mut self) -> Option<u64> {
-        if self.waiting.len() >= WAITING_MAX {
-            return None;
-        }
-        self.tickets += 1;
-        self.wait(Waiting::Read(self.tickets));
-        Some(self.tickets)
-    }
-
-    fn wait(&mut self, waiting: Waiting) {
-        // A broker that is away gets everything when it is back.
-        if self.link != Link::Down {
-            self.waiting.push_back(waiting);
-        }
-    }
-
-    /// A read has ended: with these items, or with none.
-    pub fn answer(&mut self, ticket: u64, slots: Vec<SlotId>) {
-        let found = self
-            .waiting
-            .iter_mut()
-            .find(|w| matches!(w, Waiting::Read(t) if *t == ticket));
-        if let Some(waiting) = found {
-            *waiting = Waiting::Answer(slots);
-        }
+    /// The requests that wait for their turn.
+    pub fn answers(&mut self) -> &mut Answers {
+        &mut self.answers
     }
 
     /// Has an item published once, whatever the interest.
@@ -493,37 +406,26 @@ impl Outlet {
         if self.link != Link::Up {
             return;
         }
-        while let Some(waiting) = self.waiting.pop_front() {
-            match waiting {
-                Waiting::Read(ticket) => {
-                    self.waiting.push_front(Waiting::Read(ticket));
-                    break;
-                }
+        while let Some(answer) = self.answers.next(now) {
+            match answer {
                 // An answer of its own, even where the item waits in a republish already: a client
                 // may drop all that comes before it.
-                Waiting::Answer(slots)
-                    if slots.len() == 1 && self.outbox.controls() < WAITING_MAX =>
+                Answer::Items(slots)
+                    if slots.len() == 1 && self.outbox.controls() < CONTROLS_MAX =>
                 {
-                    slots
-                        .into_iter()
-                        .for_each(|slot| self.outbox.push_control(Control::Answer(slot)));
+                    for slot in slots {
+                        self.outbox.push_control(Control::Answer(slot));
+                    }
                 }
-                Waiting::Answer(slots) => slots.into_iter().for_each(|slot| self.force(slot)),
-                Waiting::Serial => self.outbox.push_control(Control::Serial),
-                Waiting::Republish(echo) if self.due.contains(&echo) => {}
-                Waiting::Republish(echo) => self.due.push(echo),
+                Answer::Items(slots) => slots.into_iter().for_each(|slot| self.force(slot)),
+                Answer::Serial => self.outbox.push_control(Control::Serial),
+                Answer::Everything(echoes) => {
+                    self.publish_all(items);
+                    for echo in echoes {
+                        self.outbox.push_control(Control::Completed(echo));
+                    }
+                }
             }
-        }
-        if self.due.is_empty() || self.republish_at().is_some_and(|at| at > now) {
-            return;
-        }
-        self.republished.push_back(now);
-        while self.republished.len() > REPUBLISHES_PER_SECOND {
-            self.republished.pop_front();
-        }
-        self.publish_all(items);
-        for echo in self.due.drain(..) {
-            self.outbox.push_control(Control::Completed(echo));
         }
     }
 
@@ -539,24 +441,18 @@ impl Outlet {
         }
     }
 
-    /// Until when the next republish must wait; `None` where it need not.
-    fn republish_at(&self) -> Option<Instant> {
-        let first = self
-            .republished
-            .front()
-            .filter(|_| self.republished.len() >= REPUBLISHES_PER_SECOND)?;
-        Some(*first + Duration::from_secs(1))
-    }
-
     // Time.
 
     /// When [`Outlet::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let republish = self.republish_at().filter(|_| !self.due.is_empty());
-        [self.interest.deadline(), self.heartbeat_at, republish]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.interest.deadline(),
+            self.heartbeat_at,
+            self.answers.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time has passed.

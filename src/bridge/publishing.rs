@@ -165,13 +165,13 @@ impl Bridge {
             Control::Offline => publish(retain, topic::STATUS, &|out| text_payload(out, "offline")),
             Control::Serial => {
                 publish(retain, topic::SERIAL, &|out| {
-                    text_payload(out, self.config.portal_id.as_str())
+                    text_payload(out, self.config.portal_id.as_str());
                 });
             }
             Control::KeepAlive => publish(retains, topic::KEEPALIVE, &|out| number_payload(out, 1)),
             Control::NoKeepAlive => publish(retain, topic::KEEPALIVE, &|_| {}),
             Control::Heartbeat => publish(false, topic::HEARTBEAT, &|out| {
-                number_payload(out, now.unix_s)
+                number_payload(out, now.unix_s);
             }),
             Control::Completed(echo) => publish(false, topic::COMPLETED, &|out| {
                 number_payload(out, now.unix_s);

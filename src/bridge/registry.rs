@@ -133,6 +133,10 @@ impl Service {
     }
 }
 
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "any other value is no instance"
+)]
 fn instance(value: &Value<'_>) -> Option<DeviceInstance> {
     match *value {
         Value::Int(_, number) => Some(DeviceInstance::number(number.into())),
@@ -147,21 +151,16 @@ fn instance(value: &Value<'_>) -> Option<DeviceInstance> {
 }
 
 fn identifier(value: &Value<'_>) -> Option<DeviceInstance> {
-    match *value {
-        Value::Text(_, text) => DeviceInstance::identifier(text),
-        _ => None,
-    }
+    let Value::Text(_, text) = *value else {
+        return None;
+    };
+    DeviceInstance::identifier(text)
 }
 
 impl Registry {
     /// How many services are owned.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_name.len()
-    }
-
-    /// Whether no service is owned.
-    pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
     }
 
     /// The service of that name.

@@ -3,11 +3,11 @@
 use tracing::warn;
 
 use super::Bridge;
+use super::answers::COMPLETIONS_MAX;
 use super::cache::{PresentType, SlotId};
 use super::calls::{Method, Purpose};
 use super::convert;
 use super::items::{DeviceId, ServiceId};
-use super::outlet::COMPLETIONS_MAX;
 use crate::codec::bus_item::{self, Changes};
 use crate::codec::frame::Frame;
 use crate::model::item::ItemChange;
@@ -76,7 +76,7 @@ impl Bridge {
                 if !suppress_republish {
                     // Queued here, so that what this wakes is not published twice.
                     republish = true;
-                    if !outlet.ask_republish(echo) {
+                    if !outlet.answers().ask_republish(echo) {
                         done = Err(Rejection::Busy {
                             max: COMPLETIONS_MAX,
                         });
@@ -85,15 +85,15 @@ impl Bridge {
             }
             Ok(Request::Serial) => {
                 keep_alive = true;
-                outlet.ask_serial();
+                outlet.answers().ask_serial();
                 if !outlet.retains() {
                     republish = true;
-                    outlet.ask_republish(None);
+                    outlet.answers().ask_republish(None);
                 }
             }
             Ok(Request::Read(address)) => done = self.read(now, broker, address),
             Ok(Request::Write(address, value)) => {
-                done = self.write(now, broker, topic, address, &value)
+                done = self.write(now, broker, topic, address, &value);
             }
             Err(rejection) => done = Err(rejection),
         }
@@ -101,7 +101,7 @@ impl Bridge {
             return;
         };
         if outlet.renew(now.monotonic, keep_alive) && !republish {
-            outlet.ask_republish(None);
+            outlet.answers().ask_republish(None);
         }
         outlet.advance(now.monotonic, &self.items);
         if let Err(rejection) = done {
@@ -194,10 +194,10 @@ impl Bridge {
         if self.calls.pending() >= max {
             return Err(Rejection::Busy { max });
         }
-        let ticket = outlet.ask_read().ok_or(Rejection::Busy { max })?;
+        let ticket = outlet.answers().ask_read().ok_or(Rejection::Busy { max })?;
         if !convert::is_object_path(address.path) {
             // It came in an ItemsChanged, and no call can name it: what is known is all there is.
-            outlet.answer(ticket, slot.into_iter().collect());
+            outlet.answers().answer(ticket, slot.into_iter().collect());
             return Ok(());
         }
         let purpose = Purpose::Read {
@@ -314,7 +314,7 @@ impl Bridge {
             Vec::new()
         });
         if let Some(outlet) = self.outlets.get_mut(broker) {
-            outlet.answer(ticket, slots);
+            outlet.answers().answer(ticket, slots);
             outlet.advance(now.monotonic, &self.items);
         }
     }

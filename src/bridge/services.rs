@@ -1,37 +1,21 @@
 //! The bridge towards the bus: who is there, what they have, and what changes (§2).
 
-use std::time::Instant;
-
 use tracing::{debug, info, warn};
 
-use super::bits::Bits;
 use super::cache::{SlotId, Update};
-use super::calls::{Method, Purpose, Step};
+use super::calls::{Method, Purpose};
 use super::items::{DeviceId, ServiceId};
-use super::registry::{Scan, State, Walk};
+use super::registry::State;
 use super::requests::Outcome;
 use super::{BUS, BUS_PATH, Bridge};
 use crate::codec::bus_item::{self, Changes, INTERFACE};
 use crate::codec::frame::{Frame, Kind};
-use crate::codec::introspect;
 use crate::model::item::ItemChange;
 use crate::model::name::{DeviceInstance, SERVICE_PREFIX, ServiceName, is_topic_path};
 use crate::model::time::Now;
 use crate::model::topic;
 use crate::schema;
 use crate::schema::rule::{Publish, Role, Rule};
-
-/// How many calls of one walk may wait for their answers.
-const WALK_CALLS_MAX: usize = 16;
-/// How many nodes a walk goes through; the largest trees known have some thousands.
-const WALK_NODES_MAX: usize = 20_000;
-
-/// Errors that mean that a service does not have the method, so that another one may do (§2.2).
-const UNKNOWN: [&str; 3] = [
-    "org.freedesktop.DBus.Error.UnknownMethod",
-    "org.freedesktop.DBus.Error.UnknownObject",
-    "org.freedesktop.DBus.Error.UnknownInterface",
-];
 
 impl Bridge {
     // The bus, and the names on it.
@@ -96,7 +80,7 @@ impl Bridge {
                 let Some(service) = ServiceName::new(name) else {
                     return;
                 };
-                if self.registry.len() >= self.config.services_max {
+                if self.registry.count() >= self.config.services_max {
                     if !std::mem::replace(&mut self.services_full_reported, true) {
                         warn!(
                             "{name}: more than {} services, this and further ones are left out",
@@ -123,7 +107,7 @@ impl Bridge {
     }
 
     /// A device has no service any more: its items are gone, and who waited for it may have it (§2.7).
-    fn leave_device(&mut self, now: Now, device: DeviceId) {
+    pub(super) fn leave_device(&mut self, now: Now, device: DeviceId) {
         let key: Box<str> = self.items.device_key(device).into();
         let slots: Vec<_> = self.items.slots(device).collect();
         for slot in slots {
@@ -143,7 +127,7 @@ impl Bridge {
     }
 
     /// An item is gone.
-    fn retire(&mut self, slot: SlotId) {
+    pub(super) fn retire(&mut self, slot: SlotId) {
         let pending = self
             .outlets
             .iter_mut()
@@ -289,7 +273,10 @@ impl Bridge {
     }
 
     /// What a service is called on the bus and in topics.
-    fn identity(&self, id: ServiceId) -> Option<(ServiceName, DeviceInstance, Box<str>)> {
+    pub(super) fn identity(
+        &self,
+        id: ServiceId,
+    ) -> Option<(ServiceName, DeviceInstance, Box<str>)> {
         let service = self.registry.get(id)?;
         let instance = service.device_instance();
         let key = topic::device(service.name.service_type(), instance.as_str());
@@ -297,7 +284,7 @@ impl Bridge {
     }
 
     /// Gives a service the device it is, or has it wait for the one that is it already (§2.7).
-    fn take_device(
+    pub(super) fn take_device(
         &mut self,
         id: ServiceId,
         name: &ServiceName,
@@ -346,7 +333,7 @@ impl Bridge {
     }
 
     /// What the schema says of an item, or `None` where it is never published (§4.7).
-    fn admit(&mut self, id: ServiceId, path: &str) -> Option<&'static Rule> {
+    pub(super) fn admit(&mut self, id: ServiceId, path: &str) -> Option<&'static Rule> {
         let service = self.registry.get_mut(id)?;
         if service.unpublished.contains(path) {
             return None;
@@ -389,7 +376,12 @@ impl Bridge {
         self.role_changed(now, id, rule.role, change);
     }
 
-    fn add_item(&mut self, id: ServiceId, device: DeviceId, path: &str) -> Option<SlotId> {
+    pub(super) fn add_item(
+        &mut self,
+        id: ServiceId,
+        device: DeviceId,
+        path: &str,
+    ) -> Option<SlotId> {
         if self.items.in_use() >= self.config.items_max && self.items.find(device, path).is_none() {
             if !std::mem::replace(&mut self.full_reported, true) {
                 warn!(
@@ -411,18 +403,18 @@ impl Bridge {
         Some(slot)
     }
 
-    fn malformed(&mut self, owned: &[ServiceId], frame: &Frame<'_>) {
+    pub(super) fn malformed(&mut self, owned: &[ServiceId], frame: &Frame<'_>) {
         for id in owned {
-            if let Some(service) = self.registry.get_mut(*id) {
-                if !std::mem::replace(&mut service.malformed_reported, true) {
-                    warn!(
-                        "{}: {} on {} cannot be read (signature {}); further ones are not reported",
-                        service.name,
-                        frame.member,
-                        frame.path,
-                        String::from_utf8_lossy(frame.signature),
-                    );
-                }
+            if let Some(service) = self.registry.get_mut(*id)
+                && !std::mem::replace(&mut service.malformed_reported, true)
+            {
+                warn!(
+                    "{}: {} on {} cannot be read (signature {}); further ones are not reported",
+                    service.name,
+                    frame.member,
+                    frame.path,
+                    String::from_utf8_lossy(frame.signature),
+                );
             }
         }
     }
@@ -453,7 +445,7 @@ impl Bridge {
                 self.call_bus(now, Method::AddMatch(instead.into()), Purpose::Match(None));
             }
             (Purpose::Match(None), _) => {
-                warn!("the bus lets nobody listen: {}", outcome.rejection())
+                warn!("the bus lets nobody listen: {}", outcome.rejection());
             }
             (Purpose::Names, Outcome::Reply(frame)) => self.names_listed(now, frame),
             (Purpose::Names, _) => warn!(
@@ -463,10 +455,10 @@ impl Bridge {
             (Purpose::Owner(name), outcome) => {
                 self.owners_pending = self.owners_pending.saturating_sub(1);
                 self.registry.listed |= self.owners_pending == 0;
-                if let Outcome::Reply(frame) = outcome {
-                    if let Ok(owner) = bus_item::text(frame) {
-                        self.owner_changed(now, &name, owner);
-                    }
+                if let Outcome::Reply(frame) = outcome
+                    && let Ok(owner) = bus_item::text(frame)
+                {
+                    self.owner_changed(now, &name, owner);
                 }
                 self.settle();
             }
@@ -522,336 +514,4 @@ impl Bridge {
         self.registry.listed = self.owners_pending == 0;
         self.settle();
     }
-
-    // Scans.
-
-    fn start_scan(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.registry.get_mut(id) else {
-            return;
-        };
-        service.scan = service.scan.wrapping_add(1);
-        service.seen = Bits::default();
-        service.state = State::Scanning(Scan::Items);
-        self.scan_call(now, id, "/", Method::GetItems, Step::Items);
-    }
-
-    fn scan_call(&mut self, now: Now, id: ServiceId, path: &str, method: Method, step: Step) {
-        let Some(service) = self.registry.get(id) else {
-            return;
-        };
-        let purpose = Purpose::Scan {
-            service: id,
-            scan: service.scan,
-            step,
-        };
-        let timeout = self.config.call_timeout;
-        self.calls.call(
-            now.monotonic,
-            timeout,
-            service.name.as_str(),
-            path,
-            method,
-            purpose,
-        );
-    }
-
-    /// A step of a scan has its answer.
-    fn scanned(&mut self, now: Now, id: ServiceId, step: Step, outcome: Outcome<'_>) {
-        match (step, outcome) {
-            (Step::Items, Outcome::Reply(frame)) => match Changes::of_items(frame) {
-                Ok(changes) if readable(&changes) => self.finish_scan(now, id, Some(changes)),
-                _ => {
-                    self.malformed(&[id], frame);
-                    self.ask_tree(now, id);
-                }
-            },
-            (Step::Items, Outcome::Error(frame)) if UNKNOWN.contains(&frame.error_name) => {
-                self.ask_tree(now, id)
-            }
-            (Step::Items, _) => self.fail_scan(now, id, outcome),
-            (Step::Tree, Outcome::Reply(frame)) => match Changes::of_tree(frame) {
-                Ok(Some(changes)) if readable(&changes) => self.finish_scan(now, id, Some(changes)),
-                _ => self.start_walk(now, id),
-            },
-            (Step::Tree, Outcome::Error(_)) => self.start_walk(now, id),
-            (Step::Tree, Outcome::Lost) => self.fail_scan(now, id, outcome),
-            (Step::Node(node), outcome) => self.walked_node(now, id, &node, outcome),
-            (Step::Leaf(path), outcome) => self.walked_leaf(now, id, &path, outcome),
-        }
-    }
-
-    fn ask_tree(&mut self, now: Now, id: ServiceId) {
-        if let Some(service) = self.registry.get_mut(id) {
-            service.state = State::Scanning(Scan::Tree);
-        }
-        self.scan_call(now, id, "/", Method::GetValue, Step::Tree);
-    }
-
-    fn fail_scan(&mut self, now: Now, id: ServiceId, outcome: Outcome<'_>) {
-        let Some(service) = self.registry.get_mut(id) else {
-            return;
-        };
-        let after = service.retry_after();
-        let at = now.monotonic + after;
-        service.failures = service.failures.saturating_add(1);
-        service.scan = service.scan.wrapping_add(1);
-        service.state = State::Retry { at };
-        let reason = outcome.rejection();
-        warn!(
-            "{}: does not tell its items: {reason}; asked again in {} s",
-            service.name,
-            after.as_secs()
-        );
-        self.registry.next_retry = Some(self.registry.next_retry.map_or(at, |next| next.min(at)));
-        self.settle();
-    }
-
-    pub(super) fn retry_scans(&mut self, now: Now) {
-        if self.registry.next_retry.is_none_or(|at| at > now.monotonic) {
-            return;
-        }
-        let retry_at = |id: &ServiceId| match self.registry.get(*id).map(|service| &service.state) {
-            Some(State::Retry { at }) => Some(*at),
-            _ => None,
-        };
-        let waiting: Vec<(ServiceId, Instant)> = self
-            .registry
-            .ids()
-            .filter_map(|id| Some((id, retry_at(&id)?)))
-            .collect();
-        self.registry.next_retry = waiting
-            .iter()
-            .map(|(_, at)| *at)
-            .filter(|at| *at > now.monotonic)
-            .min();
-        for (id, at) in waiting {
-            if at <= now.monotonic {
-                self.start_scan(now, id);
-            }
-        }
-    }
-
-    // Walks: for services that can give their items neither way.
-
-    fn start_walk(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.registry.get_mut(id) else {
-            return;
-        };
-        debug!(
-            "{}: has neither GetItems nor GetValue on /, its tree is walked",
-            service.name
-        );
-        let walk = Walk {
-            todo: ["/".into()].into(),
-            in_flight: 0,
-            nodes: 1,
-        };
-        service.state = State::Scanning(Scan::Walk(walk));
-        self.continue_walk(now, id);
-    }
-
-    fn continue_walk(&mut self, now: Now, id: ServiceId) {
-        loop {
-            let Some(walk) = self.walk(id) else { return };
-            if walk.todo.is_empty() && walk.in_flight == 0 {
-                return self.finish_scan(now, id, None);
-            }
-            if walk.in_flight >= WALK_CALLS_MAX {
-                return;
-            }
-            let Some(node) = walk.todo.pop_front() else {
-                return;
-            };
-            walk.in_flight += 1;
-            self.scan_call(now, id, &node.clone(), Method::Introspect, Step::Node(node));
-        }
-    }
-
-    fn walk(&mut self, id: ServiceId) -> Option<&mut Walk> {
-        match &mut self.registry.get_mut(id)?.state {
-            State::Scanning(Scan::Walk(walk)) => Some(walk),
-            _ => None,
-        }
-    }
-
-    fn walked_node(&mut self, now: Now, id: ServiceId, path: &str, outcome: Outcome<'_>) {
-        let node = match outcome {
-            Outcome::Reply(frame) => bus_item::text(frame)
-                .ok()
-                .and_then(|xml| introspect::parse(xml).ok()),
-            Outcome::Error(_) | Outcome::Lost => None,
-        };
-        let Some(walk) = self.walk(id) else { return };
-        walk.in_flight -= 1;
-        let Some(node) = node else {
-            if path == "/" {
-                return self.fail_scan(now, id, outcome);
-            }
-            return self.continue_walk(now, id);
-        };
-        let before = walk.nodes;
-        for child in node.children {
-            walk.nodes += 1;
-            if walk.nodes <= WALK_NODES_MAX {
-                walk.todo
-                    .push_back(format!("{}/{child}", path.trim_end_matches('/')).into());
-            }
-        }
-        let endless = before <= WALK_NODES_MAX && walk.nodes > WALK_NODES_MAX;
-        walk.in_flight += usize::from(node.is_item && path != "/");
-        if endless {
-            if let Some(service) = self.registry.get(id) {
-                warn!(
-                    "{}: more than {WALK_NODES_MAX} nodes, further ones are left out",
-                    service.name
-                );
-            }
-        }
-        if node.is_item && path != "/" {
-            self.scan_call(now, id, path, Method::GetValue, Step::Leaf(path.into()));
-        }
-        self.continue_walk(now, id);
-    }
-
-    fn walked_leaf(&mut self, now: Now, id: ServiceId, path: &str, outcome: Outcome<'_>) {
-        if let Outcome::Reply(frame) = outcome {
-            // In the order of the stream, like a signal: a later one is newer, an earlier one older.
-            if let Some(Ok(change)) = Changes::of_value(frame, path)
-                .ok()
-                .and_then(|mut changes| changes.next())
-            {
-                self.change_of(now, id, &change);
-            }
-        } else if let Some(service) = self.registry.get(id) {
-            debug!("{}: {path}: {}", service.name, outcome.rejection());
-        }
-        if let Some(walk) = self.walk(id) {
-            walk.in_flight -= 1;
-        }
-        self.continue_walk(now, id);
-    }
-
-    // The end of a scan.
-
-    /// All items are known: `changes` has them, or they came one by one. What a signal brought
-    /// before is older than the reply, and counts only where the reply says nothing (§2.3).
-    fn finish_scan(&mut self, now: Now, id: ServiceId, changes: Option<Changes<'_>>) {
-        let Some(service) = self.registry.get_mut(id) else {
-            return;
-        };
-        service.failures = 0;
-        let relative = changes.as_ref().is_some_and(Changes::are_relative);
-        let mut buffer = String::new();
-        for change in changes.iter().flat_map(Clone::clone).map_while(Result::ok) {
-            let path = absolute(change.path, relative, &mut buffer);
-            let role = schema::lookup(service.name.service_type(), path).rule.role;
-            service.note_role(role, change.value.as_ref());
-        }
-        let old = service.device;
-        let Some((name, instance, key)) = self.identity(id) else {
-            return;
-        };
-        if let Some(old) = old.filter(|old| self.items.device_key(*old) != &*key) {
-            info!("{name}: was {}, is {key} now", self.items.device_key(old));
-            if let Some(service) = self.registry.get_mut(id) {
-                service.device = None;
-                service.seen = Bits::default();
-            }
-            self.leave_device(now, old);
-        }
-        let device = self.take_device(id, &name, &instance, &key);
-        let Some(service) = self.registry.get_mut(id) else {
-            return;
-        };
-        let early = std::mem::take(&mut service.early);
-        let Some(device) = device else {
-            return self.settle();
-        };
-        let mut seen = std::mem::take(&mut service.seen);
-        self.take_items(id, device, changes, early, &mut seen);
-        let missing: Vec<_> = self
-            .items
-            .slots(device)
-            .filter(|slot| !seen.contains(*slot))
-            .collect();
-        for slot in missing {
-            self.retire(slot);
-        }
-        self.publish_device(device);
-        info!(
-            "{name}: {} items as {key}",
-            self.items.slots(device).count()
-        );
-        self.settle();
-    }
-
-    fn take_items(
-        &mut self,
-        id: ServiceId,
-        device: DeviceId,
-        changes: Option<Changes<'_>>,
-        early: std::collections::HashMap<Box<str>, Update>,
-        seen: &mut Bits,
-    ) {
-        let relative = changes.as_ref().is_some_and(Changes::are_relative);
-        let mut buffer = String::new();
-        for change in changes.into_iter().flatten().map_while(Result::ok) {
-            let path = absolute(change.path, relative, &mut buffer);
-            let Some(rule) = self.admit(id, path) else {
-                continue;
-            };
-            let Some(slot) = self.add_item(id, device, path) else {
-                continue;
-            };
-            self.cache.apply(slot, &change, rule);
-            seen.insert(slot);
-        }
-        for (path, update) in early {
-            if self
-                .items
-                .find(device, &path)
-                .is_some_and(|slot| seen.contains(slot))
-            {
-                continue;
-            }
-            let Some(slot) = self.add_item(id, device, &path) else {
-                continue;
-            };
-            self.cache.apply_update(slot, update);
-            seen.insert(slot);
-        }
-    }
-
-    /// Queues a device's items: first those that tell what it is.
-    fn publish_device(&mut self, device: DeviceId) {
-        for first in [true, false] {
-            for slot in self.items.slots(device) {
-                if self
-                    .items
-                    .get(slot)
-                    .is_some_and(|item| item.rule.identifying == first)
-                {
-                    for outlet in &mut self.outlets {
-                        outlet.changed(slot);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Whether all of it can be read; what cannot is taken for no answer.
-fn readable(changes: &Changes<'_>) -> bool {
-    changes.clone().all(|change| change.is_ok())
-}
-
-/// The path from the root: what `GetValue` on `/` tells has no leading slash.
-fn absolute<'a>(path: &'a str, relative: bool, buffer: &'a mut String) -> &'a str {
-    if !relative || path.starts_with('/') {
-        return path;
-    }
-    buffer.clear();
-    buffer.push('/');
-    buffer.push_str(path);
-    buffer
 }

@@ -35,6 +35,7 @@ impl Throttle {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
     use super::*;
 

@@ -283,7 +283,7 @@ mod tests {
                 let mut found = b"before".to_vec();
                 let parts = topic.as_bytes().split_at(topic_len / 2);
                 write_publish(&mut found, true, &[parts.0, b"", parts.1], |out| {
-                    out.extend_from_slice(&payload)
+                    out.extend_from_slice(&payload);
                 });
                 assert!(found[6..] == expected[..], "{topic_len} {payload_len}");
             }

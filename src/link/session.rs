@@ -342,6 +342,7 @@ impl Session {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
     use super::*;
 

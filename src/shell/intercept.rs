@@ -172,7 +172,7 @@ impl ReadHalf for Staged {
         };
         loop {
             let mut guard = stream.readable().await?;
-            if let Ok(read) = guard.try_io(|stream| (&mut &*stream.get_ref()).read(buffer)) {
+            if let Ok(read) = guard.try_io(|stream| (&mut stream.get_ref()).read(buffer)) {
                 return read.map(|read| (read, Vec::new()));
             }
         }
@@ -234,7 +234,7 @@ impl WriteHalf for Writer {
     async fn sendmsg(&mut self, buffer: &[u8], _fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
         loop {
             let mut guard = self.0.writable().await?;
-            if let Ok(written) = guard.try_io(|stream| (&mut &*stream.get_ref()).write(buffer)) {
+            if let Ok(written) = guard.try_io(|stream| (&mut stream.get_ref()).write(buffer)) {
                 return written;
             }
         }
