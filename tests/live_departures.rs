@@ -113,6 +113,7 @@ fn s4_7_blocked_items_are_never_published() {
 
     vebus_peer.update(VEBUS, "/Interfaces/Mk2/Tunnel", s("t2"));
     paygo_peer.update(paygo_name, "/LVD/Threshold", V::D(12.5));
+    vebus_peer.set(VEBUS, "/Interfaces/Mk2/Other", s("o2"));
     vebus_peer.items_changed([
         ("/Interfaces/Mk2/Tunnel", s("t3")),
         ("/Interfaces/Mk2/Other", s("o2")),

@@ -372,6 +372,7 @@ fn play(rig: &Rig, set: &[Recording]) {
     );
     drop(peers);
     rig.wait_retained(&format!("after {names:?}"), &BTreeMap::new());
+    rig.client.fence(); // the last of it has come here as well
 }
 
 #[test]

@@ -141,7 +141,7 @@ impl Broker {
 /// so it is still free when a broker comes back to it.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 11_000).unwrap();
+    let start = u16::try_from(std::process::id().wrapping_mul(61) % 11_000).unwrap();
     loop {
         let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
