@@ -33,6 +33,9 @@ const WALK_CALLS_MAX: usize = 16;
 /// How many nodes a walk goes through; the largest trees known have some thousands.
 const WALK_NODES_MAX: usize = 20_000;
 
+/// How deep a walk goes; the deepest paths known have seven levels.
+const WALK_DEPTH_MAX: usize = 32;
+
 /// Errors that mean that a service does not have the method, so that another one may do (§2.2).
 const UNKNOWN: [&str; 3] = [
     "org.freedesktop.DBus.Error.UnknownMethod",
@@ -206,7 +209,12 @@ impl Bridge {
             return self.continue_walk(now, id);
         };
         let before = walk.nodes;
-        for child in node.children {
+        let children = if path.matches('/').count() < WALK_DEPTH_MAX {
+            node.children
+        } else {
+            Vec::new()
+        };
+        for child in children {
             walk.nodes += 1;
             if walk.nodes <= WALK_NODES_MAX {
                 walk.todo
