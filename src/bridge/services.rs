@@ -404,15 +404,25 @@ impl Bridge {
     }
 
     pub(super) fn malformed(&mut self, owned: &[ServiceId], frame: &Frame<'_>) {
+        let reported = |id: &ServiceId| {
+            let service = self.registry.get(*id);
+            service.is_none_or(|service| service.malformed_reported)
+        };
+        if owned.iter().all(reported) {
+            return;
+        }
+        let what = if frame.kind == Kind::Signal {
+            format!("{} on {}", frame.member, frame.path)
+        } else {
+            "its list of items".into()
+        };
         for id in owned {
             if let Some(service) = self.registry.get_mut(*id)
                 && !std::mem::replace(&mut service.malformed_reported, true)
             {
                 warn!(
-                    "{}: {} on {} cannot be read (signature {}); further ones are not reported",
+                    "{}: {what} cannot be read (signature {}); further ones are not reported",
                     service.name,
-                    frame.member,
-                    frame.path,
                     String::from_utf8_lossy(frame.signature),
                 );
             }
