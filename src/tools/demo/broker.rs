@@ -19,9 +19,20 @@ pub(crate) struct Ports {
 
 /// Starts the broker on these ports, or where they are taken on the next free ones.
 pub(crate) async fn start(wanted: Ports) -> Result<(Part, Ports), ToolError> {
-    let tcp = free_port(wanted.tcp, None)?;
-    let websocket = free_port(wanted.websocket, Some(tcp))?;
-    let ports = Ports { tcp, websocket };
+    let mut again = 0..RACES_MAX;
+    loop {
+        let tcp = free_port(wanted.tcp, None)?;
+        let websocket = free_port(wanted.websocket, Some(tcp))?;
+        let ports = Ports { tcp, websocket };
+        match start_on(ports).await {
+            // Somebody took a port after we had looked at it.
+            Err(_) if !(is_free(tcp) && is_free(websocket)) && again.next().is_some() => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn start_on(ports: Ports) -> Result<(Part, Ports), ToolError> {
     Part::start("MQTT broker", move |ready, stop| {
         on_runtime(async move {
             let broker = MqttBroker::with_config(config(ports)).await;
@@ -64,6 +75,10 @@ fn free_port(first: u16, not: Option<u16>) -> Result<u16, ToolError> {
         .ok_or(ToolError::NoPort { first, last })
 }
 
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(local(port)).is_ok()
+}
+
 fn config(ports: Ports) -> BrokerConfig {
     BrokerConfig {
         bind_addresses: vec![local(ports.tcp)],
@@ -92,6 +107,8 @@ fn local(port: u16) -> SocketAddr {
 pub(crate) const PATH: &str = "/mqtt";
 /// How many ports after a taken one are tried.
 const PORTS_TRIED: u16 = 100;
+/// How often a port may be taken between the look at it and the broker's start.
+const RACES_MAX: u32 = 10;
 /// A client may refuse a broker that allows 2^28 bytes or more.
 const PACKET_BYTES_MAX: usize = 16 << 20;
 /// How many messages wait for a client.

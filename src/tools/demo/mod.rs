@@ -53,19 +53,18 @@ pub async fn run(args: DemoArgs, shutdown: impl Future<Output = ()>) -> Result<(
         tcp: args.port.unwrap_or(TCP_PORT),
         websocket: WEBSOCKET_PORT,
     };
-    let more = usize::try_from(args.devices).unwrap_or(DEVICES_MAX);
-    let installation = Installation::new(
-        PORTAL_ID,
-        DEVICES_MIN.saturating_add(more).min(DEVICES_MAX),
-        args.rate,
-        SEED,
-    );
+    let devices = usize::try_from(args.devices).unwrap_or(DEVICES_MAX);
+    let devices = devices.clamp(DEVICES_MIN, DEVICES_MAX);
+    let installation = Installation::new(PORTAL_ID, devices, args.rate, SEED);
 
     let directory = PrivateDir::create()?;
     let (bus, address) = bus::start(&directory).await?;
     let (broker, ports) = broker::start(wanted).await?;
     let installation: Shared = Arc::new(Mutex::new(installation));
     let (services, count) = serve::start(Arc::clone(&installation), address.clone()).await?;
+    if u32::try_from(count) != Ok(args.devices) {
+        println!("--devices takes {DEVICES_MIN} to {DEVICES_MAX}, so there are {count}");
+    }
     greet(wanted, ports, count);
 
     let mut around = Parts {

@@ -119,7 +119,7 @@ pub(crate) fn temperature(
                 .range(0.1_f64, 10.0_f64)
                 .writable(),
         )
-        .item("/Status", Item::new(0_i32).text("Ok"))
+        .item("/Status", Item::new(0_u32).text("Ok"))
         .item("/TxPower", Item::new(4.0_f64).text("4dBm"));
     if kind.place == Place::Outdoor {
         device.item("/Pressure", Item::new(100.19_f64).text("100.2kPa"));

@@ -61,7 +61,7 @@ fn alternating_current(device: &mut Device) {
         }
         device.fixed(&format!("/Ac/{what}/NumberOfPhases"), 0_i32);
     }
-    let sources = CODE_I.labels(&[(1, "Grid"), (240, "Inverting")]);
+    let sources = COUNT.labels(&[(1, "Grid"), (240, "Inverting")]);
     device
         .measure("/Ac/ActiveIn/L1/Power", WATT, |plant| plant.flows.ac_in)
         .measure("/Ac/ActiveIn/L1/Current", AMPERE_AC, |plant| {

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use super::form::{
-    AMPERE, CODE_I, CODE_Y, COUNT, HERTZ, KWH, LED, PERCENT, STATE, VA, VOLT, VOLT_AC, WATT_I,
-    WATT_N, YES,
+    AMPERE, CODE_Y, COUNT, HERTZ, KWH, LED, PERCENT, STATE, VA, VOLT, VOLT_AC, WATT_I, WATT_N, YES,
 };
 use super::{Control, Device, Identity, charge_state};
 use crate::tools::demo::plant::{INVERTER_MAX, Mode, Plant};
@@ -259,7 +258,7 @@ fn rest(device: &mut Device) {
         .state("/VebusChargeState", COUNT, |plant| {
             (state(plant) - 2.0).clamp(0.0, 3.0)
         })
-        .state("/VebusMainState", CODE_I, |plant| {
+        .state("/VebusMainState", COUNT, |plant| {
             if plant.flows.connected { 9.0 } else { 6.0 }
         })
         .state("/ExtraBatteryCurrent", AMPERE, |plant| {

@@ -100,3 +100,43 @@ fn extra(plant: &mut Plant, number: usize) -> Device {
 
 /// The devices of the smallest installation.
 pub(crate) const DEVICES_MIN: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{self, DataType};
+    use crate::tools::demo::installation::Installation;
+    use crate::tools::recording::service_type;
+    use crate::tools::value;
+
+    /// One of each kind, so that whoever tries the demo sees what a device would send.
+    #[test]
+    fn the_devices_have_the_types_that_the_schema_knows() {
+        let fits = |data: DataType, found: &str| match data {
+            DataType::Unknown => true,
+            DataType::Number => "ynqiuxtd".contains(found),
+            DataType::Bool => found == "b",
+            DataType::Byte => found == "y",
+            DataType::Int16 => found == "n",
+            DataType::Uint16 => found == "q",
+            DataType::Int32 => found == "i",
+            DataType::Uint32 => found == "u",
+            DataType::Int64 => found == "x",
+            DataType::Uint64 => found == "t",
+            DataType::Double => found == "d",
+            DataType::Text => found == "s",
+            DataType::Compound(signature) => found == signature,
+        };
+        let installation = Installation::new("demo", DEVICES_MIN + 8, None, 1);
+        for (device, name) in installation.names().enumerate() {
+            for (path, item) in installation.items(device) {
+                let data = schema::lookup(service_type(name), &path).rule.data;
+                let found = item.value.value_signature().to_string();
+                assert!(
+                    value::is_invalid(&item.value) || fits(data, &found),
+                    "{name} {path} is {data:?} in the schema, here {found}"
+                );
+            }
+        }
+    }
+}
