@@ -1,4 +1,4 @@
-//! The value cache: a dense slab of [`Slot`]s, one writer, any number of readers.
+//! The value cache: a dense slab of slots, one writer, any number of readers.
 //!
 //! ```text
 //! Writer ──store──▶ Slot, Slot, Slot …   numbers, booleans, invalid: words, lock-free
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What enters is what clients may see: secrets are masked here, on the way in (§4.7), so that no
-//! road out can show one. Which item a slot belongs to is known in [`super::items`].
+//! road out can show one. Which item a slot belongs to is known in `super::items`.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The same inputs give the same outputs; time is an argument. Nothing here blocks or fails: bad
-//! news become outputs and log lines. Read [`items`] and [`outlet`] first, then the parts of
+//! news become outputs and log lines. Read `items` and `outlet` first, then the parts of
 //! [`Bridge`]: `services` and `scans` (§2), `requests` (§5) and `publishing` (§4).
 
 mod answers;

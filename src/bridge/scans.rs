@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Calls and answers in the order of the bus's stream; a scan that fails is repeated later
-//! ([`super::registry`]).
+//! (`super::registry`).
 
 use std::collections::HashMap;
 use std::time::Instant;
