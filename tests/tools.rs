@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     clippy::disallowed_methods // tests have clocks
 )]
 
@@ -13,6 +14,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -75,13 +77,13 @@ impl Recording {
 
     /// Every change, later by some milliseconds: so that there is time to look at the start.
     fn write_later(&self, folder: &Path, later_ms: u64) {
-        let mut text = format!("{}\n", self.head);
+        let mut file = File::create(folder.join(format!("{}.jsonl", self.name()))).unwrap();
+        writeln!(file, "{}", self.head).unwrap();
         for change in &self.changes {
             let mut change = change.clone();
             change["ts_ms"] = (change["ts_ms"].as_u64().unwrap() + later_ms).into();
-            text += &format!("{change}\n");
+            writeln!(file, "{change}").unwrap();
         }
-        fs::write(folder.join(format!("{}.jsonl", self.name())), text).unwrap();
     }
 
     /// The values that each path had, in order: type, value and text.
@@ -228,9 +230,9 @@ fn replay_serves_what_was_recorded_and_record_writes_it_again() {
     }
     let vebus = "com.victronenergy.vebus.ttyS4";
     let write = |path: &str, value: V| {
-        let reply = call(&peer, vebus, path, "SetValue", &[variant(value)]);
-        assert_ne!(reply.kind, ERROR, "{reply:?}");
-        reply.args()
+        let answer = call(&peer, vebus, path, "SetValue", &[variant(value)]);
+        assert_ne!(answer.kind, ERROR, "{answer:?}");
+        answer.args()
     };
     assert_eq!(write("/Mode", V::I(1)), [V::I(0)]);
     assert_eq!(get_value(&peer, vebus, "/Mode"), V::U(1));
