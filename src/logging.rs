@@ -11,24 +11,25 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::config::{ConfigError, Machine, Origin, Problem};
 
-/// Starts the log. `RUST_LOG` says what is shown, where it is set; else `debug` does.
-pub fn start(debug: bool, machine: &Machine) -> Result<(), ConfigError> {
+/// Starts the log. `RUST_LOG` says what is shown, where it is set; else `debug` does, and without
+/// it the `usual` filter.
+pub fn start(debug: bool, usual: &str, machine: &Machine) -> Result<(), ConfigError> {
     tracing_subscriber::fmt()
         .compact()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_timer(UtcMillis)
         .with_target(debug)
-        .with_env_filter(filter(debug, machine)?)
+        .with_env_filter(filter(debug, usual, machine)?)
         .init();
     Ok(())
 }
 
-fn filter(debug: bool, machine: &Machine) -> Result<EnvFilter, ConfigError> {
+fn filter(debug: bool, usual: &str, machine: &Machine) -> Result<EnvFilter, ConfigError> {
     let text = match machine.variable("RUST_LOG")? {
         Some(text) => text,
         None if debug => "warn,dbus_mqtt=debug",
-        None => "warn,dbus_mqtt=info",
+        None => usual,
     };
     EnvFilter::builder()
         .parse(text)
@@ -61,6 +62,8 @@ fn millis(micros: &str) -> String {
 mod tests {
     use super::*;
 
+    const USUAL: &str = "warn,dbus_mqtt=info";
+
     fn machine(rust_log: &str) -> Machine {
         let mut machine = Machine::this();
         machine.environment = [("RUST_LOG".into(), rust_log.into())].into();
@@ -70,24 +73,24 @@ mod tests {
     #[test]
     fn rust_log_wins_over_debug() {
         assert_eq!(
-            filter(true, &machine("dbus_mqtt::shell=trace"))
+            filter(true, USUAL, &machine("dbus_mqtt::shell=trace"))
                 .unwrap()
                 .to_string(),
             "dbus_mqtt::shell=trace"
         );
         assert_eq!(
-            filter(true, &machine("")).unwrap().to_string(),
+            filter(true, USUAL, &machine("")).unwrap().to_string(),
             "dbus_mqtt=debug,warn"
         );
         assert_eq!(
-            filter(false, &machine("")).unwrap().to_string(),
+            filter(false, USUAL, &machine("")).unwrap().to_string(),
             "dbus_mqtt=info,warn"
         );
     }
 
     #[test]
     fn a_wrong_filter_is_named() {
-        let error = filter(false, &machine("dbus_mqtt=loud")).unwrap_err();
+        let error = filter(false, USUAL, &machine("dbus_mqtt=loud")).unwrap_err();
         assert_eq!(
             error.to_string(),
             "RUST_LOG: \"dbus_mqtt=loud\" is no log filter; one looks like dbus_mqtt=debug"

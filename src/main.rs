@@ -26,7 +26,12 @@ fn start() -> Result<ExitCode, Fatal> {
     };
     let machine = Machine::this();
     let layers = Layers::read(args.settings(), &machine)?;
-    logging::start(layers.debug(), &machine)?;
+    let usual = match args.command {
+        // What it prints is not to drown in the log of what goes well.
+        Some(Command::Demo(_)) => "warn",
+        _ => "warn,dbus_mqtt=info",
+    };
+    logging::start(layers.debug(), usual, &machine)?;
 
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
