@@ -27,7 +27,7 @@ use super::json;
 use super::wire::{V, array, invalid, s, vardict, variant};
 use super::{BUS, PORTAL};
 
-const KEEP_ALIVE: Duration = Duration::from_mins(1);
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const SERVICES: [&str; 6] = [
     "battery.one",
     "battery.two",
@@ -76,6 +76,8 @@ struct Service {
     /// The unique name of its connection; `None` where it is not there.
     owner: Option<String>,
     items: BTreeMap<String, Item>,
+    /// A connection before announced limits: no section says whether they end with it.
+    limits_unsure: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -305,12 +307,13 @@ impl World {
     fn fill(&mut self, service: usize, some: u8, instance: u8) {
         let items = (PATHS.iter().enumerate())
             .filter(|(at, _)| (usize::from(some) >> (at % 8)) & 1 == 1)
-            .map(|(at, path)| {
+            .map(|(at, _)| {
+                let path = path_of(service, at as u8);
                 let item = Item {
                     value: value(some.wrapping_add(at as u8)),
                     max: None,
                 };
-                ((*path).to_owned(), item)
+                (path.to_owned(), item)
             })
             .collect();
         self.services[service].items = items;
@@ -342,7 +345,7 @@ impl World {
         let Some(old) = self.services[service].owner.take() else {
             return;
         };
-        self.services[service].items.clear();
+        self.services[service] = Service::default();
         let name = full_name(SERVICES[service]);
         let unanswered = self.calls_to(&name);
         self.hear(&super::name_owner_changed(&name, &old, ""));
@@ -350,6 +353,8 @@ impl World {
     }
 
     fn restart(&mut self, service: usize, some: u8, instance: u8) {
+        let there = &mut self.services[service];
+        there.limits_unsure |= there.items.values().any(|item| item.max.is_some());
         self.fill(service, some, instance);
         let (old, new) = self.new_owner(service);
         let name = full_name(SERVICES[service]);
@@ -377,7 +382,7 @@ impl World {
         };
         let mut items = Vec::new();
         for (at, path) in paths.iter().enumerate() {
-            let path = PATHS[usize::from(*path) % PATHS.len()];
+            let path = path_of(service, *path);
             let new = value(n.wrapping_add(at as u8));
             let place = self.services[service].items.entry(path.into());
             let item = place.or_insert(Item {
@@ -398,7 +403,7 @@ impl World {
 
     /// A limit alone; a tree has no place for limits, so that one announces none.
     fn limit(&mut self, service: usize, path: u8, n: u8) {
-        let path = PATHS[usize::from(path) % PATHS.len()];
+        let path = path_of(service, path);
         let there = &mut self.services[service];
         let (Some(owner), Some(item)) = (&there.owner, there.items.get_mut(path)) else {
             return;
@@ -465,6 +470,8 @@ impl World {
         };
         let bytes = match (mood, &call.method) {
             (5, _) => refuse("Failed"),
+            // Where it is asked for its tree instead, that has no limits.
+            (6, Method::GetItems) if at != TREE => refuse("Failed"),
             (6, _) => super::reply(&owner, call.id, &[s("nonsense"), V::I(1)]),
             // It never comes.
             (7, _) => return,
@@ -691,9 +698,11 @@ impl World {
             .last_request
             .map(|at| self.now.monotonic.duration_since(at));
         let alive = age.is_some_and(|age| age < KEEP_ALIVE);
+        // The device may have moved to another instance since.
         let asked = broker.reads.iter().any(|read| {
-            (topic.strip_prefix(read.trim_end_matches('/')))
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            let (read, topic) = (without_instance(read), without_instance(topic));
+            let rest = topic.strip_prefix(read.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         });
         // What a stalled broker is sent late, it was owed while alive.
         let own = OWN.contains(&&**topic) || event;
@@ -832,15 +841,23 @@ impl World {
         }
         for (key, services) in devices {
             let below = format!("{key}/");
+            let unsure = (services.iter()).any(|at| self.services[*at].limits_unsure);
+            let known = |payload: &String| match payload.split_once(", \"max\"") {
+                Some((value, _)) if unsure => format!("{value}}}"),
+                _ => payload.clone(),
+            };
             let found: BTreeMap<_, _> = (rest.iter())
                 .filter(|(topic, _)| topic.starts_with(&below))
-                .map(|(topic, payload)| (topic.clone(), payload.clone()))
+                .map(|(topic, payload)| (topic.clone(), known(payload)))
                 .collect();
             rest.retain(|topic, _| !topic.starts_with(&below));
             let candidates: Vec<_> = (services.iter())
                 .map(|service| {
                     let mut expected = self.expected(*service);
                     expected.remove(SERIAL);
+                    expected
+                        .values_mut()
+                        .for_each(|payload| *payload = known(payload));
                     expected
                 })
                 .collect();
@@ -853,11 +870,28 @@ impl World {
     }
 }
 
+/// `<type><path>`
+fn without_instance(topic: &str) -> String {
+    let mut levels: Vec<_> = topic.split('/').collect();
+    if levels.len() > 1 {
+        levels.remove(1);
+    }
+    levels.join("/")
+}
+
 fn full_name(name: &str) -> String {
     format!("com.victronenergy.{name}")
 }
 
-/// The device instance that a number chooses; the system is always 0, as on every device.
+/// One of the paths. The system has no identifier: it is always 0, as on every device.
+fn path_of(service: usize, n: u8) -> &'static str {
+    match PATHS[usize::from(n) % PATHS.len()] {
+        "/Identifier" if SERVICES[service] == "system" => "/Soc",
+        path => path,
+    }
+}
+
+/// The device instance that a number chooses.
 fn instance_value(service: usize, n: u8) -> Option<V> {
     match (SERVICES[service], n % 4) {
         ("system", _) => None,
