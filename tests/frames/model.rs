@@ -1,0 +1,901 @@
+//! The bridge between a simulated bus and simulated brokers, and what must be true of it whatever
+//! happens: the subject of a property test and of a fuzz target.
+//!
+//! ```text
+//!  bytes ──▶ steps ──▶ bus, clients, brokers, time ──▶ Bridge ──▶ wire ──▶ store of each broker
+//!                             │                                               │
+//!                             └────────── must be equal in the end ───────────┘
+//! ```
+//!
+//! Broker 0 retains notifications, broker 1 does not. A step is four bytes, so that both testers can
+//! make and shrink any list of them. All that the bus says is heard at once and in order; how late it
+//! answers, and how slowly a broker takes what it is sent, is up to the steps.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use dbus_mqtt::bridge::calls::{Call, Method};
+use dbus_mqtt::bridge::{Bridge, PublishSink};
+use dbus_mqtt::codec::request::RequestReader;
+use dbus_mqtt::model::name::is_topic_path;
+use dbus_mqtt::model::time::Now;
+use dbus_mqtt::model::value::BusValue;
+use dbus_mqtt::schema;
+use dbus_mqtt::schema::rule::Publish;
+
+use super::json;
+use super::wire::{V, array, invalid, s, vardict, variant};
+use super::{BUS, PORTAL};
+
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const SERVICES: [&str; 6] = [
+    "battery.one",
+    "battery.two",
+    "tank.only_a_tree",
+    "vebus.ttyO1",
+    "settings",
+    "system",
+];
+/// The one that knows no GetItems (§2.2).
+const TREE: usize = 2;
+const PATHS: [&str; 12] = [
+    "/Soc",
+    "/Dc/0/Voltage",
+    "/Dc/0/Current",
+    "/CustomName",
+    "/ProductId",
+    "/Mode",
+    "/Serial",
+    "/Interfaces/Mk2/Tunnel",
+    "/Settings/Ble/Service/Pincode",
+    "/bad+path",
+    "/Identifier",
+    "/A/New/One",
+];
+const FILTERS: [&str; 5] = [
+    "battery/+/Soc",
+    "#",
+    "system/#",
+    "+/+/Dc/0/+",
+    "tank/0/Mode",
+];
+const SERIAL: &str = "system/0/Serial";
+const OWN: [&str; 3] = [SERIAL, "keepalive", "bridge/status"];
+
+/// One step: what happens, and three numbers to choose by.
+pub type Step = [u8; 4];
+
+#[derive(Debug, Clone, PartialEq)]
+struct Item {
+    value: V,
+    max: Option<V>,
+}
+
+#[derive(Debug, Default)]
+struct Service {
+    /// The unique name of its connection; `None` where it is not there.
+    owner: Option<String>,
+    items: BTreeMap<String, Item>,
+    /// A connection before announced limits: no section says whether they end with it.
+    limits_unsure: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Message {
+    retain: bool,
+    /// Below `N/<portal>/`.
+    topic: String,
+    payload: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Link {
+    Down,
+    Reading,
+    Up,
+}
+
+struct Broker {
+    retains: bool,
+    link: Link,
+    /// Sent, and not arrived: lost with the connection.
+    wire: VecDeque<Message>,
+    store: BTreeMap<String, String>,
+    /// What a client that was always connected has.
+    view: BTreeMap<String, String>,
+    last_request: Option<Instant>,
+    /// What reads may have brought: topics, of items or nodes.
+    reads: BTreeSet<String>,
+    /// Echoes that must come back.
+    echoes: BTreeSet<String>,
+    log: Vec<Message>,
+}
+
+/// The whole simulated world.
+pub struct World {
+    bridge: Bridge,
+    reader: RequestReader,
+    now: Now,
+    bus_up: bool,
+    services: Vec<Service>,
+    owners: usize,
+    calls: Vec<Call>,
+    brokers: Vec<Broker>,
+    echoes: usize,
+}
+
+/// Takes the steps, lets everything settle, and looks whether brokers have what the bus has.
+pub fn run(steps: &[Step]) {
+    let mut world = World::new();
+    for step in steps {
+        world.step(*step);
+    }
+    world.settle();
+    world.check_alive();
+    world.check_not_alive();
+}
+
+struct Sink<'a>(&'a mut Vec<Message>);
+
+impl PublishSink for Sink<'_> {
+    fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
+        let topic = String::from_utf8(topic.concat()).unwrap();
+        let mut bytes = Vec::new();
+        payload(&mut bytes);
+        let prefix = format!("N/{PORTAL}/");
+        self.0.push(Message {
+            retain,
+            topic: topic.strip_prefix(&prefix).expect("our topic").into(),
+            payload: String::from_utf8(bytes).unwrap(),
+        });
+    }
+}
+
+fn value(n: u8) -> V {
+    match n % 9 {
+        0 => V::D(f64::from(n) / 8.0),
+        1 => V::I(-i32::from(n)),
+        2 => V::U(u32::from(n)),
+        3 => V::B(n % 2 == 0),
+        4 => s(&format!("text {n}")),
+        5 => array("i", [V::I(1), V::I(i32::from(n))]),
+        6 => V::D(f64::NAN),
+        7 => s(""),
+        _ => invalid(),
+    }
+}
+
+fn wire_value(value: &BusValue) -> V {
+    match value {
+        BusValue::Bool(v) => V::B(*v),
+        BusValue::U8(v) => V::Y(*v),
+        BusValue::I16(v) => V::N(*v),
+        BusValue::U16(v) => V::Q(*v),
+        BusValue::I32(v) => V::I(*v),
+        BusValue::U32(v) => V::U(*v),
+        BusValue::I64(v) => V::X(*v),
+        BusValue::U64(v) => V::T(*v),
+        BusValue::Double(v) => V::D(*v),
+        BusValue::Text(v) => s(v),
+        BusValue::ObjectPath(v) => V::O(v.to_string()),
+        BusValue::Array(element, elements) => array(element, elements.iter().map(wire_value)),
+        BusValue::Dict(entries) => vardict(
+            entries
+                .iter()
+                .map(|(key, value)| (&**key, wire_value(value))),
+        ),
+        BusValue::Variant(inner) => variant(wire_value(inner)),
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let start = super::now();
+        let config = super::config(vec![
+            super::outlet(true, Some(KEEP_ALIVE)),
+            super::outlet(false, Some(KEEP_ALIVE)),
+        ]);
+        let broker = |retains| Broker {
+            retains,
+            link: Link::Down,
+            wire: VecDeque::new(),
+            store: BTreeMap::new(),
+            view: BTreeMap::new(),
+            last_request: None,
+            reads: BTreeSet::new(),
+            echoes: BTreeSet::new(),
+            log: Vec::new(),
+        };
+        World {
+            bridge: Bridge::new(config),
+            reader: RequestReader::new(65_536),
+            now: start,
+            bus_up: false,
+            services: SERVICES.iter().map(|_| Service::default()).collect(),
+            owners: 0,
+            calls: Vec::new(),
+            brokers: vec![broker(true), broker(false)],
+            echoes: 0,
+        }
+    }
+
+    fn step(&mut self, [kind, a, b, c]: Step) {
+        let service = usize::from(a) % SERVICES.len();
+        let broker = usize::from(a) % 2;
+        match kind % 22 {
+            0 => self.appear(service, b, c),
+            1 => self.leave(service),
+            2 if self.services[service].owner.is_some() => self.restart(service, b, c),
+            3 | 4 => self.change(service, &[b], c),
+            5 => self.change(service, &[b, b.wrapping_add(1), b.wrapping_add(2)], c),
+            6 => self.limit(service, b, c),
+            7 => self.set_instance(service, c),
+            8 if !self.calls.is_empty() => {
+                let call = self.calls.swap_remove(usize::from(a) % self.calls.len());
+                self.answer(&call, b % 8);
+            }
+            9 => self.answer_all(),
+            10 if self.brokers[broker].link == Link::Down => self.connect(broker, b),
+            11 => self.ready(broker),
+            12 => self.disconnect(broker, b % 4 == 0),
+            13 => self.poll(broker, usize::from(b) % 16),
+            14 => self.drain(broker),
+            15 => self.deliver(broker, usize::from(b) % 16),
+            16 => {
+                let millis = [1, 100, 1_000, 3_000, 20_000, 61_000];
+                self.pass(Duration::from_millis(millis[usize::from(a) % millis.len()]));
+            }
+            17 => self.keep_alive(broker, b),
+            18 => {
+                let topic = self.item_topic(c, b);
+                self.brokers[broker].reads.insert(topic.clone());
+                self.request(broker, &format!("R/{PORTAL}/{topic}"), "", false);
+            }
+            19 => {
+                let topic = format!("W/{PORTAL}/{}", self.item_topic(c, b));
+                let payload = format!("{{\"value\": {}}}", json::json(&value(b ^ c)));
+                self.request(broker, &topic, &payload, b % 16 == 0);
+            }
+            20 => {
+                let filter = FILTERS[usize::from(b) % FILTERS.len()];
+                let payload = format!("[\"{filter}\"]");
+                self.request(broker, &format!("R/{PORTAL}/keepalive"), &payload, false);
+            }
+            21 if self.bus_up => self.lose_bus(),
+            21 => self.find_bus(),
+            _ => {}
+        }
+    }
+
+    // The bus.
+
+    fn hear(&mut self, bytes: &[u8]) {
+        if self.bus_up {
+            super::feed(&mut self.bridge, self.now, bytes);
+            self.take_calls();
+        }
+    }
+
+    /// Takes the bridge's calls; the bus itself answers at once, services when a step says so.
+    fn take_calls(&mut self) {
+        while let Some(call) = self.bridge.poll_call() {
+            if *call.destination != *BUS {
+                self.calls.push(call);
+                continue;
+            }
+            let there: Vec<super::Device> = (SERVICES.iter().zip(&self.services))
+                .filter_map(|(name, service)| {
+                    Some(super::Device {
+                        name: full_name(name),
+                        owner: service.owner.clone()?,
+                        ..super::Device::default()
+                    })
+                })
+                .collect();
+            super::feed(&mut self.bridge, self.now, &super::answer(&call, &there));
+        }
+    }
+
+    fn new_owner(&mut self, service: usize) -> (String, String) {
+        self.owners += 1;
+        let new = format!(":1.{}", self.owners);
+        let old = self.services[service].owner.replace(new.clone());
+        (old.unwrap_or_default(), new)
+    }
+
+    /// A service with some of the paths.
+    fn fill(&mut self, service: usize, some: u8, instance: u8) {
+        let items = (PATHS.iter().enumerate())
+            .filter(|(at, _)| (usize::from(some) >> (at % 8)) & 1 == 1)
+            .map(|(at, _)| {
+                let path = path_of(service, at as u8);
+                let item = Item {
+                    value: value(some.wrapping_add(at as u8)),
+                    max: None,
+                };
+                (path.to_owned(), item)
+            })
+            .collect();
+        self.services[service].items = items;
+        if let Some(instance) = instance_value(service, instance) {
+            let item = Item {
+                value: instance,
+                max: None,
+            };
+            self.services[service]
+                .items
+                .insert("/DeviceInstance".into(), item);
+        }
+    }
+
+    fn appear(&mut self, service: usize, some: u8, instance: u8) {
+        if self.services[service].owner.is_some() {
+            return;
+        }
+        self.fill(service, some, instance);
+        let (_, new) = self.new_owner(service);
+        self.hear(&super::name_owner_changed(
+            &full_name(SERVICES[service]),
+            "",
+            &new,
+        ));
+    }
+
+    fn leave(&mut self, service: usize) {
+        let Some(old) = self.services[service].owner.take() else {
+            return;
+        };
+        self.services[service] = Service::default();
+        let name = full_name(SERVICES[service]);
+        let unanswered = self.calls_to(&name);
+        self.hear(&super::name_owner_changed(&name, &old, ""));
+        self.no_reply(&unanswered);
+    }
+
+    fn restart(&mut self, service: usize, some: u8, instance: u8) {
+        let there = &mut self.services[service];
+        there.limits_unsure |= there.items.values().any(|item| item.max.is_some());
+        self.fill(service, some, instance);
+        let (old, new) = self.new_owner(service);
+        let name = full_name(SERVICES[service]);
+        let unanswered = self.calls_to(&name);
+        self.hear(&super::name_owner_changed(&name, &old, &new));
+        self.no_reply(&unanswered);
+    }
+
+    fn calls_to(&mut self, name: &str) -> Vec<Call> {
+        let (to, others) = (self.calls.drain(..)).partition(|call| *call.destination == *name);
+        self.calls = others;
+        to
+    }
+
+    fn no_reply(&mut self, calls: &[Call]) {
+        for call in calls {
+            let error = super::error(BUS, call.id, "org.freedesktop.DBus.Error.NoReply");
+            self.hear(&error);
+        }
+    }
+
+    fn change(&mut self, service: usize, paths: &[u8], n: u8) {
+        let Some(owner) = self.services[service].owner.clone() else {
+            return;
+        };
+        let mut items = Vec::new();
+        for (at, path) in paths.iter().enumerate() {
+            let path = path_of(service, *path);
+            let new = value(n.wrapping_add(at as u8));
+            let place = self.services[service].items.entry(path.into());
+            let item = place.or_insert(Item {
+                value: invalid(),
+                max: None,
+            });
+            item.value = new.clone();
+            items.push((path, new, "some text"));
+        }
+        let bytes = match &items[..] {
+            [(path, value, _)] => {
+                super::properties_changed(&owner, path, [("Value", value.clone())])
+            }
+            _ => super::items_changed(&owner, items),
+        };
+        self.hear(&bytes);
+    }
+
+    /// A limit alone; a tree has no place for limits, so that one announces none.
+    fn limit(&mut self, service: usize, path: u8, n: u8) {
+        let path = path_of(service, path);
+        let there = &mut self.services[service];
+        let (Some(owner), Some(item)) = (&there.owner, there.items.get_mut(path)) else {
+            return;
+        };
+        if service == TREE {
+            return;
+        }
+        let max = V::I(i32::from(n));
+        item.max = Some(max.clone());
+        let bytes = super::properties_changed(owner, path, [("Max", max)]);
+        self.hear(&bytes);
+    }
+
+    fn set_instance(&mut self, service: usize, n: u8) {
+        let (Some(owner), Some(value)) = (
+            self.services[service].owner.clone(),
+            instance_value(service, n),
+        ) else {
+            return;
+        };
+        let item = Item {
+            value: value.clone(),
+            max: None,
+        };
+        let items = &mut self.services[service].items;
+        items.insert("/DeviceInstance".into(), item);
+        self.hear(&super::properties_changed(
+            &owner,
+            "/DeviceInstance",
+            [("Value", value)],
+        ));
+    }
+
+    fn lose_bus(&mut self) {
+        self.bus_up = false;
+        self.calls.clear();
+        self.bridge.bus_disconnected(self.now);
+    }
+
+    fn find_bus(&mut self) {
+        self.bus_up = true;
+        self.bridge.bus_connected(self.now);
+        self.take_calls();
+    }
+
+    fn answer_all(&mut self) {
+        while let Some(call) = self.calls.pop() {
+            self.answer(&call, 0);
+        }
+    }
+
+    fn answer(&mut self, call: &Call, mood: u8) {
+        let at = (SERVICES.iter()).position(|name| *full_name(name) == *call.destination);
+        let Some(at) = at.filter(|at| self.services[*at].owner.is_some()) else {
+            return self.no_reply(std::slice::from_ref(call));
+        };
+        let owner = self.services[at].owner.clone().unwrap();
+        let refuse = |name: &str| {
+            super::error(
+                &owner,
+                call.id,
+                &format!("org.freedesktop.DBus.Error.{name}"),
+            )
+        };
+        let bytes = match (mood, &call.method) {
+            (5, _) => refuse("Failed"),
+            // Where it is asked for its tree instead, that has no limits.
+            (6, Method::GetItems) if at != TREE => refuse("Failed"),
+            (6, _) => super::reply(&owner, call.id, &[s("nonsense"), V::I(1)]),
+            // It never comes.
+            (7, _) => return,
+            (_, Method::GetItems) if at == TREE => refuse("UnknownMethod"),
+            (_, Method::GetItems) => super::reply(&owner, call.id, &[self.all_items(at)]),
+            (_, Method::GetValue) => match self.get_value(at, &call.path) {
+                Some(value) => super::reply(&owner, call.id, &[variant(value)]),
+                None => refuse("UnknownObject"),
+            },
+            (_, Method::SetValue(new)) => {
+                let new = wire_value(new);
+                let Some(item) = self.services[at].items.get_mut(&*call.path) else {
+                    return self.hear(&refuse("UnknownObject"));
+                };
+                item.value = new.clone();
+                self.hear(&super::properties_changed(
+                    &owner,
+                    &call.path,
+                    [("Value", new)],
+                ));
+                super::reply(&owner, call.id, &[V::I(0)])
+            }
+            _ => refuse("UnknownMethod"),
+        };
+        self.hear(&bytes);
+    }
+
+    fn all_items(&self, service: usize) -> V {
+        let items = self.services[service].items.iter().map(|(path, item)| {
+            let value = [("Value", item.value.clone())].into_iter();
+            let max = item.max.clone().map(|max| ("Max", max));
+            (s(path), vardict(value.chain(max)))
+        });
+        super::wire::dict("s", "a{sv}", items)
+    }
+
+    fn get_value(&self, service: usize, path: &str) -> Option<V> {
+        let items = &self.services[service].items;
+        if let Some(item) = items.get(path) {
+            return Some(item.value.clone());
+        }
+        let node = format!("{}/", path.trim_end_matches('/'));
+        let below: Vec<_> = (items.iter())
+            .filter_map(|(path, item)| Some((path.strip_prefix(&node)?, item.value.clone())))
+            .collect();
+        (!below.is_empty()).then(|| vardict(below))
+    }
+
+    // The brokers and their clients.
+
+    fn connect(&mut self, broker: usize, some: u8) {
+        if some % 4 == 1 {
+            // What an earlier life left behind.
+            let topics = ["tank/99/Level", "battery/0/Soc", "heartbeat", "x"];
+            let topic = topics[usize::from(some / 4) % topics.len()];
+            if self.brokers[broker].retains {
+                let store = &mut self.brokers[broker].store;
+                store.insert(topic.into(), "{\"value\": 12345}".into());
+            }
+        }
+        self.brokers[broker].link = Link::Reading;
+        self.brokers[broker].view.clear();
+        self.bridge.broker_connected(broker);
+        if self.bridge.reads_back(broker) {
+            let topics: Vec<_> = self.brokers[broker].store.keys().cloned().collect();
+            for topic in topics {
+                self.bridge
+                    .broker_retained(broker, &format!("N/{PORTAL}/{topic}"));
+            }
+        }
+    }
+
+    fn ready(&mut self, broker: usize) {
+        if self.brokers[broker].link == Link::Reading {
+            self.brokers[broker].link = Link::Up;
+            self.bridge.broker_ready(self.now, broker);
+        }
+    }
+
+    fn disconnect(&mut self, at: usize, forgets: bool) {
+        let broker = &mut self.brokers[at];
+        if broker.link == Link::Down {
+            return;
+        }
+        broker.link = Link::Down;
+        broker.wire.clear();
+        broker.reads.clear();
+        broker.echoes.clear();
+        if forgets {
+            broker.store.clear();
+        }
+        let offline = "{\"value\": \"offline\"}";
+        broker.store.insert("bridge/status".into(), offline.into());
+        self.bridge.broker_disconnected(at);
+    }
+
+    fn request(&mut self, broker: usize, topic: &str, payload: &str, retained: bool) {
+        if self.brokers[broker].link == Link::Down {
+            return;
+        }
+        let mut payload = payload.as_bytes().to_vec();
+        let request = self.reader.read(topic, &mut payload, &super::portal());
+        let request = request.expect("a request of ours");
+        self.bridge
+            .request(self.now, broker, topic, request, retained);
+        if !retained {
+            self.brokers[broker].last_request = Some(self.now.monotonic);
+        }
+        self.take_calls();
+    }
+
+    fn keep_alive(&mut self, broker: usize, n: u8) {
+        let topic = format!("R/{PORTAL}/keepalive");
+        match n % 4 {
+            0 => self.request(broker, &topic, "", false),
+            1 => {
+                let options = r#"{"keepalive-options": ["suppress-republish"]}"#;
+                self.request(broker, &topic, options, false);
+            }
+            2 => {
+                self.echoes += 1;
+                let echo = format!("\"echo {}\"", self.echoes);
+                let options = format!(
+                    r#"{{"keepalive-options": [{{"full-publish-completed-echo": {echo}}}]}}"#
+                );
+                // More than this many may be refused (§5.3: bounded).
+                if self.brokers[broker].link != Link::Down && self.brokers[broker].echoes.len() < 50
+                {
+                    self.brokers[broker].echoes.insert(echo);
+                }
+                self.request(broker, &topic, &options, false);
+            }
+            _ => self.request(broker, &format!("R/{PORTAL}/{SERIAL}"), "", false),
+        }
+    }
+
+    fn item_topic(&self, service: u8, path: u8) -> String {
+        let service = usize::from(service) % SERVICES.len();
+        let nodes = ["/", "/Dc", "/Nowhere"];
+        let path = (PATHS.iter().chain(&nodes).cycle())
+            .nth(usize::from(path))
+            .unwrap();
+        format!("{}{path}", self.key(service))
+    }
+
+    fn poll(&mut self, at: usize, count: usize) {
+        if self.brokers[at].link == Link::Down {
+            return;
+        }
+        for _ in 0..count {
+            let mut sent = Vec::new();
+            if !self.bridge.poll_publish(self.now, at, &mut Sink(&mut sent)) {
+                assert!(sent.is_empty());
+                assert!(!self.bridge.has_work(at) || self.brokers[at].link == Link::Reading);
+                return;
+            }
+            let [message] = &sent[..] else {
+                panic!("{} messages at once", sent.len())
+            };
+            self.check_message(at, message);
+            let broker = &mut self.brokers[at];
+            if message.topic == "full_publish_completed" {
+                broker
+                    .echoes
+                    .retain(|echo| !message.payload.ends_with(&format!("{echo}}}")));
+            }
+            broker.wire.push_back(message.clone());
+            broker.log.push(message.clone());
+        }
+    }
+
+    fn drain(&mut self, broker: usize) {
+        self.poll(broker, 10_000);
+        self.deliver(broker, usize::MAX);
+    }
+
+    fn deliver(&mut self, at: usize, count: usize) {
+        let broker = &mut self.brokers[at];
+        let count = count.min(broker.wire.len());
+        for message in broker.wire.drain(..count) {
+            let store = message.retain.then_some(&mut broker.store);
+            for place in store.into_iter().chain([&mut broker.view]) {
+                if message.payload.is_empty() {
+                    place.remove(&message.topic);
+                } else {
+                    place.insert(message.topic.clone(), message.payload.clone());
+                }
+            }
+        }
+    }
+
+    /// What is true of every message, whenever it is sent.
+    fn check_message(&self, at: usize, message: &Message) {
+        let broker = &self.brokers[at];
+        let Message {
+            retain,
+            topic,
+            payload,
+        } = message;
+        assert!(
+            payload.is_empty()
+                || (payload.starts_with("{\"value\": ")
+                    && serde_json::from_str::<serde_json::Value>(payload).is_ok()),
+            "{message:?}"
+        );
+        let event = matches!(&**topic, "heartbeat" | "full_publish_completed");
+        let always = topic.ends_with("/Serial") && topic.starts_with("system/");
+        let expected = match &**topic {
+            // Taking back what an earlier life retained.
+            "heartbeat" if payload.is_empty() => true,
+            "bridge/status" => true,
+            _ if always => true,
+            _ => broker.retains && !event,
+        };
+        assert_eq!(*retain, expected, "s4_1: {message:?}");
+        // §4.7
+        assert!(!topic.ends_with("/Tunnel") || !topic.starts_with("vebus"));
+        assert!(!topic.contains('+'));
+        if topic.ends_with("/Pincode") && topic.starts_with("settings") {
+            assert!(!payload.contains("text"), "a secret: {message:?}");
+        }
+        // §4.3: not alive, nothing but departures and answers.
+        let age = broker
+            .last_request
+            .map(|at| self.now.monotonic.duration_since(at));
+        let alive = age.is_some_and(|age| age < KEEP_ALIVE);
+        // The device may have moved to another instance since.
+        let asked = broker.reads.iter().any(|read| {
+            let (read, topic) = (without_instance(read), without_instance(topic));
+            let rest = topic.strip_prefix(read.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        // What a stalled broker is sent late, it was owed while alive.
+        let own = OWN.contains(&&**topic) || event;
+        assert!(
+            alive || payload.is_empty() || own || asked,
+            "s4_3: {message:?}"
+        );
+    }
+
+    // Time, and the end.
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.later(time);
+        self.tick();
+    }
+
+    fn tick(&mut self) {
+        let due = |world: &World| {
+            (world.bridge.poll_timeout()).is_some_and(|at| at <= world.now.monotonic)
+        };
+        let mut ticks = 0;
+        while due(self) {
+            self.bridge.tick(self.now);
+            self.take_calls();
+            ticks += 1;
+            assert!(ticks < 4, "the bridge asks for a tick that changes nothing");
+        }
+    }
+
+    /// Everybody answers, nobody stalls, until nothing is left to happen.
+    fn settle(&mut self) {
+        if !self.bus_up {
+            self.find_bus();
+        }
+        for broker in 0..self.brokers.len() {
+            if self.brokers[broker].link == Link::Down {
+                self.connect(broker, 0);
+            }
+            self.ready(broker);
+        }
+        for _ in 0..3 {
+            self.answer_all();
+            self.pass(Duration::from_secs(61));
+        }
+        self.answer_all();
+        for broker in 0..self.brokers.len() {
+            self.drain(broker);
+            let echoes = &self.brokers[broker].echoes;
+            assert!(echoes.is_empty(), "s5_3: {echoes:?} did not come back");
+        }
+    }
+
+    fn check_alive(&mut self) {
+        for at in 0..self.brokers.len() {
+            self.brokers[at].log.clear();
+            self.keep_alive(at, 0);
+            self.drain(at);
+            let broker = &self.brokers[at];
+            let last = broker.log.last().map(|message| &*message.topic);
+            assert_eq!(last, Some("full_publish_completed"), "s5_3");
+            let has = if broker.retains {
+                &broker.store
+            } else {
+                &broker.view
+            };
+            self.compare(has);
+        }
+    }
+
+    /// One minute later: nothing is left but what the bridge says of itself (§4.5).
+    fn check_not_alive(&mut self) {
+        self.pass(KEEP_ALIVE + Duration::from_secs(1));
+        for at in 0..self.brokers.len() {
+            self.drain(at);
+            let broker = &self.brokers[at];
+            let kept: Vec<_> = (broker.store.keys())
+                .filter(|topic| !OWN.contains(&&***topic))
+                .collect();
+            assert!(kept.is_empty(), "s4_5: broker {at} keeps {kept:?}");
+            assert_eq!(
+                broker.store.get("bridge/status").map(|p| &**p),
+                Some("{\"value\": \"online\"}")
+            );
+            let serial = format!("{{\"value\": \"{PORTAL}\"}}");
+            assert_eq!(broker.store.get(SERIAL), Some(&serial), "s4_2");
+        }
+    }
+
+    /// What topics call the service.
+    fn key(&self, service: usize) -> String {
+        let items = &self.services[service].items;
+        let value = |path: &str| items.get(path).map(|item| &item.value);
+        let instance = match (value("/DeviceInstance"), value("/Identifier")) {
+            (Some(V::I(number)), _) => number.to_string(),
+            (_, Some(V::S(text))) if !text.is_empty() => text.clone(),
+            _ => "0".into(),
+        };
+        let service_type = SERVICES[service].split('.').next().unwrap();
+        format!("{service_type}/{instance}")
+    }
+
+    fn expected(&self, service: usize) -> BTreeMap<String, String> {
+        let service_type = SERVICES[service].split('.').next().unwrap();
+        let key = self.key(service);
+        let items = self.services[service].items.iter();
+        let payload = |(path, item): (&String, &Item)| {
+            let rule = schema::lookup(service_type, path).rule;
+            if !is_topic_path(path) || rule.publish == Publish::Blocked {
+                return None;
+            }
+            let text = match &item.value {
+                _ if rule.publish == Publish::PortalId => s(PORTAL),
+                V::S(text) if rule.secret && !text.is_empty() => s("******"),
+                value => value.clone(),
+            };
+            let payload = json::payload(&text, None, item.max.as_ref());
+            Some((format!("{key}{path}"), payload))
+        };
+        items.filter_map(payload).collect()
+    }
+
+    /// Whether a broker has what the bus has; of services that clash, one (§2.7).
+    fn compare(&self, has: &BTreeMap<String, String>) {
+        let mut rest: BTreeMap<_, _> = has.clone();
+        for own in OWN {
+            assert!(rest.contains_key(own), "{own} is not there");
+            rest.remove(own);
+        }
+        rest.remove("heartbeat");
+        rest.remove("full_publish_completed");
+        let mut devices: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (at, service) in self.services.iter().enumerate() {
+            if service.owner.is_some() {
+                devices.entry(self.key(at)).or_default().push(at);
+            }
+        }
+        for (key, services) in devices {
+            let below = format!("{key}/");
+            let unsure = (services.iter()).any(|at| self.services[*at].limits_unsure);
+            let known = |payload: &String| match payload.split_once(", \"max\"") {
+                Some((value, _)) if unsure => format!("{value}}}"),
+                _ => payload.clone(),
+            };
+            let found: BTreeMap<_, _> = (rest.iter())
+                .filter(|(topic, _)| topic.starts_with(&below))
+                .map(|(topic, payload)| (topic.clone(), known(payload)))
+                .collect();
+            rest.retain(|topic, _| !topic.starts_with(&below));
+            let candidates: Vec<_> = (services.iter())
+                .map(|service| {
+                    let mut expected = self.expected(*service);
+                    expected.remove(SERIAL);
+                    expected
+                        .values_mut()
+                        .for_each(|payload| *payload = known(payload));
+                    expected
+                })
+                .collect();
+            assert!(
+                candidates.contains(&found),
+                "{key} is\n{found:#?}\nand should be\n{candidates:#?}"
+            );
+        }
+        assert!(rest.is_empty(), "stale: {rest:#?}");
+    }
+}
+
+/// `<type><path>`
+fn without_instance(topic: &str) -> String {
+    let mut levels: Vec<_> = topic.split('/').collect();
+    if levels.len() > 1 {
+        levels.remove(1);
+    }
+    levels.join("/")
+}
+
+fn full_name(name: &str) -> String {
+    format!("com.victronenergy.{name}")
+}
+
+/// One of the paths. The system has no identifier: it is always 0, as on every device.
+fn path_of(service: usize, n: u8) -> &'static str {
+    match PATHS[usize::from(n) % PATHS.len()] {
+        "/Identifier" if SERVICES[service] == "system" => "/Soc",
+        path => path,
+    }
+}
+
+/// The device instance that a number chooses.
+fn instance_value(service: usize, n: u8) -> Option<V> {
+    match (SERVICES[service], n % 4) {
+        ("system", _) => None,
+        (_, 3) => Some(invalid()),
+        (_, n) => Some(V::I(i32::from(n))),
+    }
+}
