@@ -4,7 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm
 )]
 
 mod frames;
@@ -21,6 +22,7 @@ use mqttbytes::QoS;
 use mqttbytes::v4;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use zbus::wire::StructureBuilder;
 use zbus::{Array, Dict, ObjectPath, Signature, Str, Structure, Variant};
 
 use frames::json;
@@ -152,7 +154,7 @@ fn for_zbus(value: &V) -> Variant<'static> {
         V::Variant(inner) => Variant::Variant(Box::new(for_zbus(inner))),
         V::Struct(fields) => {
             let fields = fields.iter().map(for_zbus);
-            let builder = fields.fold(Structure::builder(), |all, field| all.append_field(field));
+            let builder = fields.fold(Structure::builder(), StructureBuilder::append_field);
             Variant::Structure(builder.build().unwrap())
         }
         V::Array(element, elements) if element.starts_with('{') => {

@@ -13,7 +13,9 @@
     clippy::disallowed_methods, // tests have clocks
     clippy::missing_panics_doc,
     clippy::wildcard_enum_match_arm,
-    clippy::return_self_not_must_use
+    clippy::return_self_not_must_use,
+    clippy::cast_possible_truncation, // any number will do for a choice
+    clippy::format_push_string // nobody minds an allocation here
 )]
 
 #[path = "../support/json.rs"]

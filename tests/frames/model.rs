@@ -156,7 +156,7 @@ fn value(n: u8) -> V {
         0 => V::D(f64::from(n) / 8.0),
         1 => V::I(-i32::from(n)),
         2 => V::U(u32::from(n)),
-        3 => V::B(n % 2 == 0),
+        3 => V::B(n.is_multiple_of(2)),
         4 => s(&format!("text {n}")),
         5 => array("i", [V::I(1), V::I(i32::from(n))]),
         6 => V::D(f64::NAN),
@@ -237,7 +237,7 @@ impl World {
             9 => self.answer_all(),
             10 if self.brokers[broker].link == Link::Down => self.connect(broker, b),
             11 => self.ready(broker),
-            12 => self.disconnect(broker, b % 4 == 0),
+            12 => self.disconnect(broker, b.is_multiple_of(4)),
             13 => self.poll(broker, usize::from(b) % 16),
             14 => self.drain(broker),
             15 => self.deliver(broker, usize::from(b) % 16),
@@ -254,7 +254,7 @@ impl World {
             19 => {
                 let topic = format!("W/{PORTAL}/{}", self.item_topic(c, b));
                 let payload = format!("{{\"value\": {}}}", json::json(&value(b ^ c)));
-                self.request(broker, &topic, &payload, b % 16 == 0);
+                self.request(broker, &topic, &payload, b.is_multiple_of(16));
             }
             20 => {
                 let filter = FILTERS[usize::from(b) % FILTERS.len()];
@@ -855,9 +855,9 @@ impl World {
                 .map(|service| {
                     let mut expected = self.expected(*service);
                     expected.remove(SERIAL);
-                    expected
-                        .values_mut()
-                        .for_each(|payload| *payload = known(payload));
+                    for payload in expected.values_mut() {
+                        *payload = known(payload);
+                    }
                     expected
                 })
                 .collect();
