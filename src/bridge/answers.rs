@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::cache::SlotId;
+use super::items::ItemRef;
 
 /// How many full republishes a broker gets in any second (§5.3).
 const REPUBLISHES_PER_SECOND: usize = 3;
@@ -29,7 +29,7 @@ enum Waiting {
     /// A read whose answer is not there yet.
     Read(u64),
     /// What a read brought: nothing, where it failed.
-    Answer(Vec<SlotId>),
+    Answer(Vec<ItemRef>),
     Serial,
     Republish(Echo),
 }
@@ -38,7 +38,7 @@ enum Waiting {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// These items.
-    Items(Vec<SlotId>),
+    Items(Vec<ItemRef>),
     /// `system/0/Serial` (§5.2).
     Serial,
     /// Everything, and then one completion message for each of these.
@@ -106,7 +106,7 @@ impl Answers {
     }
 
     /// A read has ended: with these items, or with none.
-    pub fn answer(&mut self, ticket: u64, slots: Vec<SlotId>) {
+    pub fn answer(&mut self, ticket: u64, slots: Vec<ItemRef>) {
         let this = |waiting: &&mut Waiting| matches!(waiting, Waiting::Read(t) if *t == ticket);
         if let Some(waiting) = self.waiting.iter_mut().find(this) {
             *waiting = Waiting::Answer(slots);
@@ -153,22 +153,31 @@ impl Answers {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
+    use super::super::items::{Items, ServiceId};
     use super::*;
+    use crate::model::name::{DeviceInstance, ServiceName};
 
     #[test]
     fn s5_5_answers_come_in_the_order_of_the_requests() {
         let now = Instant::now();
+        let mut items = Items::new(0);
+        let name = ServiceName::new("com.victronenergy.tank.a").unwrap();
+        let device = items
+            .bind(ServiceId(0), &name, &DeviceInstance::absent())
+            .unwrap();
+        let (slot, _) = items.add(device, "tank", "/Level");
+        let item = items.item_ref(slot).unwrap();
         let mut answers = Answers::default();
         let first = answers.ask_read().unwrap();
         let second = answers.ask_read().unwrap();
         assert!(answers.ask_republish(Some("1".into())));
         answers.ask_serial();
         assert_eq!(answers.next(now), None);
-        answers.answer(second, vec![SlotId(2)]);
+        answers.answer(second, vec![item]);
         assert_eq!(answers.next(now), None);
         answers.answer(first, vec![]);
         assert_eq!(answers.next(now), Some(Answer::Items(vec![])));
-        assert_eq!(answers.next(now), Some(Answer::Items(vec![SlotId(2)])));
+        assert_eq!(answers.next(now), Some(Answer::Items(vec![item])));
         assert_eq!(answers.next(now), Some(Answer::Serial));
         assert_eq!(
             answers.next(now),

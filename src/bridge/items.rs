@@ -53,6 +53,16 @@ pub struct Item {
     pub rule: &'static Rule,
     /// Whether it is there.
     pub life: Life,
+    /// Tells the item from others that had, or will have, the same slot.
+    serial: u32,
+}
+
+/// An item, and not whatever else its slot may stand for by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ItemRef {
+    /// Its slot.
+    pub slot: SlotId,
+    serial: u32,
 }
 
 /// What topics call `<type>/<instance>`.
@@ -86,6 +96,7 @@ pub struct Items {
     /// Entries of the table that are not [`EMPTY`].
     used: usize,
     seed: u64,
+    serial: u32,
 }
 
 /// Mixes eight bytes at a time; a multiplication and a shift each.
@@ -121,6 +132,7 @@ impl Items {
             table: vec![(0, EMPTY); 64],
             used: 0,
             seed,
+            serial: 0,
         }
     }
 
@@ -140,6 +152,17 @@ impl Items {
         self.all
             .get(slot.0 as usize)
             .filter(|item| item.life != Life::Free)
+    }
+
+    /// The item that the slot stands for now.
+    pub fn item_ref(&self, slot: SlotId) -> Option<ItemRef> {
+        let serial = self.get(slot)?.serial;
+        Some(ItemRef { slot, serial })
+    }
+
+    /// Whether the item is still there.
+    pub fn is_there(&self, item: ItemRef) -> bool {
+        self.is_live(item.slot) && self.item_ref(item.slot) == Some(item)
     }
 
     /// Whether a service has the slot's item.
@@ -309,11 +332,13 @@ impl Items {
         }
         let row = schema::lookup(service_type, path);
         let path_id = self.names.intern(path, row.path);
+        self.serial = self.serial.wrapping_add(1);
         let item = Item {
             device,
             path: path_id,
             rule: row.rule,
             life: Life::Live,
+            serial: self.serial,
         };
         let slot = if let Some(slot) = self.free.pop() {
             if let Some(place) = self.all.get_mut(slot.0 as usize) {
@@ -327,7 +352,12 @@ impl Items {
         self.live += 1;
         self.insert(hash(self.seed, device, path), slot);
         if let Some(device) = self.device_mut(device) {
-            device.slots.push(slot);
+            // A slot that was this device's before may still be in its list.
+            if device.stale > 0 && device.slots.contains(&slot) {
+                device.stale -= 1;
+            } else {
+                device.slots.push(slot);
+            }
         }
         (slot, true)
     }

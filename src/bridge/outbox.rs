@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use super::bits::Bits;
 use super::cache::SlotId;
+use super::items::ItemRef;
 
 /// A message that is no item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub enum Control {
     /// `N/<portal>/full_publish_completed`, with the JSON text to carry back (§5.3).
     Completed(Option<Box<str>>),
     /// An item, once more or for once: the answer to a read (§5.5).
-    Answer(SlotId),
+    Answer(ItemRef),
     /// An empty retained payload for a topic below the portal id that no item has (§4.9).
     Clear(Box<str>),
 }

@@ -410,14 +410,18 @@ impl Outlet {
             match answer {
                 // An answer of its own, even where the item waits in a republish already: a client
                 // may drop all that comes before it.
-                Answer::Items(slots)
-                    if slots.len() == 1 && self.outbox.controls() < CONTROLS_MAX =>
+                Answer::Items(found)
+                    if found.len() == 1 && self.outbox.controls() < CONTROLS_MAX =>
                 {
-                    for slot in slots {
-                        self.outbox.push_control(Control::Answer(slot));
+                    for item in found {
+                        self.outbox.push_control(Control::Answer(item));
                     }
                 }
-                Answer::Items(slots) => slots.into_iter().for_each(|slot| self.force(slot)),
+                Answer::Items(found) => {
+                    for item in found.into_iter().filter(|item| items.is_there(*item)) {
+                        self.force(item.slot);
+                    }
+                }
                 Answer::Serial => self.outbox.push_control(Control::Serial),
                 Answer::Everything(echoes) => {
                     self.publish_all(items);

@@ -93,9 +93,12 @@ impl Bridge {
             };
             let slot = match outlet.next() {
                 None => return false,
-                Some(Entry::Control(Control::Answer(slot))) => {
-                    outlet.allow(slot);
-                    slot
+                Some(Entry::Control(Control::Answer(item))) => {
+                    if !self.items.is_there(item) {
+                        continue;
+                    }
+                    outlet.allow(item.slot);
+                    item.slot
                 }
                 Some(Entry::Control(control)) => {
                     let retains = outlet.retains();

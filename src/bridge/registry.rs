@@ -88,6 +88,8 @@ pub struct Service {
     pub early: HashMap<Box<str>, Update>,
     /// What was seen of a bound device since its scan began.
     pub seen: Bits,
+    /// Whether what is not seen yet is of an owner before this one.
+    pub replaced: bool,
     /// Paths that are never published; each was reported when it was first seen (§4.7).
     pub unpublished: HashSet<Box<str>>,
     /// Whether malformed data was reported.
@@ -215,6 +217,7 @@ impl Registry {
             identifier: None,
             early: HashMap::new(),
             seen: Bits::default(),
+            replaced: false,
             unpublished: HashSet::new(),
             malformed_reported: false,
         };
@@ -231,6 +234,11 @@ impl Registry {
             return;
         };
         let old = std::mem::replace(&mut service.owner, owner.into());
+        // A new owner starts with nothing of the old one.
+        service.early.clear();
+        service.instance = None;
+        service.identifier = None;
+        service.replaced = true;
         self.forget_owner(&old, id);
         self.by_owner.entry(owner.into()).or_default().push(id);
     }

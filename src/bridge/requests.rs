@@ -197,7 +197,8 @@ impl Bridge {
         let ticket = outlet.answers().ask_read().ok_or(Rejection::Busy { max })?;
         if !convert::is_object_path(address.path) {
             // It came in an ItemsChanged, and no call can name it: what is known is all there is.
-            outlet.answers().answer(ticket, slot.into_iter().collect());
+            let known = slot.and_then(|slot| self.items.item_ref(slot));
+            outlet.answers().answer(ticket, known.into_iter().collect());
             return Ok(());
         }
         let purpose = Purpose::Read {
@@ -314,7 +315,10 @@ impl Bridge {
             Vec::new()
         });
         if let Some(outlet) = self.outlets.get_mut(broker) {
-            outlet.answers().answer(ticket, slots);
+            let found = slots
+                .into_iter()
+                .filter_map(|slot| self.items.item_ref(slot));
+            outlet.answers().answer(ticket, found.collect());
             outlet.advance(now.monotonic, &self.items);
         }
     }

@@ -315,6 +315,11 @@ impl Bridge {
         early: HashMap<Box<str>, Update>,
         seen: &mut Bits,
     ) {
+        let mut early = early;
+        let replaced = self
+            .registry
+            .get_mut(id)
+            .is_some_and(|service| std::mem::take(&mut service.replaced));
         let relative = changes.as_ref().is_some_and(Changes::are_relative);
         let mut buffer = String::new();
         for change in changes.into_iter().flatten().map_while(Result::ok) {
@@ -325,22 +330,25 @@ impl Bridge {
             let Some(slot) = self.add_item(id, device, path) else {
                 continue;
             };
+            if seen.insert(slot) && replaced {
+                self.cache.clear(slot);
+            }
+            // What came before the reply is older, but may have told limits that this does not.
+            if !early.is_empty()
+                && let Some(update) = early.remove(path)
+            {
+                self.cache.apply_update(slot, update);
+            }
             self.cache.apply(slot, &change, rule);
-            seen.insert(slot);
         }
         for (path, update) in early {
-            if self
-                .items
-                .find(device, &path)
-                .is_some_and(|slot| seen.contains(slot))
-            {
-                continue;
-            }
             let Some(slot) = self.add_item(id, device, &path) else {
                 continue;
             };
+            if seen.insert(slot) && replaced {
+                self.cache.clear(slot);
+            }
             self.cache.apply_update(slot, update);
-            seen.insert(slot);
         }
     }
 

@@ -209,8 +209,11 @@ impl Bridge {
         if item.life != super::items::Life::Live {
             return self.new_item(now, id, device, change);
         }
-        if matches!(service.state, State::Scanning(_)) {
-            service.seen.insert(slot);
+        if matches!(service.state, State::Scanning(_))
+            && service.seen.insert(slot)
+            && service.replaced
+        {
+            self.cache.clear(slot);
         }
         self.cache.apply(slot, change, item.rule);
         for outlet in &mut self.outlets {

@@ -107,12 +107,10 @@ impl Broker {
         Client::connect(self.address(), login)
     }
 
-    /// A new client that sees everything but the requests of its own kind.
+    /// A new client that sees everything.
     pub fn listener(&self) -> Client {
         let client = self.client();
-        for filter in ["N/#", "fence/#", "venus/#"] {
-            client.subscribe(filter);
-        }
+        client.subscribe("#");
         client
     }
 
