@@ -160,7 +160,7 @@ fn a_tree_without_end_harms_nobody() {
         });
         endless.serve(vebus());
         let mut bridge = rig.bridge("--retain true --keep-alive 0");
-        endless.wait_calls("the walk", 100, |call| call.member == "Introspect");
+        endless.wait_calls("the walk", 25, |call| call.member == "Introspect");
         assert_goes_on(&rig, &battery_peer, "an endless tree");
         assert!(bridge.peak_kib() < 200 * 1024, "{} KiB", bridge.peak_kib());
         drop(endless);

@@ -11,6 +11,8 @@
 //! make and shrink any list of them. All that the bus says is heard at once and in order; how late it
 //! answers, and how slowly a broker takes what it is sent, is up to the steps.
 
+#[path = "brokers.rs"]
+mod brokers;
 #[path = "checks.rs"]
 mod checks;
 
@@ -524,101 +526,6 @@ impl World {
     }
 
     // The brokers and their clients.
-
-    fn connect(&mut self, broker: usize, some: u8) {
-        if some % 4 == 1 {
-            // What an earlier life left behind.
-            let topics = ["tank/99/Level", "battery/0/Soc", "heartbeat", "x"];
-            let topic = topics[usize::from(some / 4) % topics.len()];
-            if self.brokers[broker].retains {
-                let store = &mut self.brokers[broker].store;
-                store.insert(topic.into(), "{\"value\": 12345}".into());
-            }
-        }
-        self.brokers[broker].link = Link::Reading;
-        self.brokers[broker].view.clear();
-        self.bridge.broker_connected(broker);
-        if self.bridge.reads_back(broker) {
-            let topics: Vec<_> = self.brokers[broker].store.keys().cloned().collect();
-            for topic in topics {
-                self.bridge
-                    .broker_retained(broker, &format!("N/{PORTAL}/{topic}"));
-            }
-        }
-    }
-
-    fn ready(&mut self, broker: usize) {
-        if self.brokers[broker].link == Link::Reading {
-            self.brokers[broker].link = Link::Up;
-            self.bridge.broker_ready(self.now, broker);
-        }
-    }
-
-    fn disconnect(&mut self, at: usize, forgets: bool) {
-        let broker = &mut self.brokers[at];
-        if broker.link == Link::Down {
-            return;
-        }
-        broker.link = Link::Down;
-        broker.wire.clear();
-        broker.reads.clear();
-        broker.echoes.clear();
-        if forgets {
-            broker.store.clear();
-        }
-        let offline = "{\"value\": \"offline\"}";
-        broker.store.insert("bridge/status".into(), offline.into());
-        self.bridge.broker_disconnected(at);
-    }
-
-    fn request(&mut self, broker: usize, topic: &str, payload: &str, retained: bool) {
-        if self.brokers[broker].link == Link::Down {
-            return;
-        }
-        let mut payload = payload.as_bytes().to_vec();
-        let request = self.reader.read(topic, &mut payload, &super::portal());
-        let request = request.expect("a request of ours");
-        self.bridge
-            .request(self.now, broker, topic, request, retained);
-        if !retained {
-            self.brokers[broker].last_request = Some(self.now.monotonic);
-        }
-        self.take_calls();
-    }
-
-    fn keep_alive(&mut self, broker: usize, n: u8) {
-        let topic = format!("R/{PORTAL}/keepalive");
-        match n % 4 {
-            0 => self.request(broker, &topic, "", false),
-            1 => {
-                let options = r#"{"keepalive-options": ["suppress-republish"]}"#;
-                self.request(broker, &topic, options, false);
-            }
-            2 => {
-                self.echoes += 1;
-                let echo = format!("\"echo {}\"", self.echoes);
-                let options = format!(
-                    r#"{{"keepalive-options": [{{"full-publish-completed-echo": {echo}}}]}}"#
-                );
-                // More than this many may be refused (§5.3: bounded).
-                if self.brokers[broker].link != Link::Down && self.brokers[broker].echoes.len() < 50
-                {
-                    self.brokers[broker].echoes.insert(echo);
-                }
-                self.request(broker, &topic, &options, false);
-            }
-            _ => self.request(broker, &format!("R/{PORTAL}/{SERIAL}"), "", false),
-        }
-    }
-
-    fn item_topic(&self, service: u8, path: u8) -> String {
-        let service = usize::from(service) % SERVICES.len();
-        let nodes = ["/", "/Dc", "/Nowhere"];
-        let path = (PATHS.iter().chain(&nodes).cycle())
-            .nth(usize::from(path))
-            .unwrap();
-        format!("{}{path}", self.key(service))
-    }
 }
 
 /// `<type><path>`
