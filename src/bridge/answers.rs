@@ -161,11 +161,11 @@ mod tests {
     fn s5_5_answers_come_in_the_order_of_the_requests() {
         let now = Instant::now();
         let mut items = Items::new(0);
-        let name = ServiceName::new("com.victronenergy.tank.a").unwrap();
+        let name = ServiceName::new("com.victronenergy.some.a").unwrap();
         let device = items
             .bind(ServiceId(0), &name, &DeviceInstance::absent())
             .unwrap();
-        let (slot, _) = items.add(device, "tank", "/Level");
+        let (slot, _) = items.add(device, "some", "/Some");
         let item = items.item_ref(slot).unwrap();
         let mut answers = Answers::default();
         let first = answers.ask_read().unwrap();

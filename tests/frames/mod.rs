@@ -12,6 +12,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods, // tests have clocks
     clippy::missing_panics_doc,
+    clippy::wildcard_imports, // the parts of one model
     clippy::wildcard_enum_match_arm,
     clippy::return_self_not_must_use,
     clippy::cast_possible_truncation, // any number will do for a choice
