@@ -151,8 +151,9 @@ impl Answers {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
+    #![allow(clippy::disallowed_methods)] // any moment will do
+
     use super::super::items::{Items, ServiceId};
     use super::*;
     use crate::model::name::{DeviceInstance, ServiceName};
@@ -165,7 +166,7 @@ mod tests {
         let device = items
             .bind(ServiceId(0), &name, &DeviceInstance::absent())
             .unwrap();
-        let (slot, _) = items.add(device, "some", "/Some");
+        let (slot, _) = items.add(device, "some", "/One/Path");
         let item = items.item_ref(slot).unwrap();
         let mut answers = Answers::default();
         let first = answers.ask_read().unwrap();

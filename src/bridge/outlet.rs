@@ -477,7 +477,10 @@ impl Outlet {
         if !self.interest.is_alive() {
             self.heartbeat_at = None;
         } else if self.heartbeat_at.is_some_and(|at| at <= now) {
-            self.urgent.push_back(Control::Heartbeat);
+            // One is enough for a broker that takes nothing.
+            if !self.urgent.contains(&Control::Heartbeat) {
+                self.urgent.push_back(Control::Heartbeat);
+            }
             self.heartbeat_at = Some(now + HEARTBEAT);
         }
         self.advance(now, items);
