@@ -57,11 +57,6 @@ impl<'a> Cursor<'a> {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 
-    /// Whether nothing is left.
-    pub fn is_at_end(&self) -> bool {
-        self.at >= self.bytes.len()
-    }
-
     /// Steps over padding to a multiple of `to`, which is a power of two.
     #[inline]
     pub fn align(&mut self, to: usize) -> Result<(), Malformed> {

@@ -5,7 +5,7 @@
 //! enter the cache.
 
 use super::cursor::{Cursor, Malformed, alignment, one_type};
-use crate::model::value::{Compound, Value};
+use crate::model::value::Value;
 
 /// What stands in for a secret (§4.7).
 pub const MASK: &[u8] = b"\"******\"";
@@ -285,13 +285,6 @@ fn write_key<'s>(
     let rest = write_wire(&mut key, cursor, signature, depth)?;
     write_text(out, std::str::from_utf8(&key).map_err(|_| Malformed)?);
     Ok(rest)
-}
-
-/// The text of a compound value that is one JSON text; for tests and tools.
-pub fn compound_text(compound: &Compound<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    write_value(&mut out, &Value::Compound(*compound));
-    out
 }
 
 #[cfg(test)]
