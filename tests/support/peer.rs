@@ -25,11 +25,20 @@ type Handler = Box<dyn FnMut(&Call) -> Reply + Send>;
 struct State {
     services: Vec<Service>,
     calls: Vec<Call>,
+    /// So many of the calls, from the first, have been dealt with.
+    answered: usize,
     held: Vec<Call>,
     replies: HashMap<u32, Message>,
     handler: Option<Handler>,
     owned: Vec<String>,
     closed: bool,
+}
+
+impl State {
+    /// The calls that have been dealt with.
+    fn done(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().take(self.answered)
+    }
 }
 
 struct Shared {
@@ -246,23 +255,20 @@ impl Peer {
         such: impl Fn(&Call) -> bool,
     ) -> Vec<Call> {
         self.shared.wait(what, patience, |state| {
-            let calls: Vec<Call> = state
-                .calls
-                .iter()
-                .filter(|call| such(call))
-                .cloned()
-                .collect();
+            let calls: Vec<Call> = state.done().filter(|call| such(call)).cloned().collect();
             (calls.len() >= count).then_some(calls)
         })
     }
 
-    /// The calls that have come so far.
+    /// The calls that have come so far, answered or just being so.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.lock().calls.clone()
     }
 
     pub fn forget(&self) {
-        self.shared.lock().calls.clear();
+        let mut state = self.shared.lock();
+        let answered = std::mem::take(&mut state.answered);
+        state.calls.drain(..answered);
     }
 
     /// The values that were written to an item so far.
@@ -310,8 +316,7 @@ impl Watch {
 
 fn scans(state: &State) -> usize {
     state
-        .calls
-        .iter()
+        .done()
         .filter(|call| call.member == "GetItems")
         .count()
 }
@@ -400,6 +405,8 @@ impl Shared {
                     member: message.member,
                 };
                 let mut state = self.lock();
+                // Before the answer: who sees its effect on the broker may look for the call at once.
+                state.calls.push(call.clone());
                 let reply = state
                     .handler
                     .as_mut()
@@ -409,7 +416,7 @@ impl Shared {
                 }
                 drop(state);
                 self.reply(&call, &reply);
-                self.lock().calls.push(call); // who waits for the call may count on the reply
+                self.lock().answered += 1; // who waits for the call may count on the reply
             }
             self.changed.notify_all();
         }
