@@ -365,12 +365,13 @@ impl Reader {
         let mut bridge = shared.bridge();
         let awaited = bridge.answer_awaited();
         let gathered = self.gather(|frame| bridge.bus_frame(time, frame))?;
-        let next = match pace.next(time.monotonic, gathered.messages) {
-            _ if gathered.more => Next::Turn,
+        let mut next = pace.next(time.monotonic, gathered.messages);
+        if gathered.more {
+            next = Next::Turn;
+        } else if gather.is_zero() || awaited || bridge.answer_awaited() {
             // An answer goes out before anything else is done: no pause is set up now.
-            _ if gather.is_zero() || awaited || bridge.answer_awaited() => Next::Wait,
-            next => next,
-        };
+            next = Next::Wait;
+        }
         if next != Next::Rest {
             shared.wake(&bridge);
         }

@@ -28,12 +28,12 @@ impl Timer {
     /// Waits. One that is dropped halfway does not shorten the next.
     pub(super) async fn pause(&self, length: Duration) -> io::Result<()> {
         let end = Instant::now() + length;
-        let mut value = Timespec::default();
-        value.tv_sec = length.as_secs().try_into().unwrap_or_default();
-        value.tv_nsec = length.subsec_nanos().into();
         let spec = Itimerspec {
             it_interval: Timespec::default(),
-            it_value: value,
+            it_value: Timespec {
+                tv_sec: length.as_secs().try_into().unwrap_or_default(),
+                tv_nsec: length.subsec_nanos().into(),
+            },
         };
         timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &spec)?;
         // Setting the timer takes back what it has said; what the runtime still holds of that is
