@@ -26,6 +26,7 @@ mod requests;
 mod scans;
 mod services;
 mod slot;
+mod sync;
 mod throttle;
 
 use std::time::{Duration, Instant};
