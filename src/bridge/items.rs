@@ -15,6 +15,7 @@
 use std::collections::HashMap;
 
 use super::cache::SlotId;
+use super::hash;
 use super::names::{Names, PathId};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::topic;
@@ -99,24 +100,9 @@ pub struct Items {
     serial: u32,
 }
 
-/// Mixes eight bytes at a time; a multiplication and a shift each.
 #[inline]
-fn hash(seed: u64, device: DeviceId, path: &str) -> u32 {
-    const K: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut state = (seed ^ u64::from(device.0)).wrapping_mul(K);
-    let (words, rest) = path.as_bytes().as_chunks::<8>();
-    for word in words {
-        state = (state ^ u64::from_le_bytes(*word)).wrapping_mul(K);
-        state ^= state >> 32;
-    }
-    let mut tail = [0; 8];
-    for (place, byte) in tail.iter_mut().zip(rest) {
-        *place = *byte;
-    }
-    state = (state ^ u64::from_le_bytes(tail) ^ (path.len() as u64) << 56).wrapping_mul(K);
-    #[allow(clippy::cast_possible_truncation)] // the better half of it
-    let hash = (state >> 32) as u32;
-    hash
+fn hash(seed: u64, device: DeviceId, path: &[u8]) -> u32 {
+    hash::of(seed ^ u64::from(device.0), path)
 }
 
 impl Items {
@@ -301,6 +287,13 @@ impl Items {
     /// The slot of that path, live or gone.
     #[inline]
     pub fn find(&self, device: DeviceId, path: &str) -> Option<SlotId> {
+        self.find_item(device, path.as_bytes())
+            .map(|(slot, _)| slot)
+    }
+
+    /// The item of that path, live or gone, and its slot.
+    #[inline]
+    pub fn find_item(&self, device: DeviceId, path: &[u8]) -> Option<(SlotId, &Item)> {
         let hash = hash(self.seed, device, path);
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
@@ -311,8 +304,8 @@ impl Items {
             }
             if tag == hash && slot != DELETED {
                 let item = self.all.get(slot as usize)?;
-                if item.device == device && self.names.path(item.path) == path {
-                    return Some(SlotId(slot));
+                if item.device == device && self.names.path(item.path).as_bytes() == path {
+                    return Some((SlotId(slot), item));
                 }
             }
             at = (at + 1) & mask;
@@ -350,7 +343,7 @@ impl Items {
             SlotId(u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX))
         };
         self.live += 1;
-        self.insert(hash(self.seed, device, path), slot);
+        self.insert(hash(self.seed, device, path.as_bytes()), slot);
         if let Some(device) = self.device_mut(device) {
             // A slot that was this device's before may still be in its list.
             if device.stale > 0 && device.slots.contains(&slot) {
@@ -427,7 +420,11 @@ impl Items {
         let Some(item) = self.all.get(slot.0 as usize).copied() else {
             return;
         };
-        let hash = hash(self.seed, item.device, self.names.path(item.path));
+        let hash = hash(
+            self.seed,
+            item.device,
+            self.names.path(item.path).as_bytes(),
+        );
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
         while let Some(entry) = self.table.get_mut(at) {

@@ -15,6 +15,7 @@ pub mod cache;
 pub mod calls;
 mod convert;
 pub mod filter;
+mod hash;
 mod interest;
 mod items;
 mod names;
