@@ -56,6 +56,8 @@ pub struct Item {
     pub life: Life,
     /// Tells the item from others that had, or will have, the same slot.
     serial: u32,
+    /// The slot of the item that came after it in a signal the last time.
+    next: u32,
 }
 
 /// An item, and not whatever else its slot may stand for by now.
@@ -312,6 +314,37 @@ impl Items {
         }
     }
 
+    /// The live item of that path, and its slot, of a signal that spoke of `before` just before.
+    ///
+    /// A service goes through its items in the same order each time: the one that came next the last
+    /// time mostly comes next again, and is where it was found. A look at it is cheaper than one into
+    /// the table, which is at another place for every path; among 200,000 items by far.
+    #[inline]
+    pub fn find_after(
+        &mut self,
+        before: Option<SlotId>,
+        device: DeviceId,
+        path: &[u8],
+    ) -> Option<(SlotId, &Item)> {
+        let next = before.and_then(|before| Some(SlotId(self.all.get(before.0 as usize)?.next)));
+        let expected = next.filter(|next| {
+            self.all.get(next.0 as usize).is_some_and(|item| {
+                item.device == device
+                    && item.life == Life::Live
+                    && self.names.path(item.path).as_bytes() == path
+            })
+        });
+        if let Some(slot) = expected {
+            return Some((slot, self.all.get(slot.0 as usize)?));
+        }
+        let (slot, _) = self.find_item(device, path)?;
+        if let Some(before) = before.and_then(|before| self.all.get_mut(before.0 as usize)) {
+            before.next = slot.0;
+        }
+        let item = self.all.get(slot.0 as usize)?;
+        (item.life == Life::Live).then_some((slot, item))
+    }
+
     /// Adds the item of that path, or brings it back to life. `true` with it where it was not live.
     pub fn add(&mut self, device: DeviceId, service_type: &str, path: &str) -> (SlotId, bool) {
         if let Some(slot) = self.find(device, path) {
@@ -332,6 +365,7 @@ impl Items {
             rule: row.rule,
             life: Life::Live,
             serial: self.serial,
+            next: EMPTY,
         };
         let slot = if let Some(slot) = self.free.pop() {
             if let Some(place) = self.all.get_mut(slot.0 as usize) {
@@ -469,6 +503,23 @@ mod tests {
         ServiceName::new(text).unwrap()
     }
 
+    /// Whatever came after an item the last time, and whatever came before.
+    fn in_any_order_the_right_item_is_found(items: &mut Items, a: DeviceId, b: DeviceId) {
+        let mut before = None;
+        for order in [1, 1, 7, 1, 11] {
+            for n in 0..100 {
+                for device in [a, b] {
+                    let path = format!("/Path/Number/{}", n * order % 1000);
+                    let expected = items.find(device, &path);
+                    let found = items.find_after(before, device, path.as_bytes());
+                    assert_eq!(found.map(|(slot, _)| slot), expected);
+                    before = expected;
+                }
+            }
+        }
+        assert!(items.find_after(before, a, b"/Path").is_none());
+    }
+
     #[test]
     fn items_are_found_and_come_back_in_the_same_slot() {
         let mut items = Items::new(7);
@@ -500,11 +551,17 @@ mod tests {
             );
         }
         assert_eq!(items.live(), 2000);
+        in_any_order_the_right_item_is_found(&mut items, a, b);
         for ((slot, _), _) in &slots {
             items.mark_gone(*slot, u16::from(slot.0 % 2 == 0));
         }
         items.unbind(a);
         assert_eq!(items.live(), 1000);
+        // What is gone is not taken for live where it was expected.
+        let one = items.find(a, "/Path/Number/1");
+        assert!(one.is_some() && items.find_after(None, a, b"/Path/Number/1").is_none());
+        let zero = items.find(a, "/Path/Number/0");
+        assert!(items.find_after(zero, a, b"/Path/Number/1").is_none());
         assert_eq!(items.all_gone().count(), 1000);
         assert_eq!(
             items.bind(

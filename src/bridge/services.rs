@@ -166,6 +166,7 @@ impl Bridge {
             return self.malformed(owned, frame);
         };
         let mut change = ItemChange::EMPTY;
+        let mut before = None;
         loop {
             let path = match changes.next_into(&mut change) {
                 Ok(Some(path)) => path,
@@ -177,7 +178,7 @@ impl Bridge {
             }
             self.counters.updates = self.counters.updates.wrapping_add(1);
             if let [service] = *owned
-                && self.known_change(now, service, path, &change)
+                && self.known_change(now, service, path, &change, &mut before)
             {
                 continue;
             }
@@ -215,7 +216,7 @@ impl Bridge {
 
     /// A change of one service's item, known or not (§2.4).
     pub(super) fn change_of(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) {
-        if self.known_change(now, id, change.path.as_bytes(), change) {
+        if self.known_change(now, id, change.path.as_bytes(), change, &mut None) {
             return;
         }
         match self.registry.get(id).map(|service| service.device) {
@@ -226,7 +227,8 @@ impl Bridge {
     }
 
     /// A change of an item that its service has. `false` where it has none of that path, or is not
-    /// known well enough to tell. The path of `change` is not looked at.
+    /// known well enough to tell. The path of `change` is not looked at; `before` is the item that
+    /// the same signal spoke of before, and becomes this one.
     #[inline]
     fn known_change(
         &mut self,
@@ -234,19 +236,18 @@ impl Bridge {
         id: ServiceId,
         path: &[u8],
         change: &ItemChange<'_>,
+        before: &mut Option<SlotId>,
     ) -> bool {
         let Some(service) = self.registry.get_mut(id) else {
             return false;
         };
         let Some((slot, item)) = service
             .device
-            .and_then(|device| self.items.find_item(device, path))
+            .and_then(|device| self.items.find_after(*before, device, path))
         else {
             return false;
         };
-        if item.life != super::items::Life::Live {
-            return false;
-        }
+        *before = Some(slot);
         if matches!(service.state, State::Scanning(_))
             && service.seen.insert(slot)
             && service.replaced
