@@ -11,6 +11,7 @@
     clippy::disallowed_methods // benches have clocks
 )]
 
+mod common;
 #[path = "../tests/frames/mod.rs"]
 mod frames;
 
@@ -25,27 +26,16 @@ use dbus_mqtt::codec::{frame, packet, payload};
 use dbus_mqtt::model::request::{KeepAlive, Request};
 use dbus_mqtt::model::time::Now;
 
-use frames::wire::{V, s};
+use common::{double, ten};
 use frames::{Device, Packets};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// `PropertiesChanged` with one double and its text, and `ItemsChanged` with ten items.
 fn two_signals() -> [(&'static str, Vec<u8>); 2] {
-    let properties = [("Value", V::D(229.37)), ("Text", s("229.4V"))];
-    let items: Vec<_> = (0..10).map(|n| format!("/Ac/Out/L{n}/Power")).collect();
-    let ten = items
-        .iter()
-        .map(|path| (path.as_str(), V::D(1234.5), "1235W"));
     [
-        (
-            "PropertiesChanged, 1 item",
-            frames::properties_changed(":1.42", "/Ac/Out/L1/V", properties),
-        ),
-        (
-            "ItemsChanged, 10 items",
-            frames::items_changed(":1.42", ten),
-        ),
+        ("PropertiesChanged, 1 item", double(229.37)),
+        ("ItemsChanged, 10 items", ten(229.37)),
     ]
 }
 
@@ -70,14 +60,9 @@ fn decode(c: &mut Criterion) {
 fn apply(c: &mut Criterion) {
     let mut group = c.benchmark_group("apply");
     let now = frames::now();
-    let mut device = frames::made_up("vebus", 300);
-    device
-        .items
-        .extend((0..10).map(|n| (format!("/Ac/Out/L{n}/Power"), V::D(1.0))));
-    device.items.push(("/Ac/Out/L1/V".into(), V::D(1.0)));
     let mut bridge = Bridge::new(frames::config(vec![frames::outlet(true, Some(MINUTE))]));
     bridge.bus_connected(now);
-    frames::answer_all(&mut bridge, now, &[device]);
+    frames::answer_all(&mut bridge, now, &[common::device()]);
     for (name, bytes) in two_signals() {
         group.bench_function(name, |b| {
             b.iter(|| frames::feed(&mut bridge, now, black_box(&bytes)));
@@ -117,14 +102,6 @@ fn encode(c: &mut Criterion) {
     group.finish();
 }
 
-fn play(bridge: &mut Bridge, now: Now, signals: &[Vec<u8>], packets: &mut Packets) {
-    for signal in signals {
-        frames::feed(bridge, now, signal);
-        packets.out.clear();
-        while bridge.poll_publish(now, 0, packets) {}
-    }
-}
-
 /// All of it, over every change of a recorded device: bytes of a signal to bytes of PUBLISH.
 fn signal_to_publish(c: &mut Criterion) {
     let device = frames::busy_device();
@@ -138,7 +115,11 @@ fn signal_to_publish(c: &mut Criterion) {
         let mut packets = Packets::with_room();
         group.throughput(Throughput::Elements(device.changes.len() as u64));
         group.bench_function(name, |b| {
-            b.iter(|| play(&mut bridge, now, &signals, &mut packets));
+            b.iter(|| {
+                for signal in &signals {
+                    common::take(&mut bridge, now, signal, &mut packets);
+                }
+            });
         });
     }
     group.finish();
@@ -253,11 +234,7 @@ fn filter_match(c: &mut Criterion) {
 
 criterion_group! {
     name = hotpath;
-    config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .without_plots();
+    config = common::short();
     targets = decode, apply, encode, signal_to_publish, full_republish, request_parse, filter_match
 }
 criterion_main!(hotpath);

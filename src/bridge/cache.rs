@@ -11,9 +11,10 @@
 //! What enters is what clients may see: secrets are masked here, on the way in (§4.7), so that no
 //! road out can show one. Which item a slot belongs to is known in `super::items`.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use super::slot::{Slot, Words};
+use super::sync::{CHUNK_SLOTS, Mutex, MutexGuard};
 use crate::codec::payload;
 use crate::model::item::ItemChange;
 use crate::model::value::Value;
@@ -22,8 +23,6 @@ use crate::schema::rule::Rule;
 /// Which slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub u32);
-
-const CHUNK_SLOTS: usize = 256;
 
 /// The kinds of value that a slot's head tells; the D-Bus type code stands eight bits higher.
 mod kind {
@@ -100,7 +99,7 @@ pub fn cache(slots_max: usize) -> (Writer, Reader) {
         .collect();
     let shared = Arc::new(Shared {
         chunks,
-        beside: Mutex::default(),
+        beside: Mutex::new(Vec::new()),
     });
     (
         Writer {

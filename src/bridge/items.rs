@@ -15,6 +15,7 @@
 use std::collections::HashMap;
 
 use super::cache::SlotId;
+use super::hash;
 use super::names::{Names, PathId};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::topic;
@@ -58,6 +59,8 @@ pub struct Item {
     pub life: Life,
     /// Tells the item from others that had, or will have, the same slot.
     serial: u32,
+    /// The slot of the item that came after it in a signal the last time.
+    next: u32,
 }
 
 /// An item, and not whatever else its slot may stand for by now.
@@ -102,24 +105,9 @@ pub struct Items {
     serial: u32,
 }
 
-/// Mixes eight bytes at a time; a multiplication and a shift each.
 #[inline]
-fn hash(seed: u64, device: DeviceId, path: &str) -> u32 {
-    const K: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut state = (seed ^ u64::from(device.0)).wrapping_mul(K);
-    let (words, rest) = path.as_bytes().as_chunks::<8>();
-    for word in words {
-        state = (state ^ u64::from_le_bytes(*word)).wrapping_mul(K);
-        state ^= state >> 32;
-    }
-    let mut tail = [0; 8];
-    for (place, byte) in tail.iter_mut().zip(rest) {
-        *place = *byte;
-    }
-    state = (state ^ u64::from_le_bytes(tail) ^ (path.len() as u64) << 56).wrapping_mul(K);
-    #[allow(clippy::cast_possible_truncation)] // the better half of it
-    let hash = (state >> 32) as u32;
-    hash
+fn hash(seed: u64, device: DeviceId, path: &[u8]) -> u32 {
+    hash::of(seed ^ u64::from(device.0), path)
 }
 
 impl Items {
@@ -304,6 +292,13 @@ impl Items {
     /// The slot of that path, live or gone.
     #[inline]
     pub fn find(&self, device: DeviceId, path: &str) -> Option<SlotId> {
+        self.find_item(device, path.as_bytes())
+            .map(|(slot, _)| slot)
+    }
+
+    /// The item of that path, live or gone, and its slot.
+    #[inline]
+    pub fn find_item(&self, device: DeviceId, path: &[u8]) -> Option<(SlotId, &Item)> {
         let hash = hash(self.seed, device, path);
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
@@ -314,12 +309,43 @@ impl Items {
             }
             if tag == hash && slot != DELETED {
                 let item = self.all.get(slot as usize)?;
-                if item.device == device && self.names.path(item.path) == path {
-                    return Some(SlotId(slot));
+                if item.device == device && self.names.path(item.path).as_bytes() == path {
+                    return Some((SlotId(slot), item));
                 }
             }
             at = (at + 1) & mask;
         }
+    }
+
+    /// The live item of that path, and its slot, of a signal that spoke of `before` just before.
+    ///
+    /// A service goes through its items in the same order each time: the one that came next the last
+    /// time mostly comes next again, and is where it was found. A look at it is cheaper than one into
+    /// the table, which is at another place for every path; among 200,000 items by far.
+    #[inline]
+    pub fn find_after(
+        &mut self,
+        before: Option<SlotId>,
+        device: DeviceId,
+        path: &[u8],
+    ) -> Option<(SlotId, &Item)> {
+        let next = before.and_then(|before| Some(SlotId(self.all.get(before.0 as usize)?.next)));
+        let expected = next.filter(|next| {
+            self.all.get(next.0 as usize).is_some_and(|item| {
+                item.device == device
+                    && item.life == Life::Live
+                    && self.names.path(item.path).as_bytes() == path
+            })
+        });
+        if let Some(slot) = expected {
+            return Some((slot, self.all.get(slot.0 as usize)?));
+        }
+        let (slot, _) = self.find_item(device, path)?;
+        if let Some(before) = before.and_then(|before| self.all.get_mut(before.0 as usize)) {
+            before.next = slot.0;
+        }
+        let item = self.all.get(slot.0 as usize)?;
+        (item.life == Life::Live).then_some((slot, item))
     }
 
     /// Adds the item of that path, or brings it back to life. `true` with it where it was not live.
@@ -346,6 +372,7 @@ impl Items {
             rule: if elsewhere { &Rule::DEFAULT } else { row.rule },
             life: Life::Live,
             serial: self.serial,
+            next: EMPTY,
         };
         let slot = if let Some(slot) = self.free.pop() {
             if let Some(place) = self.all.get_mut(slot.0 as usize) {
@@ -357,7 +384,7 @@ impl Items {
             SlotId(u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX))
         };
         self.live += 1;
-        self.insert(hash(self.seed, device, path), slot);
+        self.insert(hash(self.seed, device, path.as_bytes()), slot);
         if let Some(device) = self.device_mut(device) {
             // A slot that was this device's before may still be in its list.
             if device.stale > 0 && device.slots.contains(&slot) {
@@ -434,7 +461,11 @@ impl Items {
         let Some(item) = self.all.get(slot.0 as usize).copied() else {
             return;
         };
-        let hash = hash(self.seed, item.device, self.names.path(item.path));
+        let hash = hash(
+            self.seed,
+            item.device,
+            self.names.path(item.path).as_bytes(),
+        );
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
         while let Some(entry) = self.table.get_mut(at) {
@@ -479,6 +510,23 @@ mod tests {
         ServiceName::new(text).unwrap()
     }
 
+    /// Whatever came after an item the last time, and whatever came before.
+    fn in_any_order_the_right_item_is_found(items: &mut Items, a: DeviceId, b: DeviceId) {
+        let mut before = None;
+        for order in [1, 1, 7, 1, 11] {
+            for n in 0..100 {
+                for device in [a, b] {
+                    let path = format!("/Path/Number/{}", n * order % 1000);
+                    let expected = items.find(device, &path);
+                    let found = items.find_after(before, device, path.as_bytes());
+                    assert_eq!(found.map(|(slot, _)| slot), expected);
+                    before = expected;
+                }
+            }
+        }
+        assert!(items.find_after(before, a, b"/Path").is_none());
+    }
+
     #[test]
     fn items_are_found_and_come_back_in_the_same_slot() {
         let mut items = Items::new(7);
@@ -510,11 +558,17 @@ mod tests {
             );
         }
         assert_eq!(items.live(), 2000);
+        in_any_order_the_right_item_is_found(&mut items, a, b);
         for ((slot, _), _) in &slots {
             items.mark_gone(*slot, u16::from(slot.0 % 2 == 0));
         }
         items.unbind(a);
         assert_eq!(items.live(), 1000);
+        // What is gone is not taken for live where it was expected.
+        let one = items.find(a, "/Path/Number/1");
+        assert!(one.is_some() && items.find_after(None, a, b"/Path/Number/1").is_none());
+        let zero = items.find(a, "/Path/Number/0");
+        assert!(items.find_after(zero, a, b"/Path/Number/1").is_none());
         assert_eq!(items.all_gone().count(), 1000);
         assert_eq!(
             items.bind(

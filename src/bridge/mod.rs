@@ -15,6 +15,7 @@ pub mod cache;
 pub mod calls;
 mod convert;
 pub mod filter;
+mod hash;
 mod interest;
 mod items;
 mod names;
@@ -26,6 +27,7 @@ mod requests;
 mod scans;
 mod services;
 mod slot;
+mod sync;
 mod throttle;
 
 use std::time::{Duration, Instant};

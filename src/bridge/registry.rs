@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::bits::Bits;
 use super::cache::Update;
+use super::hash;
 use super::items::{DeviceId, ServiceId};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::value::Value;
@@ -101,7 +102,8 @@ pub struct Service {
 pub struct Registry {
     services: Vec<Option<Service>>,
     by_name: HashMap<Box<str>, ServiceId>,
-    by_owner: HashMap<Box<str>, SmallVec<[ServiceId; 1]>>,
+    /// Asked for every signal.
+    by_owner: HashMap<Box<str>, SmallVec<[ServiceId; 1]>, hash::OfNames>,
     /// Whether the names on the bus are known.
     pub listed: bool,
     /// No retry is due before this.

@@ -9,6 +9,7 @@ use super::registry::State;
 use super::requests::Outcome;
 use super::{BUS, BUS_PATH, Bridge};
 use crate::codec::bus_item::{self, Changes, INTERFACE};
+use crate::codec::cursor::Malformed;
 use crate::codec::frame::{Frame, Kind};
 use crate::model::item::ItemChange;
 use crate::model::name::{DeviceInstance, SERVICE_PREFIX, ServiceName, is_topic_path};
@@ -146,27 +147,49 @@ impl Bridge {
 
     #[inline]
     pub(super) fn signal(&mut self, now: Now, frame: &Frame<'_>) {
-        let Some(owned) = self.registry.owned_by(frame.sender).cloned() else {
+        let Some(owned) = self.registry.owned_by(frame.sender) else {
             return;
+        };
+        // Nearly every connection owns one service: a copy, made without a loop.
+        let (one, several);
+        let owned = if let [service] = **owned {
+            one = [service];
+            &one[..]
+        } else {
+            several = owned.clone();
+            &several[..]
         };
         let Some(changes) = Changes::of_signal(frame) else {
             return;
         };
-        let Ok(changes) = changes else {
-            return self.malformed(&owned, frame);
+        let Ok(mut changes) = changes else {
+            return self.malformed(owned, frame);
         };
-        for change in changes {
-            let Ok(change) = change else {
-                return self.malformed(&owned, frame);
+        let mut change = ItemChange::EMPTY;
+        let mut before = None;
+        loop {
+            let path = match changes.next_into(&mut change) {
+                Ok(Some(path)) => path,
+                Ok(None) => return,
+                Err(Malformed) => return self.malformed(owned, frame),
             };
             if change.is_empty() {
                 continue;
             }
             self.counters.updates = self.counters.updates.wrapping_add(1);
+            if let [service] = *owned
+                && self.known_change(now, service, path, &change, &mut before)
+            {
+                continue;
+            }
+            let Ok(path) = std::str::from_utf8(path) else {
+                return self.malformed(owned, frame);
+            };
+            let change = ItemChange { path, ..change };
             if let [service] = *owned {
                 self.change_of(now, service, &change);
             } else {
-                self.change_of_any(now, &owned, &change);
+                self.change_of_any(now, owned, &change);
             }
         }
     }
@@ -192,23 +215,39 @@ impl Bridge {
     }
 
     /// A change of one service's item, known or not (§2.4).
-    #[inline]
     pub(super) fn change_of(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) {
-        let Some(service) = self.registry.get_mut(id) else {
+        if self.known_change(now, id, change.path.as_bytes(), change, &mut None) {
             return;
-        };
-        let Some(device) = service.device else {
-            return self.early_change(now, id, change);
-        };
-        let Some(slot) = self.items.find(device, change.path) else {
-            return self.new_item(now, id, device, change);
-        };
-        let Some(item) = self.items.get(slot) else {
-            return;
-        };
-        if item.life != super::items::Life::Live {
-            return self.new_item(now, id, device, change);
         }
+        match self.registry.get(id).map(|service| service.device) {
+            None => {}
+            Some(None) => self.early_change(now, id, change),
+            Some(Some(device)) => self.new_item(now, id, device, change),
+        }
+    }
+
+    /// A change of an item that its service has. `false` where it has none of that path, or is not
+    /// known well enough to tell. The path of `change` is not looked at; `before` is the item that
+    /// the same signal spoke of before, and becomes this one.
+    #[inline]
+    fn known_change(
+        &mut self,
+        now: Now,
+        id: ServiceId,
+        path: &[u8],
+        change: &ItemChange<'_>,
+        before: &mut Option<SlotId>,
+    ) -> bool {
+        let Some(service) = self.registry.get_mut(id) else {
+            return false;
+        };
+        let Some((slot, item)) = service
+            .device
+            .and_then(|device| self.items.find_after(*before, device, path))
+        else {
+            return false;
+        };
+        *before = Some(slot);
         if matches!(service.state, State::Scanning(_))
             && service.seen.insert(slot)
             && service.replaced
@@ -223,6 +262,7 @@ impl Bridge {
         if role != Role::None {
             self.role_changed(now, id, role, change);
         }
+        true
     }
 
     /// What says which device the service is has changed: where it is another one now, its topics
@@ -415,7 +455,11 @@ impl Bridge {
             return;
         }
         let what = if frame.kind == Kind::Signal {
-            format!("{} on {}", frame.member, frame.path)
+            format!(
+                "{} on {}",
+                frame.member,
+                String::from_utf8_lossy(frame.path)
+            )
         } else {
             "its list of items".into()
         };

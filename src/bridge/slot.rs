@@ -5,8 +5,7 @@
 //! atomic store is a loop of exclusive loads and stores on ARMv7, and two 32-bit ones are two
 //! stores.
 
-use std::hint::spin_loop;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use super::sync::{AtomicU32, Ordering, fence, spin_loop};
 
 /// What a slot holds, copied out of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,6 +2,8 @@
 //!
 //! A body is walked once, item by item, and nothing is put into maps: see [`Changes`].
 
+use std::cmp::Ordering;
+
 use super::cursor::{Cursor, Malformed, alignment, one_type};
 use super::frame::Frame;
 use crate::model::item::ItemChange;
@@ -9,6 +11,8 @@ use crate::model::value::{IntType, Value};
 
 /// The interface of all items.
 pub const INTERFACE: &str = "com.victronenergy.BusItem";
+/// The signal of a single item.
+pub const PROPERTIES_CHANGED: &str = "PropertiesChanged";
 
 /// The items that one message speaks of, read one after the other.
 ///
@@ -23,7 +27,7 @@ pub struct Changes<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Form<'a> {
     /// `a{sv}` of the properties of this one path.
-    Properties(&'a str),
+    Properties(&'a [u8]),
     /// `a{sa{sv}}` of paths and properties.
     Items,
     /// A dict of paths, relative to the node that was asked, and values.
@@ -32,7 +36,7 @@ enum Form<'a> {
         value: &'a [u8],
     },
     /// The value of this one path.
-    Value(&'a str, Value<'a>),
+    Value(&'a [u8], Value<'a>),
     /// Nothing more.
     Done,
 }
@@ -42,7 +46,7 @@ impl<'a> Changes<'a> {
     #[inline]
     pub fn of_signal(frame: &Frame<'a>) -> Option<Result<Changes<'a>, Malformed>> {
         match frame.member {
-            "PropertiesChanged" => Some(match frame.signature {
+            PROPERTIES_CHANGED => Some(match frame.signature {
                 b"a{sv}" => Changes::dict(frame, Form::Properties(frame.path)),
                 _ => Err(Malformed),
             }),
@@ -68,7 +72,7 @@ impl<'a> Changes<'a> {
         Ok(Changes {
             cursor: body(frame),
             end: 0,
-            form: Form::Value(path, value),
+            form: Form::Value(path.as_bytes(), value),
         })
     }
 
@@ -109,84 +113,75 @@ impl<'a> Changes<'a> {
         Ok(Changes { cursor, end, form })
     }
 
+    /// Reads what is said of the next item into `change`, but for its path, which it gives as it
+    /// stands in the message: most paths are known, and what is known need not be checked again.
+    /// `None` after the last item.
     #[inline]
-    fn step(&mut self) -> Result<Option<ItemChange<'a>>, Malformed> {
+    pub fn next_into(
+        &mut self,
+        change: &mut ItemChange<'a>,
+    ) -> Result<Option<&'a [u8]>, Malformed> {
+        (change.value, change.min, change.max) = (None, None, None);
         match self.form {
             Form::Properties(path) => {
                 self.form = Form::Done;
-                self.properties(path, self.end).map(Some)
+                self.properties(change, self.end)?;
+                Ok(Some(path))
             }
             Form::Items => {
-                if self.cursor.at() >= self.end {
-                    return if self.cursor.at() == self.end {
-                        Ok(None)
-                    } else {
-                        Err(Malformed)
-                    };
+                if self.is_over()? {
+                    return Ok(None);
                 }
                 self.cursor.align(8)?;
-                let path = self.cursor.string()?;
+                let path = self.cursor.string_bytes()?;
                 let end = self.cursor.array(8)?;
-                self.properties(path, end).map(Some)
+                self.properties(change, end)?;
+                Ok(Some(path))
             }
             Form::Tree { value } => {
-                if self.cursor.at() >= self.end {
-                    return if self.cursor.at() == self.end {
-                        Ok(None)
-                    } else {
-                        Err(Malformed)
-                    };
+                if self.is_over()? {
+                    return Ok(None);
                 }
                 self.cursor.align(8)?;
-                let path = self.cursor.string()?;
+                let path = self.cursor.string_bytes()?;
                 self.cursor
                     .align(alignment(*value.first().ok_or(Malformed)?)?)?;
-                let value = self.cursor.value(value, 0)?;
-                Ok(Some(ItemChange {
-                    path,
-                    value: Some(value),
-                    min: None,
-                    max: None,
-                }))
+                change.value = Some(self.cursor.value(value, 0)?);
+                Ok(Some(path))
             }
             Form::Value(path, value) => {
                 self.form = Form::Done;
-                Ok(Some(ItemChange {
-                    path,
-                    value: Some(value),
-                    min: None,
-                    max: None,
-                }))
+                change.value = Some(value);
+                Ok(Some(path))
             }
             Form::Done => Ok(None),
         }
     }
 
+    /// Whether the dict ends here; it may not have ended before.
+    #[inline]
+    fn is_over(&self) -> Result<bool, Malformed> {
+        match self.cursor.at().cmp(&self.end) {
+            Ordering::Less => Ok(false),
+            Ordering::Equal => Ok(true),
+            Ordering::Greater => Err(Malformed),
+        }
+    }
+
     /// Reads the properties of one item, up to `end`; what we have no use for is stepped over.
     #[inline]
-    fn properties(&mut self, path: &'a str, end: usize) -> Result<ItemChange<'a>, Malformed> {
-        let mut change = ItemChange {
-            path,
-            value: None,
-            min: None,
-            max: None,
-        };
+    fn properties(&mut self, change: &mut ItemChange<'a>, end: usize) -> Result<(), Malformed> {
         while self.cursor.at() < end {
             self.cursor.align(8)?;
             match self.cursor.string_bytes()? {
                 b"Value" => change.value = Some(self.cursor.variant()?),
                 b"Min" => change.min = Some(self.cursor.variant()?),
                 b"Max" => change.max = Some(self.cursor.variant()?),
-                _ => {
-                    let signature = self.cursor.signature()?;
-                    if !self.cursor.skip(signature, 0)?.is_empty() {
-                        return Err(Malformed);
-                    }
-                }
+                _ => self.cursor.skip_variant()?,
             }
         }
         if self.cursor.at() == end {
-            Ok(change)
+            Ok(())
         } else {
             Err(Malformed)
         }
@@ -196,13 +191,19 @@ impl<'a> Changes<'a> {
 impl<'a> Iterator for Changes<'a> {
     type Item = Result<ItemChange<'a>, Malformed>;
 
-    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let step = self.step().transpose();
-        if let Some(Err(_)) = step {
-            self.form = Form::Done;
+        let mut change = ItemChange::EMPTY;
+        let next = self.next_into(&mut change).and_then(|path| {
+            let path = path.map(|path| std::str::from_utf8(path).map_err(|_| Malformed));
+            path.transpose()
+        });
+        match next {
+            Ok(path) => path.map(|path| Ok(ItemChange { path, ..change })),
+            Err(malformed) => {
+                self.form = Form::Done;
+                Some(Err(malformed))
+            }
         }
-        step
     }
 }
 

@@ -76,48 +76,64 @@ impl<'a> Cursor<'a> {
         Ok(byte)
     }
 
+    /// Takes a number's bytes, which are aligned to their size.
     #[inline]
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        self.align(N)?;
-        let mut bytes = *self
-            .bytes
-            .get(self.at..)
-            .and_then(<[u8]>::first_chunk::<N>)
-            .ok_or(Malformed)?;
-        self.at += N;
-        if self.big_endian {
-            bytes.reverse();
-        }
+    fn take<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
+        let at = (self.at + N - 1) & !(N - 1);
+        let rest = self.bytes.get(at..).ok_or(Malformed)?;
+        let bytes = rest.first_chunk().ok_or(Malformed)?;
+        self.at = at + N;
         Ok(bytes)
+    }
+
+    /// Takes four aligned bytes.
+    #[inline]
+    pub fn four(&mut self) -> Result<[u8; 4], Malformed> {
+        self.take().copied()
     }
 
     /// Takes an aligned 16-bit number.
     #[inline]
     pub fn u16(&mut self) -> Result<u16, Malformed> {
-        self.take().map(u16::from_le_bytes)
+        let bytes = *self.take()?;
+        Ok(if self.big_endian {
+            u16::from_be_bytes(bytes)
+        } else {
+            u16::from_le_bytes(bytes)
+        })
     }
 
     /// Takes an aligned 32-bit number.
     #[inline]
     pub fn u32(&mut self) -> Result<u32, Malformed> {
-        self.take().map(u32::from_le_bytes)
+        let bytes = *self.take()?;
+        Ok(if self.big_endian {
+            u32::from_be_bytes(bytes)
+        } else {
+            u32::from_le_bytes(bytes)
+        })
     }
 
     /// Takes an aligned 64-bit number.
     #[inline]
     pub fn u64(&mut self) -> Result<u64, Malformed> {
-        self.take().map(u64::from_le_bytes)
+        let bytes = *self.take()?;
+        Ok(if self.big_endian {
+            u64::from_be_bytes(bytes)
+        } else {
+            u64::from_le_bytes(bytes)
+        })
     }
 
     /// Takes `len` bytes and the NUL behind them.
     #[inline]
     fn terminated(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.at.checked_add(len).ok_or(Malformed)?;
-        let bytes = self.bytes.get(self.at..end).ok_or(Malformed)?;
-        if self.bytes.get(end) != Some(&0) {
+        let rest = self.bytes.get(self.at..).ok_or(Malformed)?;
+        let (bytes, after) = rest.split_at_checked(len).ok_or(Malformed)?;
+        if after.first() != Some(&0) {
             return Err(Malformed);
         }
-        self.at = end + 1;
+        self.at += len + 1;
         Ok(bytes)
     }
 
@@ -215,8 +231,25 @@ impl<'a> Cursor<'a> {
     /// Takes a variant: its signature and its value.
     #[inline]
     pub fn variant(&mut self) -> Result<Value<'a>, Malformed> {
+        match self.signature()? {
+            // Two changes out of three.
+            b"d" => self.u64().map(|bits| Value::Double(f64::from_bits(bits))),
+            signature => self.value(signature, 0),
+        }
+    }
+
+    /// Steps over a variant.
+    #[inline]
+    pub fn skip_variant(&mut self) -> Result<(), Malformed> {
         let signature = self.signature()?;
-        self.value(signature, 0)
+        // The text beside nearly every value.
+        if signature == b"s" {
+            return self.string_bytes().map(drop);
+        }
+        match self.skip(signature, 0)? {
+            [] => Ok(()),
+            _ => Err(Malformed),
+        }
     }
 
     /// Takes a value of the one complete type in `signature`, all of it checked.

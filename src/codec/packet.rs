@@ -223,21 +223,28 @@ pub fn write_publish(
     /// `{"value": }` around a number of usual length.
     const PAYLOAD_BYTES_USUAL: usize = 30;
     let topic_len: usize = topic.iter().map(|part| part.len()).sum();
+    let [high, low] = u16::try_from(topic_len).unwrap_or(u16::MAX).to_be_bytes();
+    let first = 0x30 | u8::from(retain);
+    let start = out.len();
     let guess = if 2 + topic_len + PAYLOAD_BYTES_USUAL < 128 {
+        out.extend_from_slice(&[first, 0, high, low]);
         1
     } else {
+        out.extend_from_slice(&[first, 0, 0, high, low]);
         2
     };
-    let [high, low] = u16::try_from(topic_len).unwrap_or(u16::MAX).to_be_bytes();
-    let start = out.len();
-    let head = [0x30 | u8::from(retain), 0, 0];
-    out.extend_from_slice(head.get(..=guess).unwrap_or(&head));
-    out.extend_from_slice(&[high, low]);
     for part in topic {
         out.extend_from_slice(part);
     }
     payload(out);
     let remaining = out.len() - start - 1 - guess;
+    if guess == 1
+        && let Some(length) = u8::try_from(remaining).ok().filter(|&length| length < 128)
+        && let Some(place) = out.get_mut(start + 1)
+    {
+        *place = length;
+        return;
+    }
     let (length, used) = remaining_length(remaining);
     let length = length.get(..used).unwrap_or_default();
     if used == guess {

@@ -99,6 +99,11 @@ impl RequestReader {
     }
 
     fn write(&mut self, payload: &mut [u8]) -> Result<Json, Rejection> {
+        if payload.len() <= self.payload_bytes_max
+            && let Some(value) = plain_write(payload)
+        {
+            return Ok(value);
+        }
         match self.parse(payload)? {
             Json::Object(members) => last(members, "value").ok_or(Rejection::NoValue),
             _ => Err(Rejection::NoObject),
@@ -127,6 +132,48 @@ impl RequestReader {
             })?;
         read_node(&mut tape.0.iter().copied())
     }
+}
+
+/// Reads `{"value": 3}`, which nearly every write is: one integer, or a word. What looks like anything
+/// else is left to the parser, which sets up more than this whole payload is long.
+fn plain_write(payload: &[u8]) -> Option<Json> {
+    /// So many digits that no number of theirs is beyond 64 bits.
+    const DIGITS_MAX: usize = 18;
+    let value = trim(payload).strip_prefix(b"{\"value\":")?;
+    let value = trim(value.strip_suffix(b"}")?);
+    match value {
+        b"true" => return Some(Json::Bool(true)),
+        b"false" => return Some(Json::Bool(false)),
+        b"null" => return Some(Json::Null),
+        _ => {}
+    }
+    let (negative, digits) = match value.strip_prefix(b"-") {
+        Some(digits) => (true, digits),
+        None => (false, value),
+    };
+    // No JSON number begins with a zero but zero itself; minus zero is a case of its own.
+    let plain = match digits {
+        [b'0'] => !negative,
+        [] | [b'0', ..] => false,
+        _ => digits.len() <= DIGITS_MAX,
+    };
+    if !plain || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = digits
+        .iter()
+        .fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
+    Some(Json::Int(if negative { -number } else { number }))
+}
+
+/// Without the white space that JSON allows around it.
+fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..]
+    | [rest @ .., b' ' | b'\t' | b'\n' | b'\r'] = bytes
+    {
+        bytes = rest;
+    }
+    bytes
 }
 
 /// The last member of that name: what Python's parser keeps of duplicates.
@@ -208,6 +255,72 @@ mod tests {
     fn read<'a>(topic: &'a str, payload: &str) -> Option<Result<Request<'a>, Rejection>> {
         let portal = PortalId::new("c0619ab12345").unwrap();
         RequestReader::new(65_536).read(topic, &mut payload.as_bytes().to_vec(), &portal)
+    }
+
+    #[test]
+    fn a_plain_write_is_what_the_parser_makes_of_it() {
+        let mut reader = RequestReader::new(65_536);
+        let values = [
+            "0",
+            "-0",
+            "00",
+            "01",
+            "-01",
+            "-",
+            "+1",
+            "7",
+            "-7",
+            "42",
+            "1.0",
+            "1e3",
+            "0x1",
+            "--1",
+            "true",
+            "True",
+            "false",
+            "null",
+            "nul",
+            "",
+            " ",
+            "1 2",
+            "1,",
+            "1}",
+            "[1]",
+            "999999999999999999",
+            "-999999999999999999",
+            "1000000000000000000",
+            "9223372036854775807",
+            "\u{b}3",
+            "\u{c}3",
+            "3\u{c}",
+            "\u{a0}3",
+            "\"3\"",
+        ];
+        let forms: [fn(&str) -> String; 8] = [
+            |v| format!("{{\"value\": {v}}}"),
+            |v| format!(" {{\"value\":{v} }}\n"),
+            |v| format!("{{\"value\":\t{v}}}}}"),
+            |v| format!("{{\"value\": {v}, \"other\": 1}}"),
+            |v| format!("{{\"value\" : {v}}}"),
+            |v| format!("{{ \"value\": {v}}}"),
+            |v| format!("{{\"value\": {v}"),
+            |v| format!("\u{c}{{\"value\": {v}}}"),
+        ];
+        let mut plain = 0;
+        for (value, form) in values
+            .iter()
+            .flat_map(|v| forms.iter().map(move |f| (v, f)))
+        {
+            let text = form(value);
+            let Some(found) = plain_write(text.as_bytes()) else {
+                continue;
+            };
+            plain += 1;
+            let parsed = reader.parse(&mut text.clone().into_bytes());
+            let expected = Json::Object(vec![("value".into(), found)]);
+            assert_eq!(parsed, Ok(expected), "{text:?}");
+        }
+        assert_eq!(plain, 19, "those that are plain, in the forms that are");
     }
 
     #[test]

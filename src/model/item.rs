@@ -19,6 +19,14 @@ pub struct ItemChange<'a> {
 }
 
 impl ItemChange<'_> {
+    /// A change that says nothing, of no path.
+    pub const EMPTY: ItemChange<'static> = ItemChange {
+        path: "",
+        value: None,
+        min: None,
+        max: None,
+    };
+
     /// Whether the message said nothing that clients are told, e.g. a `Text` alone.
     pub fn is_empty(&self) -> bool {
         self.value.is_none() && self.min.is_none() && self.max.is_none()

@@ -267,6 +267,7 @@ pub fn recordings() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for folder in ["../shared/recordings", "tests/fixtures/recordings"] {
         let Ok(entries) = std::fs::read_dir(root.join(folder)) else {
+            println!("no recordings in {folder}");
             continue;
         };
         let mut files: Vec<_> = entries

@@ -1,0 +1,7 @@
+//! The cache and its slots, over loom.
+
+#[path = "../src/bridge/cache.rs"]
+pub mod cache;
+#[path = "../src/bridge/slot.rs"]
+pub mod slot;
+mod sync;

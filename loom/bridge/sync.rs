@@ -1,0 +1,8 @@
+//! Stands in for the bridge's `sync.rs`.
+
+pub use loom::hint::spin_loop;
+pub use loom::sync::atomic::{AtomicU32, Ordering, fence};
+pub use loom::sync::{Mutex, MutexGuard};
+
+/// Few, since loom follows each of their words.
+pub const CHUNK_SLOTS: usize = 2;
