@@ -57,7 +57,10 @@ async fn program(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Fatal> {
     match args.command {
-        None => shell::run::run(layers.resolve(machine)?, shutdown).await,
+        None => {
+            let config = layers.resolve(machine)?.with_secrets()?;
+            shell::run::run(config, shutdown).await
+        }
         #[cfg(feature = "demo")]
         Some(Command::Demo(args)) => tools::demo::run(args, shutdown).await.map_err(Fatal::tool),
         #[cfg(not(feature = "demo"))]

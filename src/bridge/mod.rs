@@ -14,7 +14,6 @@ mod bits;
 pub mod cache;
 pub mod calls;
 mod convert;
-pub mod filter;
 mod interest;
 mod items;
 mod names;

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use super::answers::{Answer, Answers};
 use super::bits::Bits;
 use super::cache::SlotId;
-use super::filter::{Filter, Path};
 use super::interest::{HEARTBEAT, Interest};
 use super::items::{Item, Items, Life};
 use super::outbox::{Control, Entry, Outbox};
+use crate::model::filter::{Filter, Path};
 use crate::model::topic;
 use crate::schema::rule::Publish;
 
