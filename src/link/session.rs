@@ -14,6 +14,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::window::Window;
 use crate::codec::packet::{self, InPublish, Inbound, PacketError};
 
 /// How long a broker may take to answer CONNECT or SUBSCRIBE.
@@ -143,6 +144,7 @@ pub struct Session {
     asked: Instant,
     received: Instant,
     ping_at: Instant,
+    window: Window,
 }
 
 impl Session {
@@ -165,6 +167,19 @@ impl Session {
             asked: now,
             received: now,
             ping_at,
+            window: Window::default(),
+        }
+    }
+
+    /// Whether the broker is to be sent more publishes now: connected, and not too far behind.
+    pub fn takes_publishes(&self) -> bool {
+        self.is_connected() && self.window.is_open()
+    }
+
+    /// Takes note of publishes that were written to `out`.
+    pub fn published(&mut self, bytes: usize, out: &mut Vec<u8>) {
+        if self.window.published(bytes) {
+            packet::write_pingreq(out);
         }
     }
 
@@ -181,6 +196,9 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<Event<'a>, LinkError> {
         self.received = now;
+        if packet == Inbound::PingResp {
+            self.window.answered();
+        }
         match (packet, self.state) {
             (Inbound::ConnAck { code: 0 }, State::Connecting) => {
                 packet::write_subscribe(out, REQUESTS_ID, &self.config.request_filters);
@@ -211,7 +229,7 @@ impl Session {
                 };
                 if let Some(filter) = &self.config.retained_filter {
                     packet::write_subscribe(out, RETAINED_ID, std::slice::from_ref(filter));
-                    packet::write_pingreq(out);
+                    self.ping(out);
                 }
                 return Ok(Event::Connected);
             }
@@ -241,7 +259,7 @@ impl Session {
                 };
             }
             (Inbound::Publish(publish), state) => {
-                return Ok(self.published(now, publish, state, out));
+                return Ok(self.told(now, publish, state, out));
             }
             (
                 Inbound::SubAck { .. } | Inbound::UnsubAck | Inbound::PingResp | Inbound::Other,
@@ -251,7 +269,12 @@ impl Session {
         Ok(Event::None)
     }
 
-    fn published<'a>(
+    fn ping(&mut self, out: &mut Vec<u8>) {
+        packet::write_pingreq(out);
+        self.window.asked();
+    }
+
+    fn told<'a>(
         &mut self,
         now: Instant,
         publish: InPublish<'a>,
@@ -311,7 +334,7 @@ impl Session {
             State::Reading { .. } | State::Up => {}
         }
         if now >= self.ping_at {
-            packet::write_pingreq(out);
+            self.ping(out);
             self.ping_at = now + self.config.ping;
         }
         let State::Reading {
