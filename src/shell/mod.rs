@@ -9,3 +9,4 @@ pub mod broker;
 pub mod bus;
 pub mod intercept;
 pub mod run;
+pub mod transport;
