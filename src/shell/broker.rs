@@ -4,18 +4,17 @@
 //! stalls itself alone, and costs one buffer.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::run::{Shared, now, wait};
+use super::transport::{self, Endpoint, Stream, Transport};
 use crate::bridge::{PublishSink, text_payload};
 use crate::codec::packet;
 use crate::codec::request::RequestReader;
@@ -25,8 +24,6 @@ use crate::link::session::{Event, LinkError, Session, SessionConfig};
 use crate::model::name::PortalId;
 use crate::model::topic;
 
-/// How long a broker may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a broker may take to close a connection that we ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that held this long has healed whatever was wrong before.
@@ -47,7 +44,8 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         let began = Instant::now();
         let mut was_connected = false;
         let result = async {
-            let stream = connect(broker).await?;
+            let packet_bytes_max = config.limits.request_bytes_max + PACKET_HEAD_BYTES;
+            let stream = connect(broker, packet_bytes_max).await?;
             let mut connection = Connection::new(&config, broker, index, &shared);
             let result = connection.serve(stream).await;
             was_connected = connection.was_connected;
@@ -59,7 +57,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         if was_connected && began.elapsed() >= HEALED {
             backoff.reset();
         }
-        let delay = if error.needs_operator() {
+        let delay = if needs_operator(&error) {
             DELAY_MAX
         } else {
             wait(&mut backoff)
@@ -89,15 +87,22 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
     }
 }
 
-async fn connect(broker: &BrokerConfig) -> Result<TcpStream, LinkError> {
-    let address = (broker.host.as_str(), broker.port);
-    let timeout = || io::Error::new(io::ErrorKind::TimedOut, "no connection within 10 s");
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
-        .await
-        .map_err(|_| timeout())??;
-    // Batches are ours: what is written is to go out.
-    stream.set_nodelay(true)?;
-    Ok(stream)
+async fn connect(broker: &BrokerConfig, packet_bytes_max: usize) -> Result<Stream, LinkError> {
+    let endpoint = Endpoint {
+        host: broker.host.clone(),
+        port: broker.port,
+        transport: Transport::Tcp,
+        tls: None,
+        packet_bytes_max,
+    };
+    let connected = transport::connect(&endpoint).await;
+    connected.map_err(|error| LinkError::Io(error.into()))
+}
+
+/// Whether trying again soon is of no use: somebody must change something first.
+fn needs_operator(error: &LinkError) -> bool {
+    error.needs_operator()
+        || matches!(error, LinkError::Io(error) if transport::needs_operator(error))
 }
 
 /// What a connection has of a broker.

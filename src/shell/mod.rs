@@ -11,3 +11,4 @@ pub mod intercept;
 mod pace;
 pub mod run;
 mod timer;
+pub mod transport;
