@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Secret;
-use crate::model::access::Access;
+use crate::model::access::AccessRule;
 use crate::model::filter::Lists;
 
 /// One broker.
@@ -96,15 +96,6 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// Who says what the clients of a broker may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessRule {
-    /// The configuration.
-    Always(Access),
-    /// The device's setting for VRM, at any time (§8).
-    AsDeviceSays,
-}
-
 impl BrokerConfig {
     /// `host:port` as people write it, an IPv6 address in brackets.
     pub fn address(&self) -> String {
@@ -128,6 +119,24 @@ impl Transport {
         match self {
             Transport::Tcp | Transport::Tls => Transport::Tls,
             Transport::Ws { path } | Transport::Wss { path } => Transport::Wss { path },
+        }
+    }
+
+    /// What stands before `://`.
+    pub(super) fn scheme(&self) -> &'static str {
+        match self {
+            Transport::Tcp => "mqtt",
+            Transport::Tls => "mqtts",
+            Transport::Ws { .. } => "ws",
+            Transport::Wss { .. } => "wss",
+        }
+    }
+
+    /// The path of a WebSocket; empty where there is none.
+    pub(super) fn path(&self) -> &str {
+        match self {
+            Transport::Tcp | Transport::Tls => "",
+            Transport::Ws { path } | Transport::Wss { path } => path,
         }
     }
 

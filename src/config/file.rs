@@ -73,11 +73,7 @@ pub(super) fn from_toml(text: &str) -> Result<RawConfig, Mistake> {
     }
     let mut raw: RawConfig = read(rest, &span).map_err(|mut mistake: Mistake| {
         // What a broker has is not in the list of what was expected.
-        let list = keys
-            .iter()
-            .map(|key| format!("`{key}`, "))
-            .collect::<String>();
-        let here = format!("expected one of {list}`broker`, `vrm`, ");
+        let here = format!("expected one of `{}`, `broker`, `vrm`, ", keys.join("`, `"));
         mistake.complaint = mistake.complaint.replace("expected one of ", &here);
         mistake
     })?;

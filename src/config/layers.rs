@@ -135,6 +135,12 @@ pub(super) struct BrokerLayers<'a> {
 }
 
 impl BrokerLayers<'_> {
+    /// Where a setting of the broker is set, if it is.
+    pub(super) fn origin_of(&self, key: &'static str, is_set: fn(&RawBroker) -> bool) -> Origin {
+        self.find(key, |raw| is_set(raw).then_some(()))
+            .map_or(Origin::Default, |found| found.origin)
+    }
+
     /// Where a setting of the broker is set, or would be.
     pub(super) fn origin(&self, key: &'static str) -> Origin {
         let layers = self.layers.layers.iter();

@@ -4,6 +4,7 @@
 //! here, in [`Limits`]. `layers` says where a setting can stand, `raw` what it is called.
 
 mod broker;
+mod dump;
 mod error;
 mod file;
 mod layers;
@@ -24,7 +25,7 @@ mod vrm;
 use std::fmt;
 use std::time::Duration;
 
-pub use self::broker::{AccessRule, BrokerConfig, Login, MqttVersion, TlsConfig, Transport};
+pub use self::broker::{BrokerConfig, Login, MqttVersion, TlsConfig, Transport};
 pub use self::error::{ConfigError, Origin, Problem};
 pub use self::layers::Layers;
 pub(crate) use self::layers::arguments_error;
@@ -34,6 +35,7 @@ pub use self::raw::{RawConfig, RawLimits};
 pub use self::raw_broker::{RawBroker, RawVrm};
 pub use self::server::InvalidServer;
 pub use self::vrm::{Registration, VrmConfig};
+pub use crate::model::access::AccessRule;
 use crate::model::name::PortalId;
 
 /// What the bridge does, with every default filled in and every value checked.

@@ -42,6 +42,14 @@ impl Layers {
     /// The bus: the setting, else the session bus where there is one, else the system bus (§2.8).
     /// `session` and `system` are settings too.
     pub fn bus(&self, machine: &Machine) -> Result<BusAddress, ConfigError> {
+        Ok(self.bus_and_origin(machine)?.0)
+    }
+
+    /// The bus, and where it is from.
+    pub(super) fn bus_and_origin(
+        &self,
+        machine: &Machine,
+    ) -> Result<(BusAddress, Origin), ConfigError> {
         let session = || variable(machine, "DBUS_SESSION_BUS_ADDRESS");
         let system = || variable(machine, "DBUS_SYSTEM_BUS_ADDRESS");
         let found = match self.find("dbus", |raw| raw.dbus.clone()) {
@@ -56,8 +64,11 @@ impl Layers {
             },
         };
         match found {
-            Some(found) => BusAddress::parse(&found.value).map_err(|problem| found.wrong(problem)),
-            None => Ok(BusAddress(SYSTEM_BUS.into())),
+            Some(found) => match BusAddress::parse(&found.value) {
+                Ok(address) => Ok((address, found.origin)),
+                Err(problem) => Err(found.wrong(problem)),
+            },
+            None => Ok((BusAddress(SYSTEM_BUS.into()), Origin::Default)),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here shows a secret, not even a wrong one.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -65,7 +66,11 @@ pub(super) fn create_vrm(path: &Path) -> Result<Secret, Problem> {
         while let Some(rest) = random.get_mut(made..).filter(|rest| !rest.is_empty()) {
             made += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())?;
         }
-        let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut digits = String::new();
+        for byte in random {
+            // Writing to a text cannot fail.
+            let _ = write!(digits, "{byte:02x}");
+        }
         // Whole or not there: half a password would be refused for ever.
         let draft = path.with_extension("new");
         if let Err(error) = std::fs::remove_file(&draft)

@@ -23,6 +23,27 @@ pub(super) struct Given<'a> {
 impl Given<'_> {
     /// Resolves it on a device with a portal id. The settings file is called FILE in complaints.
     pub(super) fn resolve(&self) -> Result<Config, String> {
+        self.with(|layers, machine| layers.resolve(machine))
+    }
+
+    /// The configuration as text.
+    pub(super) fn dump(&self) -> Result<String, String> {
+        self.with(|layers, machine| {
+            let folder = machine
+                .unique_id_file
+                .parent()
+                .unwrap()
+                .display()
+                .to_string();
+            let text = layers.dump(machine)?;
+            Ok(text.replace(&format!("{folder}/"), ""))
+        })
+    }
+
+    fn with<T>(
+        &self,
+        act: impl Fn(&Layers, &Machine) -> Result<T, ConfigError>,
+    ) -> Result<T, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         fs::write(path("unique-id"), "e0ff50a097c0\n").unwrap();
@@ -45,7 +66,7 @@ impl Given<'_> {
         };
         let resolve = || {
             let args = Args::parse_from_command_line(flags.iter().map(Into::into))?.unwrap();
-            Layers::read(args.settings(), &machine)?.resolve(&machine)
+            act(&Layers::read(args.settings(), &machine)?, &machine)
         };
         resolve().map_err(|error| error.to_string().replace(&path(""), ""))
     }

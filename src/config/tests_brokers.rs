@@ -310,7 +310,9 @@ fn s8_vrm() {
 fn s8_registration() {
     let config = flags(&["-i"]).resolve().unwrap();
     let expected = Registration {
-        url: "https://ccgxlogging.victronenergy.com/log/storemqttpassword.php".into(),
+        host: "ccgxlogging.victronenergy.com".into(),
+        port: 443,
+        path: "/log/storemqttpassword.php".into(),
         ca: None,
         retry: Duration::from_secs(60),
         again_max: Duration::from_secs(600),
@@ -321,7 +323,9 @@ fn s8_registration() {
          register-retry-s = 1\nregister-again-s = 0"
     );
     let expected = Registration {
-        url: "https://[::1]:8443/x".into(),
+        host: "::1".into(),
+        port: 8443,
+        path: "/x".into(),
         ca: Some(CA.into()),
         retry: Duration::from_secs(1),
         again_max: Duration::ZERO,
@@ -403,4 +407,82 @@ fn s8_the_password_for_vrm_is_made_where_there_is_none() {
         error,
         "the password for VRM: cannot create /nowhere/password: No such file or directory"
     );
+}
+
+/// The configuration as text, with the folder of the test left out of it.
+fn dump(given: &Given) -> String {
+    given.dump().unwrap()
+}
+
+#[test]
+fn the_configuration_is_shown_with_where_it_is_from() {
+    let given = Given {
+        flags: &["-q", "wss://gx/x", "--client-id", "a\"\\b"],
+        variables: &[("DBUS_MQTT_KEEP_ALIVE", "7"), ("DBUS_MQTT_VERSION", "5")],
+        file: Some(
+            "gather-ms = 3\n\n[limits]\nitems-max = 9\n[[broker]]\nretain = false\n\
+             publish-deny = ['settings/#', '+/+/Serial']\n\
+             [[broker]]\nname = 'two'\nserver = 'two'\naccess = 'off'\n",
+        ),
+    };
+    let text = dump(&given);
+    for line in [
+        "server = \"wss://gx:443/x\"  # --mqtt-server",
+        "client-id = \"a\\\"\\\\b\"  # --client-id",
+        "keep-alive = 7  # DBUS_MQTT_KEEP_ALIVE",
+        "keep-alive = 60  # default",
+        "mqtt-version = 5  # DBUS_MQTT_VERSION",
+        "gather-ms = 3  # FILE:1",
+        "items-max = 9  # FILE:3",
+        "services-max = 2000  # default",
+        "retain = false  # FILE:6",
+        "publish-deny = [\"settings/#\", \"+/+/Serial\"]  # FILE:7",
+        "server = \"mqtt://two:1883\"  # FILE:10",
+        "access = \"off\"  # FILE:11",
+        "portal-id = \"e0ff50a097c0\"  # this device",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is not in\n{text}"
+        );
+    }
+    // It is a settings file, of the same configuration.
+    assert_eq!(file(&text).resolve(), given.resolve());
+    let plain = dump(&Given::default());
+    assert_eq!(file(&plain).resolve(), Given::default().resolve());
+    let table: toml::Table = plain.parse().unwrap();
+    let broker = table["broker"][0].as_table().unwrap();
+    for key in RawBroker::top_keys() {
+        let key = super::file::table_key(&key);
+        let hidden = ["user", "password", "password-file", "server-name"].contains(&key)
+            || key.contains("certificate")
+            || key == "client-key";
+        assert!(hidden || broker.contains_key(key), "{key}");
+    }
+}
+
+#[test]
+fn no_secret_is_in_the_configuration_as_shown() {
+    let text = dump(&flags(&["-u", "me", "-P", "hunter2", "-c", CA]));
+    assert!(
+        text.contains("password = \"***\"  # --mqtt-password"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("certificate = {CA:?}  # --mqtt-certificate")),
+        "{text}"
+    );
+    assert!(
+        !text.contains("hunter2") && file(&text).resolve().is_ok(),
+        "{text}"
+    );
+    let (_folder, path) = secret("0123456789abcdefABCDEF0123456789", 0o600);
+    let given = format!("init-broker = true\n[vrm]\npassword-file = '{path}'");
+    let text = dump(&file(&given));
+    assert!(
+        text.contains(&format!("password-file = {path:?}  # FILE:3")),
+        "{text}"
+    );
+    assert!(!text.contains("0123456789abcdefABCDEF"), "{text}");
+    assert_eq!(file(&text).resolve(), file(&given).resolve(), "{text}");
 }

@@ -8,7 +8,7 @@ use super::layers::{Layers, Which};
 use super::machine::Machine;
 use super::raw_broker::VrmTransport;
 use super::resolve_broker::{Defaults, can_be_read};
-use super::server::{Server, WEBSOCKET_PATH, is_host};
+use super::server::{Server, WEBSOCKET_PATH};
 use super::{
     AccessRule, BrokerConfig, Config, ConfigError, Login, Origin, Problem, Secret, Transport,
     secrets,
@@ -29,14 +29,32 @@ pub struct VrmConfig {
 /// How this device is made known to VRM: a form, posted over HTTPS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// Where to.
-    pub url: String,
+    /// Where to: a name or an address; an IPv6 address without brackets.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// The path, with its leading slash.
+    pub path: String,
     /// The certificates that vouch for it, as PEM; the system's where there is none.
     pub ca: Option<PathBuf>,
     /// How long to wait after a failure.
     pub retry: Duration,
     /// How long at most to wait before it is repeated, after the broker was connected and lost.
     pub again_max: Duration,
+}
+
+impl Registration {
+    /// The address as it is written.
+    pub fn url(&self) -> String {
+        let Registration {
+            host, port, path, ..
+        } = self;
+        if host.contains(':') {
+            format!("https://[{host}]:{port}{path}")
+        } else {
+            format!("https://{host}:{port}{path}")
+        }
+    }
 }
 
 impl Layers {
@@ -123,10 +141,17 @@ impl Layers {
     }
 
     fn registration(&self, certificate: Option<PathBuf>) -> Result<Registration, ConfigError> {
-        let url = match self.find_vrm("register-url", |vrm| vrm.register_url.clone()) {
-            Some(found) if is_https(&found.value) => found.value,
-            Some(found) => return Err(found.wrong(Problem::Url(found.value.clone()))),
-            None => REGISTER_URL.to_owned(),
+        let url = self.find_vrm("register-url", |vrm| vrm.register_url.clone());
+        let text = url.as_ref().map_or(REGISTER_URL, |found| &found.value);
+        let Some((host, port, path)) = parse_https(text) else {
+            let problem = Problem::Url(text.to_owned());
+            return Err(match url {
+                Some(found) => found.wrong(problem),
+                None => ConfigError::Setting {
+                    origin: Origin::Default,
+                    problem,
+                },
+            });
         };
         let ca = self.find_vrm("register-certificate", |vrm| {
             vrm.register_certificate.clone()
@@ -143,7 +168,9 @@ impl Layers {
         };
         let again = self.find_vrm("register-again-s", |vrm| vrm.register_again_s);
         Ok(Registration {
-            url,
+            host,
+            port,
+            path,
             ca: ca.map(|found| found.value).or(certificate),
             retry,
             again_max: again.map_or(REGISTER_AGAIN_MAX, |found| {
@@ -200,22 +227,14 @@ fn address(portal_id: &PortalId, transport: VrmTransport) -> Server {
     }
 }
 
-/// Whether a text has the form of an address of the encrypted web, and nothing secret in it.
-fn is_https(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("https://") else {
-        return false;
-    };
+/// Host, port and path of an address of the encrypted web that has nothing secret in it.
+fn parse_https(text: &str) -> Option<(String, u16, String)> {
+    let rest = text.strip_prefix("https://")?;
     let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let (host, port) = match place.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port),
-        Some(_) | None => (place, "443"),
-    };
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
-    is_host(host) && is_port && path.bytes().all(|byte| byte.is_ascii_graphic())
+    let server = Server::parse(place).ok()?;
+    let path = if path.is_empty() { "/" } else { path };
+    let is_path = path.bytes().all(|byte| byte.is_ascii_graphic());
+    is_path.then(|| (server.host, server.port.unwrap_or(443), path.to_owned()))
 }
 
 const BROKERS: u32 = 128;

@@ -10,3 +10,12 @@ pub enum Access {
     /// Write too.
     Full,
 }
+
+/// Who says what the clients of a broker may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessRule {
+    /// The configuration.
+    Always(Access),
+    /// The device's setting for VRM, at any time (§8).
+    AsDeviceSays,
+}

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::run::{Shared, now, wait};
 use super::transport::{self, Endpoint, Stream, Transport};
 use crate::bridge::{PublishSink, text_payload};
-use crate::codec::packet;
+use crate::codec::packet::{self, Inbound};
 use crate::codec::request::RequestReader;
 use crate::config::{BrokerConfig, Config};
 use crate::link::backoff::{Backoff, DELAY_MAX};
@@ -40,7 +40,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
     };
     let mut backoff = Backoff::default();
     let mut last_error = String::new();
-    while !shared.is_ending() {
+    while shared.is_wanted(index).await {
         let began = Instant::now();
         let mut was_connected = false;
         let result = async {
@@ -53,7 +53,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         }
         .await;
         shared.with(|bridge| bridge.broker_disconnected(index));
-        let Err(error) = result else { return };
+        let Err(error) = result else { continue };
         if was_connected && began.elapsed() >= HEALED {
             backoff.reset();
         }
@@ -134,6 +134,14 @@ impl PublishSink for Sink<'_> {
     }
 }
 
+/// Takes the broker's prefix off a topic (§8). What comes from elsewhere is no request of ours.
+fn without_prefix<'a>(mut inbound: Inbound<'a>, prefix: &str) -> Inbound<'a> {
+    if let Inbound::Publish(publish) = &mut inbound {
+        publish.topic = publish.topic.strip_prefix(prefix).unwrap_or_default();
+    }
+    inbound
+}
+
 impl<'a> Connection<'a> {
     fn new(
         config: &'a Config,
@@ -142,6 +150,7 @@ impl<'a> Connection<'a> {
         shared: &'a Shared,
     ) -> Connection<'a> {
         let portal_id = &config.portal_id;
+        let prefix = &broker.prefix;
         let mut will_payload = Vec::new();
         text_payload(&mut will_payload, "offline");
         let session_config = SessionConfig {
@@ -151,10 +160,18 @@ impl<'a> Connection<'a> {
                 .as_ref()
                 .map(|login| (login.user.clone(), login.password.expose().to_owned())),
             ping: broker.ping,
-            will_topic: format!("{}{}", topic::notification_prefix(portal_id), topic::STATUS),
+            will_topic: format!(
+                "{prefix}{}{}",
+                topic::notification_prefix(portal_id),
+                topic::STATUS
+            ),
             will_payload,
-            request_filters: topic::request_filters(portal_id).into(),
-            retained_filter: broker.retain.then(|| topic::notification_filter(portal_id)),
+            request_filters: topic::request_filters(portal_id)
+                .map(|filter| format!("{prefix}{filter}"))
+                .into(),
+            retained_filter: broker
+                .retain
+                .then(|| format!("{prefix}{}", topic::notification_filter(portal_id))),
         };
         Connection {
             broker,
@@ -184,14 +201,14 @@ impl<'a> Connection<'a> {
         let mut armed = session.deadline();
         loop {
             let more = self.fill(&mut session);
-            if self.shared.is_ending()
+            if !self.shared.wants(self.index)
                 && session.is_connected()
                 && !more
                 && self.sent == self.out.len()
             {
                 return self.close(&mut stream, &session).await;
             }
-            if self.shared.is_ending() && !session.is_connected() {
+            if !self.shared.wants(self.index) && !session.is_connected() {
                 return Ok(());
             }
             if session.deadline() != armed {
@@ -312,7 +329,7 @@ impl<'a> Connection<'a> {
                 break;
             };
             taken += len;
-            let inbound = packet::decode(bytes)?;
+            let inbound = without_prefix(packet::decode(bytes)?, &self.broker.prefix);
             match session.receive(Instant::now(), inbound, &mut self.out)? {
                 Event::None => {}
                 Event::Connected => {

@@ -12,3 +12,5 @@ mod pace;
 pub mod run;
 mod timer;
 pub mod transport;
+mod uplink;
+mod vrm;
