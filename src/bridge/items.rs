@@ -19,7 +19,10 @@ use super::names::{Names, PathId};
 use crate::model::filter::{Filter, Path};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::topic;
-use crate::schema::{self, rule::Rule};
+use crate::schema::{
+    self,
+    rule::{Publish, Rule},
+};
 
 /// Which device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -364,11 +367,15 @@ impl Items {
         }
         let row = schema::lookup(service_type, path);
         let path_id = self.names.intern(path, row.path);
+        // Only one topic carries the portal id (§4.2); its like of another instance is an item like
+        // any other.
+        let elsewhere = row.rule.publish == Publish::PortalId
+            && topic::SERIAL.strip_suffix(path) != self.device(device).map(|device| &*device.key);
         self.serial = self.serial.wrapping_add(1);
         let item = Item {
             device,
             path: path_id,
-            rule: row.rule,
+            rule: if elsewhere { &Rule::DEFAULT } else { row.rule },
             life: Life::Live,
             serial: self.serial,
         };
