@@ -39,7 +39,7 @@ pub(crate) fn row_mistakes(row: &Row, default: Option<&SchemaFile>) -> Vec<Mista
     ];
     let wrong = textual.into_iter().filter(|(_, wrong)| *wrong);
     mistakes.extend(wrong.map(|(key, _)| Mistake::NeedsText { key, data: data() }));
-    if row.role == Role::Instance && !row.data.is_numeric() {
+    if matches!(row.role, Role::Instance | Role::VrmAccess) && !row.data.is_numeric() {
         mistakes.push(Mistake::NeedsNumber {
             key: "role",
             data: data(),
@@ -88,5 +88,6 @@ pub(crate) fn role_word(role: Role) -> &'static str {
         Role::None => "none",
         Role::Instance => "instance",
         Role::Identifier => "identifier",
+        Role::VrmAccess => "vrm-access",
     }
 }

@@ -197,8 +197,13 @@ impl Reader<'_> {
             "secret" => row.secret = self.flag("secret", value),
             "identifying" => row.identifying = self.flag("identifying", value),
             "role" => {
-                let words = [("instance", Role::Instance), ("identifier", Role::Identifier)];
-                let role = self.choice("role", "`instance` or `identifier`", &words, value);
+                let words = [
+                    ("instance", Role::Instance),
+                    ("identifier", Role::Identifier),
+                    ("vrm-access", Role::VrmAccess),
+                ];
+                let known = "`instance`, `identifier` or `vrm-access`";
+                let role = self.choice("role", known, &words, value);
                 row.role = role.unwrap_or(Role::None);
             }
             "description" => row.description = self.text("description", value).unwrap_or_default(),

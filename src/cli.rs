@@ -42,6 +42,16 @@ pub enum Command {
     Record(RecordArgs),
     /// Play such files on a bus, as if the devices were there
     Replay(ReplayArgs),
+    /// Print the settings that hold, each with where it is from; passwords are not shown
+    Config(Box<ConfigArgs>),
+}
+
+/// The settings to print.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct ConfigArgs {
+    /// The settings of the bridge.
+    #[command(flatten)]
+    pub settings: RawConfig,
 }
 
 /// What the demo is to be.
@@ -129,6 +139,7 @@ impl Args {
             None | Some(Command::Demo(_)) => return self.settings.clone(),
             Some(Command::Record(record)) => record.dbus.clone(),
             Some(Command::Replay(replay)) => replay.dbus.clone(),
+            Some(Command::Config(config)) => return config.settings.clone(),
         };
         RawConfig {
             dbus,

@@ -28,7 +28,7 @@ fn start() -> Result<ExitCode, Fatal> {
     let layers = Layers::read(args.settings(), &machine)?;
     let usual = match args.command {
         // What it prints is not to drown in the log of what goes well.
-        Some(Command::Demo(_)) => "warn",
+        Some(Command::Demo(_) | Command::Config(_)) => "warn",
         _ => "warn,dbus_mqtt=info",
     };
     logging::start(layers.debug(), usual, &machine)?;
@@ -57,11 +57,19 @@ async fn program(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Fatal> {
     match args.command {
-        None => shell::run::run(layers.resolve(machine)?, shutdown).await,
+        None => {
+            let config = layers.resolve(machine)?.with_secrets()?;
+            shell::run::run(config, shutdown).await
+        }
         #[cfg(feature = "demo")]
         Some(Command::Demo(args)) => tools::demo::run(args, shutdown).await.map_err(Fatal::tool),
         #[cfg(not(feature = "demo"))]
         Some(Command::Demo(_)) => Err(Fatal::NoDemo),
+        Some(Command::Config(_)) => {
+            let text = layers.dump(machine)?;
+            std::io::stdout().write_all(text.as_bytes())?;
+            Ok(())
+        }
         Some(Command::Record(args)) => {
             let bus = layers.bus(machine)?;
             tools::record::run(args, &bus, shutdown)

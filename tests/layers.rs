@@ -47,7 +47,7 @@ const FRONT: &[&str] = &["model", "config", "cli", "error", "logging"];
 const MUST_NOT_IMPORT: [(&str, &str); 1] = [("bridge", "codec::packet")];
 
 /// The only places that may name a crate: folders end in a slash, other entries begin file names.
-const ONLY_IN: [(&str, &[&str]); 7] = [
+const ONLY_IN: [(&str, &[&str]); 12] = [
     ("zbus", &["shell/", "tools/"]),
     ("tokio", &["shell/", "tools/", "main.rs"]),
     ("mqttbytes", &["codec/packet"]),
@@ -55,7 +55,14 @@ const ONLY_IN: [(&str, &[&str]); 7] = [
     ("dashmap", &["bridge/names.rs"]),
     ("busd", &["tools/"]),
     ("mqtt5", &["tools/"]),
+    ("tokio_rustls", TRANSPORT),
+    ("rustls_native_certs", TRANSPORT),
+    ("webpki", TRANSPORT),
+    ("webpki_roots", TRANSPORT),
+    ("tokio_tungstenite", TRANSPORT),
 ];
+
+const TRANSPORT: &[&str] = &["shell/transport/"];
 
 const LINES_MAX: usize = 600;
 

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::filter::Filter;
+use crate::model::filter::Filter;
 
 /// How often a broker with any interest gets a heartbeat (§4.8).
 pub const HEARTBEAT: Duration = Duration::from_secs(3);

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use super::cache::SlotId;
 use super::hash;
 use super::names::{Names, PathId};
+use crate::model::filter::{Filter, Path};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::topic;
 use crate::schema::{
@@ -346,6 +347,37 @@ impl Items {
         }
         let item = self.all.get(slot.0 as usize)?;
         (item.life == Life::Live).then_some((slot, item))
+    }
+
+    /// The live slot of the topic without `N/<portal>/`.
+    pub fn find_topic(&self, rest: &str) -> Option<SlotId> {
+        let (at, _) = rest.match_indices('/').nth(1)?;
+        let (key, path) = rest.split_at_checked(at)?;
+        let slot = self.find(self.find_device(key)?, path)?;
+        self.is_live(slot).then_some(slot)
+    }
+
+    /// The live slots that a filter matches: by device, and by one look where the filter names the
+    /// path.
+    pub fn matching(&self, filter: &Filter, mut found: impl FnMut(SlotId)) {
+        for device in self.devices() {
+            match filter.of_device(self.device_key(device)) {
+                None => {}
+                Some(Path::One(path)) => {
+                    let slot = self.find(device, path);
+                    slot.filter(|slot| self.is_live(*slot))
+                        .into_iter()
+                        .for_each(&mut found);
+                }
+                Some(path) => {
+                    let wanted = |slot: &SlotId| {
+                        self.get(*slot)
+                            .is_some_and(|item| path.matches(self.path(item)))
+                    };
+                    self.slots(device).filter(wanted).for_each(&mut found);
+                }
+            }
+        }
     }
 
     /// Adds the item of that path, or brings it back to life. `true` with it where it was not live.

@@ -14,7 +14,7 @@ mod bits;
 pub mod cache;
 pub mod calls;
 mod convert;
-pub mod filter;
+mod gate;
 mod hash;
 mod interest;
 mod items;
@@ -89,8 +89,6 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Bridge {
     config: BridgeConfig,
-    /// `N/<portal id>/`
-    prefix: Box<str>,
     items: Items,
     cache: cache::Writer,
     values: cache::Reader,
@@ -105,19 +103,24 @@ pub struct Bridge {
     services_full_reported: bool,
 }
 
+fn outlets(config: &BridgeConfig) -> Vec<Outlet> {
+    let prefix = topic::notification_prefix(&config.portal_id);
+    let outlets = config.outlets.iter().cloned();
+    outlets.map(|outlet| Outlet::new(outlet, &prefix)).collect()
+}
+
 impl Bridge {
     /// A bridge that has neither bus nor broker yet.
     pub fn new(config: BridgeConfig) -> Bridge {
         let (cache, values) = cache::cache(config.items_max);
         Bridge {
-            prefix: topic::notification_prefix(&config.portal_id),
             items: Items::new(config.seed),
             cache,
             values,
             registry: Registry::default(),
             owners_pending: 0,
             calls: Calls::new(),
-            outlets: config.outlets.iter().cloned().map(Outlet::new).collect(),
+            outlets: outlets(&config),
             counters: Counters::default(),
             rejections: Throttle::default(),
             full_reported: false,

@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 use super::answers::{Answer, Answers};
 use super::bits::Bits;
 use super::cache::SlotId;
-use super::filter::{Filter, Path};
+use super::gate::Gate;
 use super::interest::{HEARTBEAT, Interest};
 use super::items::{Item, Items, Life};
 use super::outbox::{Control, Entry, Outbox};
+use crate::model::access::{Access, AccessRule};
+use crate::model::filter::Lists;
 use crate::model::topic;
 use crate::schema::rule::Publish;
 
@@ -40,6 +42,23 @@ pub struct OutletConfig {
     pub keep_alive: Option<Duration>,
     /// How many filters of selective keep-alives may be live.
     pub filters_max: usize,
+    /// Stands before every topic: empty, or ends in `/` (§8).
+    pub prefix: Box<str>,
+    /// What its clients may do (§8).
+    pub access: AccessRule,
+    /// What may be published there, read and written from there (§8).
+    pub lists: Lists,
+}
+
+/// What of all that changes is wanted. Kept, so that a change costs one look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    Everything,
+    /// Everything that the gate does not hide.
+    Shown,
+    /// What filters of selective keep-alives match.
+    Covered,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +89,12 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Outlet {
     config: OutletConfig,
+    /// What its topics begin with: `N/<portal id>/`, and before that its own prefix.
+    prefix: Box<str>,
+    gate: Gate,
     link: Link,
     interest: Interest,
+    wanted: Wanted,
     outbox: Outbox,
     /// Goes before the outbox, and also while the link is reading back.
     urgent: VecDeque<Control>,
@@ -90,8 +113,11 @@ pub struct Outlet {
 
 impl Outlet {
     /// An outlet whose broker is not connected.
-    pub fn new(config: OutletConfig) -> Outlet {
-        Outlet {
+    pub fn new(config: OutletConfig, prefix: &str) -> Outlet {
+        let mut outlet = Outlet {
+            prefix: [&*config.prefix, prefix].concat().into(),
+            gate: Gate::new(config.access, config.lists.clone()),
+            wanted: Wanted::Nothing,
             link: Link::Down,
             interest: Interest::new(config.keep_alive, config.filters_max),
             outbox: Outbox::default(),
@@ -104,12 +130,59 @@ impl Outlet {
             orphans: Vec::new(),
             ending: false,
             config,
-        }
+        };
+        outlet.update_wanted();
+        outlet
+    }
+
+    /// What all of its topics begin with.
+    #[inline]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The same without what the broker's own prefix puts in front.
+    pub fn own_prefix(&self) -> &str {
+        self.prefix
+            .get(self.config.prefix.len()..)
+            .unwrap_or_default()
+    }
+
+    /// What its clients may have.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Whether everything is taken back: the bridge ends, or the broker may have nothing any more.
+    pub fn is_leaving(&self) -> bool {
+        self.ending || self.gate.access() == Access::Off
+    }
+
+    /// After each change of what it depends on.
+    fn update_wanted(&mut self) {
+        self.wanted = if self.is_leaving() {
+            Wanted::Nothing
+        } else if self.interest.is_general() {
+            if self.gate.is_open() {
+                Wanted::Everything
+            } else {
+                Wanted::Shown
+            }
+        } else if self.interest.is_selective() {
+            Wanted::Covered
+        } else {
+            Wanted::Nothing
+        };
     }
 
     /// The broker's name, for the log.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// Whether the broker is connected.
+    pub fn is_connected(&self) -> bool {
+        self.link != Link::Down
     }
 
     /// Whether notifications are retained.
@@ -120,9 +193,12 @@ impl Outlet {
     /// Whether the slot's changes are wanted.
     #[inline]
     pub fn covers(&self, slot: SlotId) -> bool {
-        !self.ending
-            && (self.interest.is_general()
-                || (self.interest.is_selective() && self.covered.contains(slot)))
+        match self.wanted {
+            Wanted::Nothing => false,
+            Wanted::Everything => true,
+            Wanted::Shown => !self.gate.hides(slot),
+            Wanted::Covered => self.covered.contains(slot),
+        }
     }
 
     /// Whether anything can be sent.
@@ -143,6 +219,9 @@ impl Outlet {
 
     /// The broker is connected: what is published on every connect (§4.2, §4.10).
     pub fn connected(&mut self) {
+        if self.is_leaving() {
+            return;
+        }
         self.link = Link::Reading;
         self.urgent
             .extend([Control::Online, Control::Serial, Control::KeepAlive]);
@@ -153,7 +232,7 @@ impl Outlet {
         if matches!(rest, topic::SERIAL | topic::KEEPALIVE | topic::STATUS) {
             return;
         }
-        match find(rest, items) {
+        match items.find_topic(rest) {
             Some(slot) => {
                 self.published.insert(slot);
             }
@@ -201,7 +280,7 @@ impl Outlet {
             return;
         }
         for rest in std::mem::take(&mut self.orphans) {
-            if let Some(slot) = find(&rest, items) {
+            if let Some(slot) = items.find_topic(&rest) {
                 if self.published.insert(slot) && !self.covers(slot) {
                     self.outbox.push(slot);
                 }
@@ -237,6 +316,24 @@ impl Outlet {
     /// The bridge ends: everything is taken back (§4.9).
     pub fn end(&mut self) {
         self.ending = true;
+        self.leave();
+    }
+
+    /// The device says what clients may do, to brokers that follow it (§8). Tells whether that is new
+    /// here. Without access everything is taken back, as at the end; the link closes then.
+    pub fn device_says(&mut self, access: Access) -> bool {
+        let new = self.gate.device_says(access);
+        if new {
+            if access == Access::Off {
+                self.leave();
+            }
+            self.update_wanted();
+        }
+        new
+    }
+
+    fn leave(&mut self) {
+        self.update_wanted();
         self.urgent.clear();
         self.answers.clear();
         self.heartbeat_at = None;
@@ -258,11 +355,9 @@ impl Outlet {
 
     /// An item is new, or back.
     pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
-        if self
-            .interest
-            .filters()
-            .any(|filter| filter.matches(key, path))
-        {
+        self.gate.added(slot, key, path);
+        let mut filters = self.interest.filters();
+        if !self.gate.hides(slot) && filters.any(|filter| filter.matches(key, path)) {
             self.covered.insert(slot);
         }
     }
@@ -279,6 +374,7 @@ impl Outlet {
 
     /// A slot is free, and may be another item's soon.
     pub fn released(&mut self, slot: SlotId) {
+        self.gate.released(slot);
         self.covered.remove(slot);
         self.forced.remove(slot);
         self.published.remove(slot);
@@ -310,7 +406,7 @@ impl Outlet {
         let always = item.rule.publish == Publish::PortalId;
         if item.life == Life::Live {
             let forced = self.forced.remove(slot);
-            if (forced && !self.ending) || self.covers(slot) {
+            if (forced && !self.is_leaving() && !self.gate.hides(slot)) || self.covers(slot) {
                 if !has_value() {
                     return Verdict::Nothing;
                 }
@@ -319,7 +415,7 @@ impl Outlet {
                     retain: self.config.retain || always,
                 };
             }
-            if !self.config.retain && !self.ending {
+            if !self.config.retain && !self.is_leaving() {
                 return Verdict::Nothing;
             }
         }
@@ -355,6 +451,9 @@ impl Outlet {
             return false;
         }
         let woke = self.interest.renew(now);
+        if woke {
+            self.update_wanted();
+        }
         if woke && self.link == Link::Up {
             self.heartbeat_at.get_or_insert(now);
         }
@@ -369,8 +468,12 @@ impl Outlet {
         items: &Items,
     ) -> super::interest::Renewed {
         let renewed = self.interest.renew_selective(now, filters);
+        self.update_wanted();
         for filter in &renewed.new {
-            matching(items, filter, |slot| {
+            items.matching(filter, |slot| {
+                if self.gate.hides(slot) {
+                    return;
+                }
                 self.covered.insert(slot);
                 if self.link == Link::Up {
                     self.outbox.push(slot);
@@ -437,10 +540,12 @@ impl Outlet {
     fn publish_all(&mut self, items: &Items) {
         let identifying =
             |slot: &SlotId| items.get(*slot).is_some_and(|item| item.rule.identifying);
-        for slot in items.all().filter(identifying) {
+        let gate = &self.gate;
+        let shown = |slot: &SlotId| !gate.hides(*slot);
+        for slot in items.all().filter(identifying).filter(shown) {
             self.outbox.push(slot);
         }
-        for slot in items.all() {
+        for slot in items.all().filter(shown) {
             self.outbox.push(slot);
         }
     }
@@ -464,14 +569,17 @@ impl Outlet {
         let expired = self.interest.expire(now);
         if expired.selective {
             self.covered.clear();
-            let covered = &mut self.covered;
+            let (covered, gate) = (&mut self.covered, &self.gate);
             for filter in self.interest.filters() {
-                matching(items, filter, |slot| {
-                    covered.insert(slot);
+                items.matching(filter, |slot| {
+                    if !gate.hides(slot) {
+                        covered.insert(slot);
+                    }
                 });
             }
         }
         if expired.general || expired.selective {
+            self.update_wanted();
             self.sweep();
         }
         if !self.interest.is_alive() {
@@ -484,35 +592,5 @@ impl Outlet {
             self.heartbeat_at = Some(now + HEARTBEAT);
         }
         self.advance(now, items);
-    }
-}
-
-/// The live slot of the topic without `N/<portal>/`.
-fn find(rest: &str, items: &Items) -> Option<SlotId> {
-    let (at, _) = rest.match_indices('/').nth(1)?;
-    let (key, path) = rest.split_at_checked(at)?;
-    let slot = items.find(items.find_device(key)?, path)?;
-    items.is_live(slot).then_some(slot)
-}
-
-/// The live slots that a filter matches: by device, and by one look where the filter names the path.
-fn matching(items: &Items, filter: &Filter, mut found: impl FnMut(SlotId)) {
-    for device in items.devices() {
-        match filter.of_device(items.device_key(device)) {
-            None => {}
-            Some(Path::One(path)) => {
-                if let Some(slot) = items.find(device, path).filter(|slot| items.is_live(*slot)) {
-                    found(slot);
-                }
-            }
-            Some(path) => {
-                let wanted = |slot: &SlotId| {
-                    items
-                        .get(*slot)
-                        .is_some_and(|item| path.matches(items.path(item)))
-                };
-                items.slots(device).filter(wanted).for_each(&mut found);
-            }
-        }
     }
 }

@@ -24,12 +24,12 @@ impl Bridge {
         }
     }
 
-    /// A broker told one of the topics that it retains (§4.9).
+    /// A broker told one of the topics that it retains (§4.9): without the broker's own prefix.
     pub fn broker_retained(&mut self, broker: usize, topic: &str) {
-        if let (Some(outlet), Some(rest)) = (
-            self.outlets.get_mut(broker),
-            topic.strip_prefix(&*self.prefix),
-        ) {
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return;
+        };
+        if let Some(rest) = topic.strip_prefix(outlet.own_prefix()) {
             outlet.retained(rest, &self.items);
         }
     }
@@ -50,6 +50,17 @@ impl Bridge {
         for slot in outlet.disconnected(&self.items) {
             self.told(slot);
         }
+    }
+
+    /// Whether a broker is to be connected at all: not one whose clients may have nothing (§8).
+    pub fn wants(&self, broker: usize) -> bool {
+        let outlet = self.outlets.get(broker);
+        outlet.is_some_and(|outlet| !outlet.is_leaving())
+    }
+
+    /// Whether a broker is connected.
+    pub fn is_connected(&self, broker: usize) -> bool {
+        self.outlets.get(broker).is_some_and(Outlet::is_connected)
     }
 
     /// Whether a broker's topics are to be read back when it connects (§4.9).
@@ -101,8 +112,7 @@ impl Bridge {
                     item.slot
                 }
                 Some(Entry::Control(control)) => {
-                    let retains = outlet.retains();
-                    self.publish_control(now, &control, retains, sink);
+                    self.publish_control(now, &control, broker, sink);
                     self.counters.published = self.counters.published.wrapping_add(1);
                     return true;
                 }
@@ -113,7 +123,7 @@ impl Bridge {
             };
             let verdict = outlet.verdict(slot, item, || self.values.has_value(slot));
             let topic = [
-                self.prefix.as_bytes(),
+                outlet.prefix().as_bytes(),
                 self.items.device_key(item.device).as_bytes(),
                 self.items.path(item).as_bytes(),
             ];
@@ -152,14 +162,17 @@ impl Bridge {
         &self,
         now: Now,
         control: &Control,
-        retains: bool,
+        broker: usize,
         sink: &mut impl PublishSink,
     ) {
-        let retain = true;
+        let Some(outlet) = self.outlets.get(broker) else {
+            return;
+        };
+        let (retain, retains) = (true, outlet.retains());
         let mut publish = |retain, rest: &str, payload: &dyn Fn(&mut Vec<u8>)| {
             sink.publish(
                 retain,
-                &[self.prefix.as_bytes(), b"", rest.as_bytes()],
+                &[outlet.prefix().as_bytes(), b"", rest.as_bytes()],
                 payload,
             );
         };

@@ -20,6 +20,7 @@ use super::bits::Bits;
 use super::cache::Update;
 use super::hash;
 use super::items::{DeviceId, ServiceId};
+use crate::model::access::Access;
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::value::Value;
 use crate::schema::rule::Role;
@@ -85,6 +86,8 @@ pub struct Service {
     pub instance: Option<DeviceInstance>,
     /// What `/Identifier` says.
     pub identifier: Option<DeviceInstance>,
+    /// What it says that VRM may do, until the brokers were told.
+    pub vrm_access: Option<Access>,
     /// What signals, and the leaves of a walk, brought before the device is known (§2.3).
     pub early: HashMap<Box<str>, Update>,
     /// What was seen of a bound device since its scan began.
@@ -123,6 +126,10 @@ impl Service {
             (Role::None, _) | (_, None) => return false,
             (Role::Instance, Some(value)) => (&mut self.instance, instance(value)),
             (Role::Identifier, Some(value)) => (&mut self.identifier, identifier(value)),
+            (Role::VrmAccess, Some(value)) => {
+                self.vrm_access = vrm_access(value);
+                return false;
+            }
         };
         let changed = *place != new;
         *place = new;
@@ -159,6 +166,30 @@ fn identifier(value: &Value<'_>) -> Option<DeviceInstance> {
         return None;
     };
     DeviceInstance::identifier(text)
+}
+
+/// What a number says that VRM may do (§8); one that nobody knows allows nothing.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "any other value says nothing"
+)]
+fn vrm_access(value: &Value<'_>) -> Option<Access> {
+    let number = match *value {
+        Value::Int(_, number) => Some(number),
+        Value::Uint(_, number) => i64::try_from(number).ok(),
+        Value::Double(number) if (0.0..=2.0).contains(&number) && number.fract() == 0.0 => {
+            #[allow(clippy::cast_possible_truncation)] // 0, 1 or 2
+            let number = number as i64;
+            Some(number)
+        }
+        Value::Double(_) => None,
+        _ => return None,
+    };
+    Some(match number {
+        Some(1) => Access::ReadOnly,
+        Some(2) => Access::Full,
+        Some(_) | None => Access::Off,
+    })
 }
 
 impl Registry {
@@ -217,6 +248,7 @@ impl Registry {
             device: None,
             instance: None,
             identifier: None,
+            vrm_access: None,
             early: HashMap::new(),
             seen: Bits::default(),
             replaced: false,

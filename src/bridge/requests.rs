@@ -10,6 +10,7 @@ use super::convert;
 use super::items::{DeviceId, ServiceId};
 use crate::codec::bus_item::{self, Changes};
 use crate::codec::frame::Frame;
+use crate::model::access::Access;
 use crate::model::item::ItemChange;
 use crate::model::name::is_topic_path;
 use crate::model::request::{ItemAddress, KeepAlive, Rejection, Request};
@@ -55,6 +56,9 @@ impl Bridge {
         request: Result<Request<'_>, Rejection>,
         retained: bool,
     ) {
+        if !self.wants(broker) {
+            return;
+        }
         if retained && topic.starts_with("W/") {
             return self.reject(now, broker, topic, &Rejection::RetainedWrite);
         }
@@ -164,6 +168,38 @@ impl Bridge {
         self.items.slots(device).filter(is_below).collect()
     }
 
+    /// Whether a broker's clients may have an item, or any of those below a node (§8).
+    fn reads_any(&self, broker: usize, device: DeviceId, path: &str, below: &[SlotId]) -> bool {
+        let Some(outlet) = self.outlets.get(broker) else {
+            return false;
+        };
+        let reads = |path: &str| outlet.gate().reads(self.items.device_key(device), path);
+        reads(path)
+            || below
+                .iter()
+                .filter_map(|slot| self.items.get(*slot))
+                .any(|item| reads(self.items.path(item)))
+    }
+
+    /// Refuses a write that a broker's clients may not make (§8). Who may not write an item may not
+    /// write a node above it either.
+    fn may_write(&self, broker: usize, device: DeviceId, path: &str) -> Result<(), Rejection> {
+        let Some(outlet) = self.outlets.get(broker) else {
+            return Ok(());
+        };
+        if outlet.gate().access() != Access::Full {
+            return Err(Rejection::ReadOnly);
+        }
+        let writes = |path: &str| outlet.gate().writes(self.items.device_key(device), path);
+        let below = self.below(device, path);
+        let mut items = below.iter().filter_map(|slot| self.items.get(*slot));
+        if writes(path) && items.all(|item| writes(self.items.path(item))) {
+            Ok(())
+        } else {
+            Err(Rejection::NotAllowed { what: "write" })
+        }
+    }
+
     fn read(&mut self, now: Now, broker: usize, address: ItemAddress<'_>) -> Result<(), Rejection> {
         let (device, service_id) = self.addressed(&address)?;
         let Some(service) = self.registry.get(service_id) else {
@@ -177,7 +213,11 @@ impl Bridge {
             .items
             .find(device, address.path)
             .filter(|slot| self.items.is_live(*slot));
-        let leaf = slot.is_some() || self.below(device, address.path).is_empty();
+        let below = self.below(device, address.path);
+        let leaf = slot.is_some() || below.is_empty();
+        if !self.reads_any(broker, device, address.path, &below) {
+            return Err(Rejection::NotAllowed { what: "read" });
+        }
         if slot.is_none() {
             // What the scan did not bring may be there all the same; the service is asked, unless
             // the answer could not be published.
@@ -238,6 +278,7 @@ impl Bridge {
                 path: address.path.into(),
             });
         }
+        self.may_write(broker, device, address.path)?;
         let max = self.config.writes_in_flight_max;
         if self.calls.writes() >= max {
             return Err(Rejection::Busy { max });
@@ -315,7 +356,14 @@ impl Bridge {
             Vec::new()
         });
         if let Some(outlet) = self.outlets.get_mut(broker) {
-            let found = slots
+            let (items, gate) = (&self.items, outlet.gate());
+            let reads = |slot: &SlotId| {
+                items
+                    .get(*slot)
+                    .is_some_and(|item| gate.reads(items.device_key(item.device), items.path(item)))
+            };
+            let found: Vec<_> = slots.into_iter().filter(reads).collect();
+            let found = found
                 .into_iter()
                 .filter_map(|slot| self.items.item_ref(slot));
             outlet.answers().answer(ticket, found.collect());

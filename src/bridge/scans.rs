@@ -269,6 +269,10 @@ impl Bridge {
             let role = schema::lookup(service.name.service_type(), path).rule.role;
             service.note_role(role, change.value.as_ref());
         }
+        self.follow_access(id);
+        let Some(service) = self.registry.get(id) else {
+            return;
+        };
         let old = service.device;
         let Some((name, instance, key)) = self.identity(id) else {
             return;

@@ -11,6 +11,7 @@ use super::{BUS, BUS_PATH, Bridge};
 use crate::codec::bus_item::{self, Changes, INTERFACE};
 use crate::codec::cursor::Malformed;
 use crate::codec::frame::{Frame, Kind};
+use crate::model::access::Access;
 use crate::model::item::ItemChange;
 use crate::model::name::{DeviceInstance, SERVICE_PREFIX, ServiceName, is_topic_path};
 use crate::model::time::Now;
@@ -271,15 +272,38 @@ impl Bridge {
         let Some(service) = self.registry.get_mut(id) else {
             return;
         };
-        if !service.note_role(role, change.value.as_ref()) {
+        let new = service.note_role(role, change.value.as_ref());
+        self.follow_access(id);
+        let Some(service) = self.registry.get(id).filter(|_| new) else {
             return;
-        }
+        };
         match (&service.state, service.device) {
             (State::Live, Some(device)) => self.move_device(now, id, device),
             // Nothing of it is kept while another has its topics.
             (State::Clash, _) => self.start_scan(now, id),
             // The end of the scan sees to it.
             (State::Live | State::Scanning(_) | State::Retry { .. }, _) => {}
+        }
+    }
+
+    /// Tells the brokers what the device says that VRM may do, where it says something new (§8).
+    pub(super) fn follow_access(&mut self, id: ServiceId) {
+        let service = self.registry.get_mut(id);
+        let Some(access) = service.and_then(|service| service.vrm_access.take()) else {
+            return;
+        };
+        for outlet in &mut self.outlets {
+            if outlet.device_says(access) {
+                let may = match access {
+                    Access::Off => "nothing",
+                    Access::ReadOnly => "read",
+                    Access::Full => "read and write",
+                };
+                info!(
+                    "{}: its clients may {may} now, as this device says",
+                    outlet.name()
+                );
+            }
         }
     }
 
@@ -367,6 +391,12 @@ impl Bridge {
             return self.role_changed(now, id, rule.role, change);
         }
         service.note_role(rule.role, change.value.as_ref());
+        if rule.role == Role::VrmAccess {
+            self.follow_access(id);
+        }
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
         let update = Update::new(change, rule);
         if let Some(early) = service.early.get_mut(change.path) {
             early.merge(update);

@@ -59,6 +59,10 @@ pub enum Origin {
     Flag(Cow<'static, str>),
     /// In the environment: the variable.
     Variable(Cow<'static, str>),
+    /// Nowhere: what holds without it.
+    Default,
+    /// Nowhere, or in the settings file: the file with the password for VRM.
+    VrmPasswordFile,
     /// In the settings file.
     File {
         /// The file.
@@ -127,24 +131,83 @@ pub enum Problem {
     /// A directive for the log that cannot be understood.
     #[error("{0:?} is no log filter; one looks like dbus_mqtt=debug")]
     LogFilter(String),
-    /// Encryption belongs to a later version.
+    /// A secret that others can read.
     #[error(
-        "this version cannot encrypt its connection yet; leave the certificate out to connect without"
+        "other users can read {}; take that away from them (chmod 600), or allow it with --allow-readable-secrets",
+        .0.display()
     )]
-    NoTls,
-    /// Registration at VRM belongs to a later version.
-    #[error("this version cannot register at VRM yet; leave the setting out to use a local broker")]
-    NoVrm,
+    Readable(PathBuf),
+    /// A key without a certificate.
+    #[error("a key needs a certificate: set --mqtt-client-certificate too")]
+    KeyWithoutCertificate,
+    /// No name that a certificate can have.
+    #[error("{0:?} is no name of a server")]
+    ServerName(String),
+    /// No text that can stand before topics.
+    #[error(
+        "{0:?} cannot stand before a topic: at most {PREFIX_BYTES_MAX} bytes, without + # and control characters, and without $ in front"
+    )]
+    Prefix(String),
+    /// No topic filter below the portal id that some item could match.
+    #[error("{0:?} matches no topic; a filter looks like battery/+/Soc or settings/#")]
+    Filter(String),
+    /// A number that is too small.
+    #[error("{value} is too small: at least {min}")]
+    TooSmall {
+        /// As written.
+        value: u32,
+        /// The smallest that is accepted.
+        min: u32,
+    },
+    /// No name for the log.
+    #[error("{0:?} is no name for a broker: 1 to 64 characters that can be printed")]
+    Name(String),
+    /// Two brokers of one name.
+    #[error("another broker has the name {0:?} already")]
+    SameName(String),
+    /// Two brokers that are one, under one client id: it would throw out one of them.
+    #[error(
+        "{broker:?} is the same broker ({address}) with the same client id {client_id:?}: the two would throw each other out; give one of them another client-id"
+    )]
+    SameClient {
+        /// The other.
+        broker: String,
+        /// Where both are.
+        address: String,
+        /// What both are called.
+        client_id: String,
+    },
+    /// No address of a web server that encrypts.
+    #[error("{0:?} is no address to register at; one looks like https://HOST/PATH")]
+    Url(String),
+    /// Registration at VRM without VRM.
+    #[error("there is nothing to register: [vrm] has enabled = false")]
+    RegisterWithoutVrm,
+    /// The password of VRM is made by a program.
+    #[error("the first line of {} is no password for VRM: 32 hexadecimal digits", .0.display())]
+    VrmPassword(PathBuf),
+    /// The file for the password of VRM cannot be made.
+    #[error("cannot create {}: {}", path.display(), plain(reason))]
+    NotCreated {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
 }
 
 /// The longest client id that is accepted. Brokers must take 23 bytes [MQTT-3.1.3-5]; most take more.
 pub(super) const CLIENT_ID_BYTES_MAX: usize = 256;
+/// The longest text before topics.
+pub(super) const PREFIX_BYTES_MAX: usize = 256;
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Flag(name) => write!(f, "--{name}"),
             Origin::Variable(name) => f.write_str(name),
+            Origin::Default => f.write_str("default"),
+            Origin::VrmPasswordFile => f.write_str("the password for VRM"),
             Origin::File { path, line, key } => write!(f, "{}:{line}: {key}", path.display()),
         }
     }

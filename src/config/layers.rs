@@ -8,11 +8,10 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Command, FromArgMatches};
-use serde::Deserialize;
-use toml::de::DeTable;
 
+use super::file::{Table, from_toml, place_of};
 use super::machine::{Machine, read_text};
-use super::{ConfigError, Origin, Problem, RawConfig};
+use super::{ConfigError, Origin, Problem, RawBroker, RawConfig, RawVrm};
 
 /// All that was set, by place, the strongest first.
 #[derive(Debug, Clone)]
@@ -61,7 +60,7 @@ impl Layers {
         if let Some(found) = layers.find("config", |raw| raw.config.clone()) {
             let text = found.read(FILE_BYTES_MAX)?;
             let path = found.value;
-            let raw = from_toml(&text).map_err(|error| syntax_error(&path, &text, &error))?;
+            let raw = from_toml(&text).map_err(|mistake| mistake.of(&path, &text))?;
             layers.layers.push(Layer {
                 place: Place::File { path, text },
                 raw,
@@ -80,7 +79,91 @@ impl Layers {
             let value = field(&layer.raw)?;
             Some(Found {
                 value,
-                origin: layer.origin(key),
+                origin: layer.origin(Table::Top, key),
+                rank,
+            })
+        })
+    }
+
+    /// The same of a key of `[vrm]`.
+    pub(super) fn find_vrm<T>(
+        &self,
+        key: &'static str,
+        field: impl Fn(&RawVrm) -> Option<T>,
+    ) -> Option<Found<T>> {
+        self.layers.iter().enumerate().find_map(|(rank, layer)| {
+            let value = field(layer.raw.vrm.as_ref()?)?;
+            Some(Found {
+                value,
+                origin: layer.origin(Table::Vrm, key),
+                rank,
+            })
+        })
+    }
+
+    /// The settings of one broker, by place.
+    pub(super) fn of_broker(&self, which: Which) -> BrokerLayers<'_> {
+        BrokerLayers {
+            layers: self,
+            which,
+        }
+    }
+
+    /// How many tables `[[broker]]` there are.
+    pub(super) fn tables(&self) -> usize {
+        let tables = self.layers.iter().map(|layer| layer.raw.brokers.len());
+        tables.max().unwrap_or_default()
+    }
+}
+
+/// Which of the brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// The one that flags and variables describe.
+    First,
+    /// Another table `[[broker]]`, counted from 0.
+    Further(usize),
+    /// That of VRM.
+    Vrm,
+}
+
+/// What was set for one broker, by place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BrokerLayers<'a> {
+    layers: &'a Layers,
+    pub(super) which: Which,
+}
+
+impl BrokerLayers<'_> {
+    /// Where a setting of the broker is set, if it is.
+    pub(super) fn origin_of(&self, key: &'static str, is_set: fn(&RawBroker) -> bool) -> Origin {
+        self.find(key, |raw| is_set(raw).then_some(()))
+            .map_or(Origin::Default, |found| found.origin)
+    }
+
+    /// Where a setting of the broker is set, or would be.
+    pub(super) fn origin(&self, key: &'static str) -> Origin {
+        let layers = self.layers.layers.iter();
+        let mut places = layers.filter_map(|layer| Some((layer, layer.broker(self.which)?.0)));
+        match places.next_back() {
+            Some((layer, table)) => layer.origin(table, key),
+            None => Origin::Default,
+        }
+    }
+
+    /// The strongest setting of this key.
+    pub(super) fn find<T>(
+        &self,
+        key: &'static str,
+        field: impl Fn(&RawBroker) -> Option<T>,
+    ) -> Option<Found<T>> {
+        let layers = self.layers.layers.iter().enumerate();
+        layers.into_iter().find_map(|(rank, layer)| {
+            let (table, raw) = layer.broker(self.which)?;
+            let value = field(raw)?;
+            Some(Found {
+                value,
+                origin: layer.origin(table, key),
                 rank,
             })
         })
@@ -88,15 +171,32 @@ impl Layers {
 }
 
 impl Layer {
-    fn origin(&self, key: &'static str) -> Origin {
+    /// What stands here of a broker.
+    fn broker(&self, which: Which) -> Option<(Table, &RawBroker)> {
+        let raw = &self.raw;
+        match which {
+            Which::First if raw.brokers.is_empty() => Some((Table::Top, &raw.first)),
+            Which::First => raw.brokers.first().map(|broker| (Table::Broker(0), broker)),
+            Which::Further(index) => {
+                let broker = raw.brokers.get(index)?;
+                Some((Table::Broker(index), broker))
+            }
+            Which::Vrm => {
+                let vrm = raw.vrm.as_ref()?;
+                Some((Table::Vrm, &vrm.broker))
+            }
+        }
+    }
+
+    fn origin(&self, table: Table, key: &'static str) -> Origin {
         match &self.place {
             Place::Arguments => Origin::Flag(key.into()),
             Place::Environment => Origin::Variable(variable_name(key).into()),
-            Place::File { path, text } => Origin::File {
-                path: path.clone(),
-                line: line_of_key(text, key),
-                key,
-            },
+            Place::File { path, text } => {
+                let (line, key) = place_of(text, table, key);
+                let path = path.clone();
+                Origin::File { path, line, key }
+            }
         }
     }
 }
@@ -125,10 +225,6 @@ impl Found<PathBuf> {
 pub(super) fn variable_name(key: &str) -> String {
     let short = key.strip_prefix("mqtt-").unwrap_or(key);
     format!("DBUS_MQTT_{}", short.replace('-', "_").to_ascii_uppercase())
-}
-
-pub(super) fn from_toml(text: &str) -> Result<RawConfig, toml::de::Error> {
-    RawConfig::deserialize(toml::Deserializer::parse(text)?)
 }
 
 fn from_environment(machine: &Machine) -> Result<RawConfig, ConfigError> {
@@ -195,45 +291,6 @@ fn one_line(error: &clap::Error) -> String {
         .filter(|line| !line.is_empty())
         .collect();
     lines.join("; ").replace(":; ", ": ")
-}
-
-fn syntax_error(path: &std::path::Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let line = error.span().map_or(1, |span| line_at(text, span.start));
-    let complaint = in_plain_words(error.message()).replace('\n', "; ");
-    ConfigError::Syntax {
-        path: path.to_owned(),
-        line,
-        complaint,
-    }
-}
-
-/// The parser names what it expects as Rust does.
-fn in_plain_words(message: &str) -> String {
-    let Some((found, expected)) = message.split_once(", expected ") else {
-        return message.to_owned();
-    };
-    let expected = match expected {
-        "u32" => "a whole number",
-        "a nonzero u32" | "a nonzero usize" => "a whole number above 0",
-        "a boolean" => "true or false",
-        "a string" => "a text in quotes",
-        other => other,
-    };
-    format!("{found}, expected {expected}")
-}
-
-/// Where a key stands in a file that was read without complaint.
-fn line_of_key(text: &str, key: &str) -> usize {
-    let Ok(table) = DeTable::parse(text) else {
-        return 1;
-    };
-    let place = table.get_ref().keys().find(|name| name.get_ref() == key);
-    place.map_or(1, |name| line_at(text, name.span().start))
-}
-
-fn line_at(text: &str, offset: usize) -> usize {
-    let before = text.bytes().take(offset);
-    before.filter(|byte| *byte == b'\n').count() + 1
 }
 
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

@@ -20,6 +20,11 @@ pub struct Machine {
     pub unique_id_command: PathBuf,
     /// The folder of the network interfaces.
     pub interfaces: PathBuf,
+    /// The certificates that vouch for VRM, where Venus OS keeps them.
+    pub vrm_certificate: PathBuf,
+    /// Where Venus OS keeps the password of this device at VRM: there is only one, so that all
+    /// programs have to share it.
+    pub vrm_password_file: PathBuf,
 }
 
 impl Machine {
@@ -30,6 +35,8 @@ impl Machine {
             unique_id_file: "/data/venus/unique-id".into(),
             unique_id_command: "/sbin/get-unique-id".into(),
             interfaces: "/sys/class/net".into(),
+            vrm_certificate: "/etc/ssl/certs/ccgx-ca.pem".into(),
+            vrm_password_file: "/data/conf/mqtt_password.txt".into(),
         }
     }
 
@@ -55,10 +62,13 @@ impl Machine {
 
 /// A file of text, refused where it is larger than any sensible one.
 pub(super) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    read_open(File::open(path)?, bytes_max)
+}
+
+/// The same of a file that is open.
+pub(super) fn read_open(file: File, bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?
-        .take(bytes_max + 1)
-        .read_to_string(&mut text)?;
+    file.take(bytes_max + 1).read_to_string(&mut text)?;
     if text.len() as u64 > bytes_max {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,

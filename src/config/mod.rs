@@ -3,26 +3,39 @@
 //! Nobody else reads arguments, environment or files, and every bound of the program has its name
 //! here, in [`Limits`]. `layers` says where a setting can stand, `raw` what it is called.
 
+mod broker;
+mod dump;
 mod error;
+mod file;
 mod layers;
 mod machine;
 mod portal;
 mod raw;
+mod raw_broker;
 mod resolve;
+mod resolve_broker;
+mod secrets;
 mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_brokers;
+mod vrm;
 
 use std::fmt;
 use std::time::Duration;
 
+pub use self::broker::{BrokerConfig, Login, MqttVersion, TlsConfig, Transport};
 pub use self::error::{ConfigError, Origin, Problem};
 pub use self::layers::Layers;
 pub(crate) use self::layers::arguments_error;
 pub use self::machine::Machine;
 pub(crate) use self::raw::whole;
 pub use self::raw::{RawConfig, RawLimits};
+pub use self::raw_broker::{RawBroker, RawVrm};
 pub use self::server::InvalidServer;
+pub use self::vrm::{Registration, VrmConfig};
+pub use crate::model::access::AccessRule;
 use crate::model::name::PortalId;
 
 /// What the bridge does, with every default filled in and every value checked.
@@ -32,42 +45,14 @@ pub struct Config {
     pub portal_id: PortalId,
     /// The bus to read from (§2.8).
     pub bus: BusAddress,
-    /// The brokers to publish to.
+    /// The brokers to publish to; that of VRM is the last.
     pub brokers: Vec<BrokerConfig>,
+    /// What the broker of VRM needs besides, where it is one of them (§8).
+    pub vrm: Option<VrmConfig>,
     /// How long changes may be gathered before they are read; zero is not at all.
     pub gather: Duration,
     /// The bounds.
     pub limits: Limits,
-}
-
-/// One broker (§6).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerConfig {
-    /// For logs.
-    pub name: String,
-    /// A name or an address; an IPv6 address without brackets.
-    pub host: String,
-    /// Its TCP port.
-    pub port: u16,
-    /// Contains none of `+ # /`.
-    pub client_id: String,
-    /// User and password, where the broker wants them.
-    pub login: Option<Login>,
-    /// Whether notifications are retained (§4.1).
-    pub retain: bool,
-    /// How long a request keeps the bridge alive; `None` is for ever (§5.1).
-    pub keep_alive: Option<Duration>,
-    /// The interval of PINGs, MQTT's own keep-alive.
-    pub ping: Duration,
-}
-
-/// User and password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
-    /// The user.
-    pub user: String,
-    /// Empty where only the user is given: then none is sent.
-    pub password: Secret,
 }
 
 /// Every bound of the program.
@@ -104,18 +89,6 @@ pub struct BusAddress(Box<str>);
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(Box<str>);
-
-impl BrokerConfig {
-    /// `host:port` as people write it, an IPv6 address in brackets.
-    pub fn address(&self) -> String {
-        let BrokerConfig { host, port, .. } = self;
-        if host.contains(':') {
-            format!("[{host}]:{port}")
-        } else {
-            format!("{host}:{port}")
-        }
-    }
-}
 
 impl Default for Limits {
     fn default() -> Limits {

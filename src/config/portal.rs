@@ -128,6 +128,8 @@ mod tests {
                 unique_id_file: folder.path().join("unique-id"),
                 unique_id_command: folder.path().join("get-unique-id"),
                 interfaces: folder.path().join("net"),
+                vrm_certificate: folder.path().join("ca"),
+                vrm_password_file: folder.path().join("password"),
             };
             Device {
                 folder,

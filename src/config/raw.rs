@@ -1,5 +1,5 @@
 //! The settings as written: one declaration that feeds the flags, the environment, the settings
-//! file and `--help`.
+//! file and `--help`. Those of a broker are in [`super::raw_broker`].
 //!
 //! Nothing is checked here but that a number is a number; [`super::resolve`] judges the rest, where
 //! it can say which flag, variable or line is to blame. The order of precedence is in
@@ -12,41 +12,21 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use super::Secret;
+use super::{RawBroker, RawVrm, Secret};
 
 /// The settings as written in one place: all of them may be missing.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawConfig {
-    /// The MQTT broker to talk to (default: 127.0.0.1:1883, a broker on this device)
-    #[arg(short = 'q', long, value_name = "HOST[:PORT]", help_heading = BROKER)]
-    pub mqtt_server: Option<String>,
-    /// User name, if the broker wants one
-    #[arg(short = 'u', long, value_name = "NAME", help_heading = BROKER)]
-    pub mqtt_user: Option<String>,
-    /// Password. Other users of this device can see it in the process list: better use
-    /// --mqtt-password-file
-    #[arg(short = 'P', long, value_name = "PASSWORD", help_heading = BROKER)]
-    #[serde(deserialize_with = "secret")]
-    pub mqtt_password: Option<Secret>,
-    /// File with the password in its first line
-    #[arg(long, value_name = "FILE", help_heading = BROKER)]
-    pub mqtt_password_file: Option<PathBuf>,
-    /// Name under which the broker knows this program (default: dbus-mqtt- and the portal id)
-    #[arg(long, value_name = "NAME", help_heading = BROKER)]
-    pub client_id: Option<String>,
-    /// Whether the broker keeps the last value of everything for clients that come later (default:
-    /// true, as dbus-mqtt did; false is the way of dbus-flashmq)
-    #[arg(long, value_name = "true|false", value_parser = truth, help_heading = BROKER)]
-    pub retain: Option<bool>,
-    /// Certificate of the broker, for an encrypted connection. Not in this version yet
-    #[arg(short = 'c', long, value_name = "CA.pem", help_heading = BROKER)]
-    pub mqtt_certificate: Option<PathBuf>,
-    /// Register this device at VRM, Victron's portal. Not in this version yet
+    /// The first broker; the others are in the file only.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub first: RawBroker,
+    /// Talk to VRM, Victron's portal, too, and register this device there first
     #[arg(
         short = 'i', long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
         require_equals = true, default_missing_value = "true", hide_possible_values = true,
-        help_heading = BROKER
+        help_heading = VRM
     )]
     pub init_broker: Option<bool>,
 
@@ -57,14 +37,17 @@ pub struct RawConfig {
     #[arg(long, value_name = "ID", help_heading = DEVICE)]
     pub portal_id: Option<String>,
 
-    /// How long a client's request keeps the values coming; 0 is for ever (default: 60)
-    #[arg(short = 'k', long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]
-    pub keep_alive: Option<u32>,
     /// How long changes may be gathered before they are sent together, which saves power; 0 sends
     /// each at once (default: 20)
     #[arg(long, value_name = "MILLISECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]
     pub gather_ms: Option<u32>,
 
+    /// Take passwords from files that other users of this device can read
+    #[arg(
+        long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", hide_possible_values = true
+    )]
+    pub allow_readable_secrets: Option<bool>,
     /// Read settings from this file too; dbus-mqtt.example.toml explains them
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -79,6 +62,14 @@ pub struct RawConfig {
     /// The bounds, in the file only.
     #[arg(skip)]
     pub limits: Option<RawLimits>,
+    /// Each of several brokers, in the file only.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub brokers: Vec<RawBroker>,
+    /// The broker of VRM, in the file only.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub vrm: Option<RawVrm>,
 }
 
 /// The table `[limits]` as written; [`super::Limits`] says what each of them bounds.
@@ -103,7 +94,7 @@ pub struct RawLimits {
 }
 
 /// What a yes or no may look like in a flag or a variable.
-fn truth(text: &str) -> Result<bool, String> {
+pub(super) fn truth(text: &str) -> Result<bool, String> {
     match text {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
@@ -122,13 +113,41 @@ pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 }
 
 /// A secret of the wrong type must not be shown in the complaint about it.
-fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+pub(super) fn secret<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Secret>, D::Error> {
     match String::deserialize(from) {
         Ok(text) => Ok(Some(Secret::from(text.as_str()))),
         Err(_) => Err(D::Error::custom("a password is a text, in quotes")),
     }
 }
 
-const BROKER: &str = "MQTT broker";
+/// A word, or a number that is one.
+pub(super) fn spelt<'de, D: serde::Deserializer<'de>, T>(
+    from: D,
+    read: fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, D::Error> {
+    struct Word<T>(fn(&str) -> Result<T, String>);
+
+    impl<T> serde::de::Visitor<'_> for Word<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a text in quotes")
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
+            (self.0)(&number.to_string()).map_err(E::custom)
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            (self.0)(text).map_err(E::custom)
+        }
+    }
+
+    from.deserialize_any(Word(read)).map(Some)
+}
+
+const VRM: &str = "VRM";
 const DEVICE: &str = "Victron device";
 const FLOW: &str = "Flow of values";

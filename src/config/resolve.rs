@@ -2,29 +2,24 @@
 //! of §2.8 and §6.
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::name::PortalId;
 
-use super::error::CLIENT_ID_BYTES_MAX;
 use super::layers::{Found, Layers};
 use super::machine::Machine;
-use super::server::Server;
-use super::{
-    BrokerConfig, BusAddress, Config, ConfigError, Limits, Login, Origin, Problem, RawLimits,
-    Secret, portal,
-};
+use super::{BusAddress, Config, ConfigError, Limits, Origin, Problem, RawLimits, portal};
 
 impl Layers {
     /// The configuration, or the first mistake in it.
     pub fn resolve(&self, machine: &Machine) -> Result<Config, ConfigError> {
-        self.refuse_what_is_not_there_yet()?;
         let (portal_id, source) = self.portal_id(machine)?;
         let limits = self.find("limits", |raw| raw.limits.clone());
+        let (brokers, vrm) = self.brokers(machine, &portal_id)?;
         let config = Config {
             bus: self.bus(machine)?,
-            brokers: vec![self.broker(&portal_id)?],
+            brokers,
+            vrm,
             gather: self.gather()?,
             limits: limits
                 .map(|found| Limits::from(found.value))
@@ -47,6 +42,14 @@ impl Layers {
     /// The bus: the setting, else the session bus where there is one, else the system bus (§2.8).
     /// `session` and `system` are settings too.
     pub fn bus(&self, machine: &Machine) -> Result<BusAddress, ConfigError> {
+        Ok(self.bus_and_origin(machine)?.0)
+    }
+
+    /// The bus, and where it is from.
+    pub(super) fn bus_and_origin(
+        &self,
+        machine: &Machine,
+    ) -> Result<(BusAddress, Origin), ConfigError> {
         let session = || variable(machine, "DBUS_SESSION_BUS_ADDRESS");
         let system = || variable(machine, "DBUS_SYSTEM_BUS_ADDRESS");
         let found = match self.find("dbus", |raw| raw.dbus.clone()) {
@@ -61,19 +64,11 @@ impl Layers {
             },
         };
         match found {
-            Some(found) => BusAddress::parse(&found.value).map_err(|problem| found.wrong(problem)),
-            None => Ok(BusAddress(SYSTEM_BUS.into())),
-        }
-    }
-
-    /// What §6 promises and a later version brings.
-    fn refuse_what_is_not_there_yet(&self) -> Result<(), ConfigError> {
-        if let Some(found) = self.find("mqtt-certificate", |raw| raw.mqtt_certificate.clone()) {
-            return Err(found.wrong(Problem::NoTls));
-        }
-        match self.find("init-broker", |raw| raw.init_broker) {
-            Some(found) if found.value => Err(found.wrong(Problem::NoVrm)),
-            Some(_) | None => Ok(()),
+            Some(found) => match BusAddress::parse(&found.value) {
+                Ok(address) => Ok((address, found.origin)),
+                Err(problem) => Err(found.wrong(problem)),
+            },
+            None => Ok((BusAddress(SYSTEM_BUS.into()), Origin::Default)),
         }
     }
 
@@ -85,63 +80,6 @@ impl Layers {
         }
         let (id, source) = portal::find(machine)?;
         Ok((id, Some(source)))
-    }
-
-    fn broker(&self, portal_id: &PortalId) -> Result<BrokerConfig, ConfigError> {
-        let server = match self.find("mqtt-server", |raw| raw.mqtt_server.clone()) {
-            Some(found) => Server::parse(&found.value).map_err(|error| found.wrong(error))?,
-            None => Server::default(),
-        };
-        let client_id = match self.find("client-id", |raw| raw.client_id.clone()) {
-            Some(found) if is_client_id(&found.value) => found.value,
-            Some(found) => return Err(found.wrong(Problem::ClientId(found.value.clone()))),
-            None => format!("dbus-mqtt-{portal_id}"),
-        };
-        let keep_alive = self.find("keep-alive", |raw| raw.keep_alive);
-        let keep_alive_s = keep_alive.map_or(KEEP_ALIVE_S, |found| found.value);
-        Ok(BrokerConfig {
-            name: "broker".to_owned(),
-            host: server.host,
-            port: server.port,
-            client_id,
-            login: self.login()?,
-            retain: self
-                .find("retain", |raw| raw.retain)
-                .is_none_or(|found| found.value),
-            keep_alive: (keep_alive_s > 0).then(|| Duration::from_secs(keep_alive_s.into())),
-            ping: PING,
-        })
-    }
-
-    fn login(&self) -> Result<Option<Login>, ConfigError> {
-        let user = self.find("mqtt-user", |raw| raw.mqtt_user.clone());
-        let password = self.password()?;
-        match (user, password) {
-            (None, None) => Ok(None),
-            (None, Some(password)) => Err(password.wrong(Problem::PasswordWithoutUser)),
-            (Some(user), _) if user.value.is_empty() => Err(user.wrong(Problem::NoUser)),
-            (Some(user), password) => {
-                let password = password.map(|found| found.value).unwrap_or_default();
-                Ok(Some(Login {
-                    user: user.value,
-                    password,
-                }))
-            }
-        }
-    }
-
-    /// The password, or what stands in the password file, whichever is set in the stronger place.
-    fn password(&self) -> Result<Option<Found<Secret>>, ConfigError> {
-        let text = self.find("mqtt-password", |raw| raw.mqtt_password.clone());
-        let file = self.find("mqtt-password-file", |raw| raw.mqtt_password_file.clone());
-        match (text, file) {
-            (Some(text), Some(file)) if text.rank == file.rank => {
-                Err(file.wrong(Problem::TwoPasswords))
-            }
-            (Some(text), Some(file)) if text.rank < file.rank => Ok(Some(text)),
-            (_, Some(file)) => read_password(file).map(Some),
-            (text, None) => Ok(text),
-        }
     }
 
     fn gather(&self) -> Result<Duration, ConfigError> {
@@ -169,24 +107,6 @@ fn variable(machine: &Machine, name: &'static str) -> Result<Option<Found<String
     }))
 }
 
-/// The first line, without its end.
-fn read_password(file: Found<PathBuf>) -> Result<Found<Secret>, ConfigError> {
-    let text = file.read(PASSWORD_BYTES_MAX)?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(Found {
-            value: Secret::from(line),
-            origin: file.origin,
-            rank: file.rank,
-        }),
-        Some(_) | None => Err(file.wrong(Problem::NoPassword(file.value.clone()))),
-    }
-}
-
-fn is_client_id(text: &str) -> bool {
-    let is_wrong = |letter: char| letter.is_control() || matches!(letter, '+' | '#' | '/');
-    (1..=CLIENT_ID_BYTES_MAX).contains(&text.len()) && !text.contains(is_wrong)
-}
-
 impl From<RawLimits> for Limits {
     fn from(raw: RawLimits) -> Limits {
         let default = Limits::default();
@@ -211,9 +131,6 @@ impl From<RawLimits> for Limits {
 }
 
 const SYSTEM_BUS: &str = "unix:path=/var/run/dbus/system_bus_socket";
-const KEEP_ALIVE_S: u32 = 60;
-const PING: Duration = Duration::from_secs(30);
 const GATHER: Duration = Duration::from_millis(20);
 /// With more, a change would no longer be published at once (§4.4).
 const GATHER_MS_MAX: u32 = 1_000;
-const PASSWORD_BYTES_MAX: u64 = 64 * 1024;

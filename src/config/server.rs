@@ -1,31 +1,35 @@
-//! The address of a broker: `HOST`, `HOST:PORT`, `::1`, `[::1]:PORT`, with or without `mqtt://`.
+//! The address of a broker: `HOST`, `HOST:PORT`, `::1`, `[::1]:PORT`, with or without a scheme in
+//! front, and for WebSocket with a path behind.
 
 use std::net::Ipv6Addr;
 
-/// Where a broker is.
+use super::Transport;
+
+/// Where a broker is, and what carries MQTT to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server {
     /// A name or an address; an IPv6 address without brackets.
     pub(super) host: String,
-    /// Its TCP port.
-    pub(super) port: u16,
+    /// Its TCP port; the usual one where none is said.
+    pub(super) port: Option<u16>,
+    /// What the scheme says; TCP where there is none.
+    pub(super) transport: Transport,
 }
 
 /// Why a text is no address of a broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidServer {
-    /// TLS and WebSocket belong to a later version.
-    #[error("this version speaks plain MQTT over TCP only, not {scheme}://")]
-    NotYet {
-        /// What stands before `://`.
-        scheme: String,
-    },
     /// Something else before `://`.
-    #[error("{scheme}:// is no MQTT address; write HOST, HOST:PORT or mqtt://HOST:PORT")]
+    #[error(
+        "{scheme}:// is no MQTT address; write HOST, HOST:PORT, or one that begins with mqtt://, mqtts://, ws:// or wss://"
+    )]
     Scheme {
         /// What stands before `://`.
         scheme: String,
     },
+    /// User, and perhaps password: not shown.
+    #[error("user and password cannot be part of the address; they have settings of their own")]
+    Login,
     /// No host, or none that can be one.
     #[error("{host:?} is no host; write HOST or HOST:PORT, an IPv6 address as [::1]:PORT")]
     Host {
@@ -38,41 +42,72 @@ pub enum InvalidServer {
         /// What stands where the port should.
         port: String,
     },
+    /// Behind the port of a WebSocket.
+    #[error("{path:?} is no path of an address: letters, digits and signs without spaces and #")]
+    Path {
+        /// What stands where the path should.
+        path: String,
+    },
 }
 
 impl Server {
     pub(super) fn parse(text: &str) -> Result<Server, InvalidServer> {
-        let address = match text.split_once("://") {
-            Some((scheme, rest)) => {
-                check_scheme(scheme)?;
-                rest.strip_suffix('/').unwrap_or(rest)
-            }
-            None => text,
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        let (address, path) = match rest.find('/') {
+            Some(at) if !scheme.is_empty() => rest.split_at(at),
+            _ => (rest, ""),
         };
+        if address.contains('@') {
+            return Err(InvalidServer::Login);
+        }
+        let transport = transport(scheme, path)?;
         let (host, port) = split(address)?;
-        let host = host_of(host)?;
-        let port = match port {
-            Some(port) => port_of(port)?,
-            None => DEFAULT.1,
-        };
-        Ok(Server { host, port })
+        Ok(Server {
+            host: host_of(host)?,
+            port: port.map(port_of).transpose()?,
+            transport,
+        })
     }
 }
 
 impl Default for Server {
     fn default() -> Server {
         Server {
-            host: DEFAULT.0.to_owned(),
-            port: DEFAULT.1,
+            host: "127.0.0.1".to_owned(),
+            port: None,
+            transport: Transport::Tcp,
         }
     }
 }
 
-fn check_scheme(scheme: &str) -> Result<(), InvalidServer> {
+fn transport(scheme: &str, path: &str) -> Result<Transport, InvalidServer> {
+    let wrong = || InvalidServer::Path {
+        path: path.to_owned(),
+    };
+    let plain = |transport| match path {
+        "" | "/" => Ok(transport),
+        _ => Err(wrong()),
+    };
+    let path_of_request = || {
+        let is_letter = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        if !path.bytes().all(is_letter) {
+            return Err(wrong());
+        }
+        let path = if path.is_empty() {
+            WEBSOCKET_PATH
+        } else {
+            path
+        };
+        Ok(path.to_owned())
+    };
     match scheme.to_ascii_lowercase().as_str() {
-        "mqtt" | "tcp" => Ok(()),
-        "mqtts" | "ssl" | "tls" | "ws" | "wss" => Err(InvalidServer::NotYet {
-            scheme: scheme.to_owned(),
+        "" | "mqtt" | "tcp" => plain(Transport::Tcp),
+        "mqtts" | "ssl" | "tls" => plain(Transport::Tls),
+        "ws" => Ok(Transport::Ws {
+            path: path_of_request()?,
+        }),
+        "wss" => Ok(Transport::Wss {
+            path: path_of_request()?,
         }),
         _ => Err(InvalidServer::Scheme {
             scheme: scheme.to_owned(),
@@ -102,14 +137,14 @@ fn split(address: &str) -> Result<(&str, Option<&str>), InvalidServer> {
     }
 }
 
+/// Whether it can be the name or the address of a server.
+pub(super) fn is_host(host: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    is_v6(host) || (!host.is_empty() && host.bytes().all(is_letter))
+}
+
 fn host_of(host: &str) -> Result<String, InvalidServer> {
-    let is_name = || {
-        !host.is_empty()
-            && host
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
-    };
-    if is_v6(host) || is_name() {
+    if is_host(host) {
         Ok(host.to_owned())
     } else {
         Err(InvalidServer::Host {
@@ -134,19 +169,26 @@ fn port_of(port: &str) -> Result<u16, InvalidServer> {
     }
 }
 
-const DEFAULT: (&str, u16) = ("127.0.0.1", 1883);
+/// Where brokers expect WebSockets, unless they are told otherwise.
+pub(super) const WEBSOCKET_PATH: &str = "/mqtt";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, host: &str, port: u16) {
+    fn check_over(text: &str, host: &str, port: Option<u16>, transport: Transport) {
         let expected = Server {
             host: host.to_owned(),
             port,
+            transport,
         };
         assert_eq!(Server::parse(text), Ok(expected), "{text}");
+    }
+
+    #[track_caller]
+    fn check(text: &str, host: &str, port: impl Into<Option<u16>>) {
+        check_over(text, host, port.into(), Transport::Tcp);
     }
 
     #[track_caller]
@@ -160,16 +202,27 @@ mod tests {
 
     #[test]
     fn addresses() {
-        check("venus.local", "venus.local", 1883);
+        check("venus.local", "venus.local", None);
         check("192.168.1.5:1884", "192.168.1.5", 1884);
-        check("mqtt://broker", "broker", 1883);
+        check("mqtt://broker", "broker", None);
         check("MQTT://broker:1/", "broker", 1);
         check("tcp://[fe80::1%eth0]:99", "fe80::1%eth0", 99);
         check("[::1]:1884", "::1", 1884);
-        check("[::1]", "::1", 1883);
-        check("::1", "::1", 1883);
-        check("fe80::1%eth0", "fe80::1%eth0", 1883);
+        check("[::1]", "::1", None);
+        check("::1", "::1", None);
+        check("fe80::1%eth0", "fe80::1%eth0", None);
         check("my_broker:65535", "my_broker", 65535);
+    }
+
+    #[test]
+    fn s6_four_transports() {
+        let ws = |path: &str| Transport::Ws { path: path.into() };
+        let wss = |path: &str| Transport::Wss { path: path.into() };
+        check_over("mqtts://broker", "broker", None, Transport::Tls);
+        check_over("tls://[::1]:8884/", "::1", Some(8884), Transport::Tls);
+        check_over("ws://broker:9001", "broker", Some(9001), ws("/mqtt"));
+        check_over("ws://broker/", "broker", None, ws("/"));
+        check_over("WSS://broker/a/b?c=d", "broker", None, wss("/a/b?c=d"));
     }
 
     #[test]
@@ -180,7 +233,6 @@ mod tests {
         for text in [
             "",
             "two words",
-            "user@broker",
             "[::1",
             "[::1]x",
             "[broker]:1",
@@ -198,13 +250,28 @@ mod tests {
                 &format!("{port:?} is no port: a number from 1 to 65535"),
             );
         }
-        for scheme in ["mqtts", "wss", "ws", "ssl"] {
-            let sentence = format!("this version speaks plain MQTT over TCP only, not {scheme}://");
-            refused(&format!("{scheme}://broker"), &sentence);
+        for text in [
+            "user@broker",
+            "mqtt://user:hunter2@broker",
+            "user:hunter2@broker:1",
+        ] {
+            let sentence =
+                "user and password cannot be part of the address; they have settings of their own";
+            refused(text, sentence);
+        }
+        for path in ["/a b", "/a#b", "/é"] {
+            let sentence = format!(
+                "{path:?} is no path of an address: letters, digits and signs without spaces and #"
+            );
+            refused(&format!("ws://broker{path}"), &sentence);
         }
         refused(
+            "mqtt://broker/x",
+            "\"/x\" is no path of an address: letters, digits and signs without spaces and #",
+        );
+        refused(
             "http://broker",
-            "http:// is no MQTT address; write HOST, HOST:PORT or mqtt://HOST:PORT",
+            "http:// is no MQTT address; write HOST, HOST:PORT, or one that begins with mqtt://, mqtts://, ws:// or wss://",
         );
     }
 }

@@ -1,24 +1,49 @@
 //! The configuration as a whole: what wins, what is refused, and in which words.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use clap::Args as _;
 
-use super::layers::{from_toml, variable_name};
+use super::file::from_toml;
+use super::layers::variable_name;
 use super::*;
 use crate::cli::Args;
+use crate::model::access::Access;
+use crate::model::filter::Lists;
 
 /// What can be set, and where.
 #[derive(Default)]
-struct Given<'a> {
-    flags: &'a [&'a str],
-    variables: &'a [(&'a str, &'a str)],
-    file: Option<&'a str>,
+pub(super) struct Given<'a> {
+    pub(super) flags: &'a [&'a str],
+    pub(super) variables: &'a [(&'a str, &'a str)],
+    pub(super) file: Option<&'a str>,
 }
 
 impl Given<'_> {
     /// Resolves it on a device with a portal id. The settings file is called FILE in complaints.
-    fn resolve(&self) -> Result<Config, String> {
+    pub(super) fn resolve(&self) -> Result<Config, String> {
+        self.with(|layers, machine| layers.resolve(machine))
+    }
+
+    /// The configuration as text.
+    pub(super) fn dump(&self) -> Result<String, String> {
+        self.with(|layers, machine| {
+            let folder = machine
+                .unique_id_file
+                .parent()
+                .unwrap()
+                .display()
+                .to_string();
+            let text = layers.dump(machine)?;
+            Ok(text.replace(&format!("{folder}/"), ""))
+        })
+    }
+
+    fn with<T>(
+        &self,
+        act: impl Fn(&Layers, &Machine) -> Result<T, ConfigError>,
+    ) -> Result<T, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         fs::write(path("unique-id"), "e0ff50a097c0\n").unwrap();
@@ -36,42 +61,44 @@ impl Given<'_> {
             unique_id_file: path("unique-id").into(),
             unique_id_command: path("get-unique-id").into(),
             interfaces: path("net").into(),
+            vrm_certificate: path("vrm-ca.pem").into(),
+            vrm_password_file: path("vrm-password").into(),
         };
         let resolve = || {
             let args = Args::parse_from_command_line(flags.iter().map(Into::into))?.unwrap();
-            Layers::read(args.settings(), &machine)?.resolve(&machine)
+            act(&Layers::read(args.settings(), &machine)?, &machine)
         };
         resolve().map_err(|error| error.to_string().replace(&path(""), ""))
     }
 
     #[track_caller]
-    fn broker(&self) -> BrokerConfig {
+    pub(super) fn broker(&self) -> BrokerConfig {
         let config = self.resolve().unwrap();
         assert_eq!(config.brokers.len(), 1);
         config.brokers.into_iter().next().unwrap()
     }
 
     #[track_caller]
-    fn refused(&self, sentence: &str) {
+    pub(super) fn refused(&self, sentence: &str) {
         assert_eq!(self.resolve().unwrap_err(), sentence);
     }
 }
 
-fn flags<'a>(flags: &'a [&'a str]) -> Given<'a> {
+pub(super) fn flags<'a>(flags: &'a [&'a str]) -> Given<'a> {
     Given {
         flags,
         ..Given::default()
     }
 }
 
-fn variables<'a>(variables: &'a [(&'a str, &'a str)]) -> Given<'a> {
+pub(super) fn variables<'a>(variables: &'a [(&'a str, &'a str)]) -> Given<'a> {
     Given {
         variables,
         ..Given::default()
     }
 }
 
-fn file(text: &str) -> Given<'_> {
+pub(super) fn file(text: &str) -> Given<'_> {
     Given {
         file: Some(text),
         ..Given::default()
@@ -84,16 +111,25 @@ fn defaults() {
         name: "broker".to_owned(),
         host: "127.0.0.1".to_owned(),
         port: 1883,
+        transport: Transport::Tcp,
+        tls: None,
+        version: MqttVersion::Auto,
         client_id: "dbus-mqtt-e0ff50a097c0".to_owned(),
         login: None,
         retain: true,
+        expire: None,
+        topic_aliases: false,
         keep_alive: Some(Duration::from_secs(60)),
         ping: Duration::from_secs(30),
+        access: AccessRule::Always(Access::Full),
+        prefix: String::new(),
+        lists: Lists::default(),
     };
     let expected = Config {
         portal_id: PortalId::new("e0ff50a097c0").unwrap(),
         bus: BusAddress::parse("unix:path=/var/run/dbus/system_bus_socket").unwrap(),
         brokers: vec![broker],
+        vrm: None,
         gather: Duration::from_millis(20),
         limits: Limits::default(),
     };
@@ -147,8 +183,12 @@ fn s7_every_flag_is_a_variable_and_a_key() {
         keys += 1;
         let (word, value) = match key {
             "config" => continue,
-            "retain" | "init-broker" | "debug" => ("false", "false"),
-            "keep-alive" | "gather-ms" => ("7", "7"),
+            "retain" | "init-broker" | "debug" | "topic-aliases" | "allow-readable-secrets" => {
+                ("false", "false")
+            }
+            "keep-alive" | "gather-ms" | "expire" | "ping" => ("7", "7"),
+            "mqtt-version" => ("5", "5"),
+            "access" => ("read-only", "'read-only'"),
             "dbus" => ("unix:path=/x", "'unix:path=/x'"),
             "portal-id" => ("abc", "'abc'"),
             _ => ("x", "'x'"),
@@ -163,7 +203,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 14);
+    assert_eq!(keys, 24);
 }
 
 #[test]
@@ -260,6 +300,8 @@ fn the_bus_of_a_command() {
 fn s7_a_password_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("password").display().to_string();
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let login = |text: &str| {
         fs::write(&path, text).unwrap();
         flags(&["-u", "me", "--mqtt-password-file", &path])
@@ -367,8 +409,8 @@ fn what_is_wrong_in_a_file_has_its_line() {
         "FILE:3: portal-id: the portal id \"a/b\" has the character '/'; only letters, digits, - and _ can be in it",
     );
     wrong(
-        "mqtt-server = 'mqtts://x'",
-        "FILE:1: mqtt-server: this version speaks plain MQTT over TCP only, not mqtts://",
+        "mqtt-server = 'http://x'",
+        "FILE:1: mqtt-server: http:// is no MQTT address; write HOST, HOST:PORT, or one that begins with mqtt://, mqtts://, ws:// or wss://",
     );
     wrong(
         "gather-ms = 1001",
@@ -413,19 +455,6 @@ fn what_is_wrong_elsewhere_has_its_name() {
 }
 
 #[test]
-fn what_a_later_version_brings_is_refused_in_words() {
-    let tls = "this version cannot encrypt its connection yet; leave the certificate out to connect without";
-    flags(&["-c", "ca.pem"]).refused(&format!("--mqtt-certificate: {tls}"));
-    variables(&[("DBUS_MQTT_CERTIFICATE", "ca.pem")])
-        .refused(&format!("DBUS_MQTT_CERTIFICATE: {tls}"));
-    file("\nmqtt-certificate = 'ca.pem'").refused(&format!("FILE:2: mqtt-certificate: {tls}"));
-    let vrm =
-        "this version cannot register at VRM yet; leave the setting out to use a local broker";
-    flags(&["-i"]).refused(&format!("--init-broker: {vrm}"));
-    file("init-broker = true").refused(&format!("FILE:1: init-broker: {vrm}"));
-}
-
-#[test]
 fn limits_are_set_one_by_one() {
     let config = file("[limits]\nitems-max = 7\nread-timeout-s = 9")
         .resolve()
@@ -455,16 +484,18 @@ fn the_example_shows_the_defaults() {
     // Nothing is left out: each setting stands there, as a default or as prose.
     let table: toml::Table = uncommented.parse().unwrap();
     let parser = RawConfig::augment_args(clap::Command::new("flags"));
-    for key in parser
+    let flags = parser
         .get_arguments()
         .filter_map(|argument| argument.get_long())
-    {
+        .map(str::to_owned);
+    for key in flags.chain(RawBroker::top_keys()) {
         let is_prose = example.contains(&format!("\n# {key} = "));
         assert!(
-            key == "config" || is_prose || table.contains_key(key),
+            key == "config" || is_prose || table.contains_key(&key),
             "{key}"
         );
     }
+    assert_eq!(table["vrm"].as_table().unwrap().len(), 5);
     assert_eq!(table["limits"].as_table().unwrap().len(), 11);
 }
 

@@ -4,4 +4,5 @@
 
 pub mod backoff;
 pub mod session;
+pub mod vrm;
 pub mod window;

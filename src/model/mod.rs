@@ -3,6 +3,8 @@
 //! Everything here is plain data without input or output. A name in hand is a valid name; a value
 //! that is *invalid* is a value of its own, not an absence.
 
+pub mod access;
+pub mod filter;
 pub mod item;
 pub mod name;
 pub mod request;

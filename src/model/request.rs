@@ -75,6 +75,15 @@ pub enum Rejection {
     /// A retained write (§5.7).
     #[error("it is retained, and would repeat itself at every connect; it is ignored")]
     RetainedWrite,
+    /// The clients of this broker may not write (§8).
+    #[error("the clients of this broker may only read")]
+    ReadOnly,
+    /// The clients of this broker may not have, or not write, this one (§8).
+    #[error("the clients of this broker may not {what} it")]
+    NotAllowed {
+        /// `read` or `write`.
+        what: &'static str,
+    },
     /// No service has this type and instance.
     #[error("there is no service {service_type}/{instance}")]
     UnknownService {

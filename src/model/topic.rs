@@ -1,6 +1,6 @@
 //! Topics: the grammar of `N/…`, `R/…` and `W/…`, in both directions (§1, §4, §5).
 //!
-//! Only this file splits or joins a topic. Filters of selective keep-alives are in `bridge::filter`.
+//! Only this file splits or joins a topic. Filters of selective keep-alives are in `filter`.
 
 use super::name::{PortalId, is_topic_level};
 use super::request::{ItemAddress, Rejection};

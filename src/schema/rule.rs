@@ -16,7 +16,7 @@ pub struct Rule {
     pub secret: bool,
     /// Whether it is published first in a full republish (§5.5).
     pub identifying: bool,
-    /// Whether it says which device the service is (§1).
+    /// What it says to the bridge itself.
     pub role: Role,
     /// The range of a write, both ends included.
     pub range: Option<(f64, f64)>,
@@ -83,7 +83,7 @@ pub enum Publish {
     PortalId,
 }
 
-/// Whether an item says which device its service is (§1).
+/// What an item says to the bridge itself: which device its service is (§1), or what a broker may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// It does not.
@@ -92,6 +92,8 @@ pub enum Role {
     Instance,
     /// `/Identifier`: a text, used where the instance is absent or invalid.
     Identifier,
+    /// What VRM may do on this device (§8): 0 nothing, 1 read, 2 everything. A number.
+    VrmAccess,
 }
 
 impl Rule {

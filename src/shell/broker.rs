@@ -4,20 +4,19 @@
 //! stalls itself alone, and costs one buffer.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::run::{Shared, now, wait};
+use super::transport::{self, Endpoint, Stream, Transport};
 use crate::bridge::{PublishSink, text_payload};
-use crate::codec::packet;
+use crate::codec::packet::{self, Inbound};
 use crate::codec::request::RequestReader;
 use crate::config::{BrokerConfig, Config};
 use crate::link::backoff::{Backoff, DELAY_MAX};
@@ -25,8 +24,6 @@ use crate::link::session::{Event, LinkError, Session, SessionConfig};
 use crate::model::name::PortalId;
 use crate::model::topic;
 
-/// How long a broker may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a broker may take to close a connection that we ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that held this long has healed whatever was wrong before.
@@ -43,11 +40,12 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
     };
     let mut backoff = Backoff::default();
     let mut last_error = String::new();
-    while !shared.is_ending() {
+    while shared.is_wanted(index).await {
         let began = Instant::now();
         let mut was_connected = false;
         let result = async {
-            let stream = connect(broker).await?;
+            let packet_bytes_max = config.limits.request_bytes_max + PACKET_HEAD_BYTES;
+            let stream = connect(broker, packet_bytes_max).await?;
             let mut connection = Connection::new(&config, broker, index, &shared);
             let result = connection.serve(stream).await;
             was_connected = connection.was_connected;
@@ -55,11 +53,11 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         }
         .await;
         shared.with(|bridge| bridge.broker_disconnected(index));
-        let Err(error) = result else { return };
+        let Err(error) = result else { continue };
         if was_connected && began.elapsed() >= HEALED {
             backoff.reset();
         }
-        let delay = if error.needs_operator() {
+        let delay = if needs_operator(&error) {
             DELAY_MAX
         } else {
             wait(&mut backoff)
@@ -89,15 +87,22 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
     }
 }
 
-async fn connect(broker: &BrokerConfig) -> Result<TcpStream, LinkError> {
-    let address = (broker.host.as_str(), broker.port);
-    let timeout = || io::Error::new(io::ErrorKind::TimedOut, "no connection within 10 s");
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
-        .await
-        .map_err(|_| timeout())??;
-    // Batches are ours: what is written is to go out.
-    stream.set_nodelay(true)?;
-    Ok(stream)
+async fn connect(broker: &BrokerConfig, packet_bytes_max: usize) -> Result<Stream, LinkError> {
+    let endpoint = Endpoint {
+        host: broker.host.clone(),
+        port: broker.port,
+        transport: Transport::Tcp,
+        tls: None,
+        packet_bytes_max,
+    };
+    let connected = transport::connect(&endpoint).await;
+    connected.map_err(|error| LinkError::Io(error.into()))
+}
+
+/// Whether trying again soon is of no use: somebody must change something first.
+fn needs_operator(error: &LinkError) -> bool {
+    error.needs_operator()
+        || matches!(error, LinkError::Io(error) if transport::needs_operator(error))
 }
 
 /// What a connection has of a broker.
@@ -129,6 +134,14 @@ impl PublishSink for Sink<'_> {
     }
 }
 
+/// Takes the broker's prefix off a topic (§8). What comes from elsewhere is no request of ours.
+fn without_prefix<'a>(mut inbound: Inbound<'a>, prefix: &str) -> Inbound<'a> {
+    if let Inbound::Publish(publish) = &mut inbound {
+        publish.topic = publish.topic.strip_prefix(prefix).unwrap_or_default();
+    }
+    inbound
+}
+
 impl<'a> Connection<'a> {
     fn new(
         config: &'a Config,
@@ -137,6 +150,7 @@ impl<'a> Connection<'a> {
         shared: &'a Shared,
     ) -> Connection<'a> {
         let portal_id = &config.portal_id;
+        let prefix = &broker.prefix;
         let mut will_payload = Vec::new();
         text_payload(&mut will_payload, "offline");
         let session_config = SessionConfig {
@@ -146,10 +160,18 @@ impl<'a> Connection<'a> {
                 .as_ref()
                 .map(|login| (login.user.clone(), login.password.expose().to_owned())),
             ping: broker.ping,
-            will_topic: format!("{}{}", topic::notification_prefix(portal_id), topic::STATUS),
+            will_topic: format!(
+                "{prefix}{}{}",
+                topic::notification_prefix(portal_id),
+                topic::STATUS
+            ),
             will_payload,
-            request_filters: topic::request_filters(portal_id).into(),
-            retained_filter: broker.retain.then(|| topic::notification_filter(portal_id)),
+            request_filters: topic::request_filters(portal_id)
+                .map(|filter| format!("{prefix}{filter}"))
+                .into(),
+            retained_filter: broker
+                .retain
+                .then(|| format!("{prefix}{}", topic::notification_filter(portal_id))),
         };
         Connection {
             broker,
@@ -179,14 +201,14 @@ impl<'a> Connection<'a> {
         let mut armed = session.deadline();
         loop {
             let more = self.fill(&mut session);
-            if self.shared.is_ending()
+            if !self.shared.wants(self.index)
                 && session.is_connected()
                 && !more
                 && self.sent == self.out.len()
             {
                 return self.close(&mut stream, &session).await;
             }
-            if self.shared.is_ending() && !session.is_connected() {
+            if !self.shared.wants(self.index) && !session.is_connected() {
                 return Ok(());
             }
             if session.deadline() != armed {
@@ -307,7 +329,7 @@ impl<'a> Connection<'a> {
                 break;
             };
             taken += len;
-            let inbound = packet::decode(bytes)?;
+            let inbound = without_prefix(packet::decode(bytes)?, &self.broker.prefix);
             match session.receive(Instant::now(), inbound, &mut self.out)? {
                 Event::None => {}
                 Event::Connected => {

@@ -11,3 +11,6 @@ pub mod intercept;
 mod pace;
 pub mod run;
 mod timer;
+pub mod transport;
+mod uplink;
+mod vrm;

@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::{broker, bus};
+use super::uplink::Uplink;
+use super::{broker, bus, vrm};
 use crate::bridge::{Bridge, BridgeConfig, OutletConfig};
 use crate::config::Config;
 use crate::error::Fatal;
@@ -39,10 +40,14 @@ pub struct Shared {
     pub(super) urgent: Notify,
     /// One per broker: there is something to publish.
     pub(super) brokers: Vec<Notify>,
+    /// One per broker: whether it is to be connected at all.
+    wanted: Vec<AtomicBool>,
     /// The next deadline has come closer.
     timer: Notify,
     armed: Mutex<Option<Instant>>,
     ending: AtomicBool,
+    /// The broker of VRM, where this device is to be registered there.
+    pub(super) uplink: Option<Uplink>,
     stats: Arc<Stats>,
 }
 
@@ -80,9 +85,17 @@ impl Shared {
     /// Wakes who has something to do now.
     pub(super) fn wake(&self, bridge: &Bridge) {
         for (broker, wake) in self.brokers.iter().enumerate() {
-            if bridge.has_work(broker) {
+            let wanted = bridge.wants(broker);
+            let was = self
+                .wanted
+                .get(broker)
+                .map(|was| was.swap(wanted, Ordering::Relaxed));
+            if bridge.has_work(broker) || was != Some(wanted) {
                 wake.notify_one();
             }
+        }
+        if let Some(uplink) = &self.uplink {
+            uplink.note(bridge);
         }
         if bridge.has_calls() {
             self.calls.notify_one();
@@ -111,6 +124,30 @@ impl Shared {
     /// Whether the bridge ends.
     pub fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Whether a broker is to be connected: not at the end, and not while it may have nothing (§8).
+    pub fn wants(&self, broker: usize) -> bool {
+        let held = self
+            .uplink
+            .as_ref()
+            .is_some_and(|uplink| uplink.holds(broker));
+        let wanted = self.wanted.get(broker);
+        !self.is_ending() && !held && wanted.is_some_and(|wanted| wanted.load(Ordering::Relaxed))
+    }
+
+    /// Waits until a broker is to be connected; `false` where the bridge ends instead.
+    pub(super) async fn is_wanted(&self, broker: usize) -> bool {
+        while !self.is_ending() {
+            if self.wants(broker) {
+                return true;
+            }
+            match self.brokers.get(broker) {
+                Some(wake) => wake.notified().await,
+                None => return false,
+            }
+        }
+        false
     }
 }
 
@@ -143,14 +180,19 @@ pub async fn run_with(
     shutdown: impl Future<Output = ()>,
     stats: Arc<Stats>,
 ) -> Result<(), Fatal> {
+    let bridge = Bridge::new(bridge_config(&config));
     let shared = Arc::new(Shared {
-        bridge: Mutex::new(Bridge::new(bridge_config(&config))),
         calls: Notify::new(),
         urgent: Notify::new(),
         brokers: config.brokers.iter().map(|_| Notify::new()).collect(),
+        wanted: (0..config.brokers.len())
+            .map(|broker| AtomicBool::new(bridge.wants(broker)))
+            .collect(),
+        bridge: Mutex::new(bridge),
         timer: Notify::new(),
         armed: Mutex::new(None),
         ending: AtomicBool::new(false),
+        uplink: config.vrm.as_ref().and_then(Uplink::new),
         stats,
     });
     info!(
@@ -160,6 +202,7 @@ pub async fn run_with(
     );
     let mut others = JoinSet::new();
     others.spawn(keep_time(Arc::clone(&shared)));
+    others.spawn(vrm::run(config.clone(), Arc::clone(&shared)));
     others.spawn(bus::run(config.clone(), Arc::clone(&shared)));
     let mut brokers = JoinSet::new();
     for index in 0..config.brokers.len() {
@@ -192,6 +235,9 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         retain: broker.retain,
         keep_alive: broker.keep_alive,
         filters_max: limits.filters_max,
+        prefix: broker.prefix.as_str().into(),
+        access: broker.access,
+        lists: broker.lists.clone(),
     };
     BridgeConfig {
         portal_id: config.portal_id.clone(),

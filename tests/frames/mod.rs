@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 use dbus_mqtt::bridge::calls::{Call, Method};
 use dbus_mqtt::bridge::{Bridge, BridgeConfig, OutletConfig, PublishSink};
 use dbus_mqtt::codec::{frame, packet};
+use dbus_mqtt::model::access::{Access, AccessRule};
+use dbus_mqtt::model::filter::Lists;
 use dbus_mqtt::model::name::PortalId;
 use dbus_mqtt::model::time::Now;
 use serde_json::Value as Json;
@@ -198,6 +200,9 @@ pub fn outlet(retain: bool, keep_alive: Option<Duration>) -> OutletConfig {
         retain,
         keep_alive,
         filters_max: 1_000,
+        prefix: "".into(),
+        access: AccessRule::Always(Access::Full),
+        lists: Lists::default(),
     }
 }
 

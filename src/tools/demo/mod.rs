@@ -34,8 +34,10 @@ use self::serve::Shared;
 use self::status::Status;
 use super::ToolError;
 use crate::cli::DemoArgs;
-use crate::config::{BrokerConfig, BusAddress, Config, Limits};
+use crate::config::{AccessRule, BrokerConfig, BusAddress, Config, Limits, MqttVersion, Transport};
 use crate::error::Fatal;
+use crate::model::access::Access;
+use crate::model::filter::Lists;
 use crate::model::name::PortalId;
 use crate::shell::run::{Stats, run_with};
 
@@ -177,12 +179,21 @@ fn config(bus: &str, ports: Ports) -> Result<Config, ToolError> {
             name: String::from("demo"),
             host: String::from("127.0.0.1"),
             port: ports.tcp,
+            transport: Transport::Tcp,
+            tls: None,
+            version: MqttVersion::Auto,
             client_id: format!("dbus-mqtt-{PORTAL_ID}"),
             login: None,
             retain: true,
+            expire: None,
+            topic_aliases: false,
             keep_alive: Some(Duration::from_secs(60)),
             ping: Duration::from_secs(30),
+            access: AccessRule::Always(Access::Full),
+            prefix: String::new(),
+            lists: Lists::default(),
         }],
+        vrm: None,
         gather: Duration::from_millis(20),
         limits: Limits::default(),
     })

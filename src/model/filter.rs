@@ -1,4 +1,7 @@
-//! Topic filters of selective keep-alives, relative to the portal id (§5.4): `battery/+/Soc`.
+//! Topic filters, relative to the portal id: `battery/+/Soc`. Those of selective keep-alives (§5.4),
+//! and the lists of what a broker may have (§8).
+
+use std::fmt;
 
 use smallvec::SmallVec;
 
@@ -82,6 +85,15 @@ impl Filter {
         })
     }
 
+    /// `#`
+    pub fn all() -> Filter {
+        Filter {
+            service_type: Level::Rest,
+            instance: Level::Rest,
+            path: Path::All,
+        }
+    }
+
     /// What the filter wants of the device `<type>/<instance>`; `None` where it wants nothing.
     pub fn of_device(&self, key: &str) -> Option<&Path> {
         let (service_type, instance) = key.split_once('/')?;
@@ -118,6 +130,70 @@ impl Path {
             }
         }
     }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (level, between) in [(&self.service_type, ""), (&self.instance, "/")] {
+            match level {
+                Level::Any => write!(f, "{between}+")?,
+                Level::Text(text) => write!(f, "{between}{text}")?,
+                Level::Rest => return write!(f, "{between}#"),
+            }
+        }
+        match &self.path {
+            Path::All => f.write_str("/#"),
+            Path::One(path) => f.write_str(path),
+            Path::Levels { levels, rest } => {
+                for level in levels {
+                    write!(f, "/{}", level.as_deref().unwrap_or("+"))?;
+                }
+                f.write_str(if *rest { "/#" } else { "" })
+            }
+        }
+    }
+}
+
+/// What is let through: what some filter of `allow` matches and none of `deny`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// `#` alone where nothing is said.
+    pub allow: Vec<Filter>,
+    /// Goes before `allow`.
+    pub deny: Vec<Filter>,
+}
+
+impl List {
+    /// Whether it lets everything through.
+    pub fn is_open(&self) -> bool {
+        self.deny.is_empty() && self.allow.contains(&Filter::all())
+    }
+
+    /// Whether it lets the item through.
+    pub fn admits(&self, key: &str, path: &str) -> bool {
+        let matches = |filter: &Filter| filter.matches(key, path);
+        self.allow.iter().any(matches) && !self.deny.iter().any(matches)
+    }
+}
+
+impl Default for List {
+    fn default() -> List {
+        List {
+            allow: vec![Filter::all()],
+            deny: Vec::new(),
+        }
+    }
+}
+
+/// The lists of one broker (§8).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lists {
+    /// What is published there.
+    pub publish: List,
+    /// What its clients may ask for.
+    pub read: List,
+    /// What its clients may write.
+    pub write: List,
 }
 
 #[cfg(test)]
@@ -163,5 +239,46 @@ mod tests {
         ] {
             assert_eq!(Filter::parse(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn a_filter_is_shown_as_it_was_written() {
+        for text in [
+            "#",
+            "system/#",
+            "+/#",
+            "system/0/#",
+            "battery/+/Soc",
+            "battery/0/Dc/#",
+            "+/+/Dc/+/Voltage",
+            "+/+/+/#",
+            "a/b//c",
+        ] {
+            assert_eq!(Filter::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Filter::parse("#"), Some(Filter::all()));
+    }
+
+    #[test]
+    fn s8_deny_goes_before_allow() {
+        let filters = |texts: &[&str]| {
+            texts
+                .iter()
+                .filter_map(|text| Filter::parse(text))
+                .collect()
+        };
+        let list = List {
+            allow: filters(&["battery/#", "system/0/Serial"]),
+            deny: filters(&["battery/+/Secret/#"]),
+        };
+        assert!(!list.is_open() && List::default().is_open());
+        assert!(list.admits("battery/0", "/Soc") && list.admits("system/0", "/Serial"));
+        assert!(!list.admits("battery/0", "/Secret") && !list.admits("battery/0", "/Secret/Key"));
+        assert!(!list.admits("system/0", "/Serial/") && !list.admits("Battery/0", "/Soc"));
+        let nothing = List {
+            allow: Vec::new(),
+            deny: Vec::new(),
+        };
+        assert!(!nothing.is_open() && !nothing.admits("battery/0", "/Soc"));
     }
 }

@@ -1,0 +1,90 @@
+//! What the clients of one broker may have: access, and lists of topic filters (§8).
+//!
+//! Whether an item is published there is decided once, when it becomes known, and kept as a bit.
+//! Requests are rare, and are held against the filters when they come.
+
+use super::bits::Bits;
+use super::cache::SlotId;
+use crate::model::access::{Access, AccessRule};
+use crate::model::filter::Lists;
+
+/// What the clients of one broker may have.
+#[derive(Debug)]
+pub struct Gate {
+    rule: AccessRule,
+    access: Access,
+    lists: Lists,
+    /// Whether every item may be published.
+    open: bool,
+    /// What may not be published, where not everything may.
+    hidden: Bits,
+}
+
+impl Gate {
+    /// A gate that lets nothing through until the device says so, where it is the one to say.
+    pub fn new(rule: AccessRule, lists: Lists) -> Gate {
+        let access = match rule {
+            AccessRule::Always(access) => access,
+            AccessRule::AsDeviceSays => Access::Off,
+        };
+        Gate {
+            rule,
+            access,
+            open: lists.publish.is_open(),
+            lists,
+            hidden: Bits::default(),
+        }
+    }
+
+    /// The device says what may be done. `true` where that is new here.
+    pub fn device_says(&mut self, access: Access) -> bool {
+        let follows = self.rule == AccessRule::AsDeviceSays && self.access != access;
+        if follows {
+            self.access = access;
+        }
+        follows
+    }
+
+    /// What may be done.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Whether every item may be published.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether the item may not be published.
+    #[inline]
+    pub fn hides(&self, slot: SlotId) -> bool {
+        !self.open && self.hidden.contains(slot)
+    }
+
+    /// An item is new, or back.
+    pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
+        if self.open {
+            return;
+        }
+        if self.lists.publish.admits(key, path) {
+            self.hidden.remove(slot);
+        } else {
+            self.hidden.insert(slot);
+        }
+    }
+
+    /// A slot is free.
+    pub fn released(&mut self, slot: SlotId) {
+        self.hidden.remove(slot);
+    }
+
+    /// Whether clients may ask for an item, and get it.
+    pub fn reads(&self, key: &str, path: &str) -> bool {
+        self.lists.read.admits(key, path) && (self.open || self.lists.publish.admits(key, path))
+    }
+
+    /// Whether clients may write an item.
+    pub fn writes(&self, key: &str, path: &str) -> bool {
+        self.lists.write.admits(key, path)
+    }
+}

@@ -1,0 +1,152 @@
+//! One broker, as resolved: where it is, how it is reached, what it may have (§6, §8).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Secret;
+use crate::model::access::AccessRule;
+use crate::model::filter::Lists;
+
+/// One broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// For logs; no other broker has it.
+    pub name: String,
+    /// A name or an address; an IPv6 address without brackets.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// What carries MQTT to it.
+    pub transport: Transport,
+    /// How it is encrypted. Always there for [`Transport::Tls`] and [`Transport::Wss`], never
+    /// for the others.
+    pub tls: Option<TlsConfig>,
+    /// Which versions of MQTT to speak.
+    pub version: MqttVersion,
+    /// Contains none of `+ # /`.
+    pub client_id: String,
+    /// User and password, where the broker wants them.
+    pub login: Option<Login>,
+    /// Whether notifications are retained (§4.1).
+    pub retain: bool,
+    /// After what time a broker forgets a retained notification by itself, with MQTT 5 (§6); never
+    /// where this is `None`.
+    pub expire: Option<Duration>,
+    /// Whether topics are abbreviated where the broker takes that, with MQTT 5.
+    pub topic_aliases: bool,
+    /// How long a request keeps the bridge alive; `None` is for ever (§5.1).
+    pub keep_alive: Option<Duration>,
+    /// The interval of PINGs, MQTT's own keep-alive.
+    pub ping: Duration,
+    /// What its clients may do.
+    pub access: AccessRule,
+    /// Stands before every topic; empty, or ends in `/`.
+    pub prefix: String,
+    /// What may be published there, read and written from there.
+    pub lists: Lists,
+}
+
+/// What carries MQTT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP alone.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// WebSocket over TCP.
+    Ws {
+        /// The path of the request, with its leading slash.
+        path: String,
+    },
+    /// WebSocket over TLS.
+    Wss {
+        /// The path of the request, with its leading slash.
+        path: String,
+    },
+}
+
+/// How a connection is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsConfig {
+    /// The certificates that vouch for the broker, as PEM; the system's where there is none.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate and its key, as PEM; both may be in one file.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// The name that the broker's certificate must have; its host where there is none.
+    pub server_name: Option<String>,
+}
+
+/// Which versions of MQTT to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// 3.1.1
+    V3,
+    /// 5
+    V5,
+    /// 5, and 3.1.1 with a broker that does not know it.
+    Auto,
+}
+
+/// User and password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user.
+    pub user: String,
+    /// Empty where only the user is given: then none is sent.
+    pub password: Secret,
+}
+
+impl BrokerConfig {
+    /// `host:port` as people write it, an IPv6 address in brackets.
+    pub fn address(&self) -> String {
+        let BrokerConfig { host, port, .. } = self;
+        if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
+    }
+}
+
+impl Transport {
+    /// Whether it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss { .. })
+    }
+
+    /// The same, encrypted.
+    pub(super) fn encrypted(self) -> Transport {
+        match self {
+            Transport::Tcp | Transport::Tls => Transport::Tls,
+            Transport::Ws { path } | Transport::Wss { path } => Transport::Wss { path },
+        }
+    }
+
+    /// What stands before `://`.
+    pub(super) fn scheme(&self) -> &'static str {
+        match self {
+            Transport::Tcp => "mqtt",
+            Transport::Tls => "mqtts",
+            Transport::Ws { .. } => "ws",
+            Transport::Wss { .. } => "wss",
+        }
+    }
+
+    /// The path of a WebSocket; empty where there is none.
+    pub(super) fn path(&self) -> &str {
+        match self {
+            Transport::Tcp | Transport::Tls => "",
+            Transport::Ws { path } | Transport::Wss { path } => path,
+        }
+    }
+
+    /// The port that it has where none is said.
+    pub(super) fn usual_port(&self) -> u16 {
+        match self {
+            Transport::Tcp => 1883,
+            Transport::Tls => 8883,
+            Transport::Ws { .. } => 80,
+            Transport::Wss { .. } => 443,
+        }
+    }
+}

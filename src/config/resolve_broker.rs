@@ -1,0 +1,353 @@
+//! From the settings of a broker as written to the broker as resolved (§6, §8).
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::{CLIENT_ID_BYTES_MAX, PREFIX_BYTES_MAX};
+use super::layers::{BrokerLayers, Found, Layers, Which};
+use super::machine::Machine;
+use super::server::{Server, is_host};
+use super::{
+    AccessRule, BrokerConfig, ConfigError, Login, MqttVersion, Problem, RawBroker, Secret,
+    TlsConfig, Transport, VrmConfig, secrets,
+};
+use crate::model::access::Access;
+use crate::model::filter::{Filter, List, Lists};
+use crate::model::name::PortalId;
+
+/// What holds for a broker of which nothing is said.
+#[derive(Debug)]
+pub(super) struct Defaults {
+    pub(super) name: String,
+    pub(super) server: Server,
+    /// Whether it is encrypted, whatever the settings say.
+    pub(super) encrypted: bool,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) access: AccessRule,
+}
+
+impl Layers {
+    /// All brokers, that of VRM as the last.
+    pub(super) fn brokers(
+        &self,
+        machine: &Machine,
+        portal_id: &PortalId,
+    ) -> Result<(Vec<BrokerConfig>, Option<VrmConfig>), ConfigError> {
+        let readable = self.reads_readable_secrets();
+        let mut brokers: Vec<BrokerConfig> = Vec::new();
+        for index in 0..self.tables().max(1) {
+            let which = match index {
+                0 => Which::First,
+                _ => Which::Further(index),
+            };
+            let layers = self.of_broker(which);
+            let name = if self.tables() < 2 {
+                "broker".to_owned()
+            } else {
+                format!("broker {}", index + 1)
+            };
+            let broker = layers.broker(
+                portal_id,
+                layers.login(readable)?,
+                Defaults {
+                    name,
+                    server: Server::default(),
+                    encrypted: false,
+                    ca: None,
+                    access: AccessRule::Always(Access::Full),
+                },
+            )?;
+            layers.is_new(&broker, &brokers)?;
+            brokers.push(broker);
+        }
+        let Some((broker, mut vrm)) = self.vrm(machine, portal_id, readable)? else {
+            return Ok((brokers, None));
+        };
+        self.of_broker(Which::Vrm).is_new(&broker, &brokers)?;
+        vrm.broker = brokers.len();
+        brokers.push(broker);
+        Ok((brokers, Some(vrm)))
+    }
+
+    /// Whether secrets are taken from files that others can read.
+    pub(super) fn reads_readable_secrets(&self) -> bool {
+        self.find("allow-readable-secrets", |raw| raw.allow_readable_secrets)
+            .is_some_and(|found| found.value)
+    }
+}
+
+impl BrokerLayers<'_> {
+    /// The broker, but for what only all together can show.
+    pub(super) fn broker(
+        &self,
+        portal_id: &PortalId,
+        login: Option<Login>,
+        defaults: Defaults,
+    ) -> Result<BrokerConfig, ConfigError> {
+        let (server, transport, tls) = self.connection(&defaults)?;
+        let name = match self.find("name", |raw| raw.name.clone()) {
+            Some(found) if is_name(&found.value) => found.value,
+            Some(found) => return Err(found.wrong(Problem::Name(found.value.clone()))),
+            None => defaults.name,
+        };
+        let client_id = match self.find("client-id", |raw| raw.client_id.clone()) {
+            Some(found) if is_client_id(&found.value) => found.value,
+            Some(found) => return Err(found.wrong(Problem::ClientId(found.value.clone()))),
+            None => format!("dbus-mqtt-{portal_id}"),
+        };
+        let seconds = |found: Option<Found<u32>>, default| {
+            let number = found.map_or(default, |found| found.value);
+            (number > 0).then(|| Duration::from_secs(number.into()))
+        };
+        let is_on =
+            |found: Option<Found<bool>>, default| found.map_or(default, |found| found.value);
+        Ok(BrokerConfig {
+            name,
+            port: server.port.unwrap_or(transport.usual_port()),
+            host: server.host,
+            transport,
+            tls,
+            version: self
+                .find("mqtt-version", |raw| raw.mqtt_version)
+                .map_or(MqttVersion::Auto, |found| found.value),
+            client_id,
+            login,
+            retain: is_on(self.find("retain", |raw| raw.retain), true),
+            expire: seconds(self.find("expire", |raw| raw.expire), 0),
+            topic_aliases: is_on(self.find("topic-aliases", |raw| raw.topic_aliases), false),
+            keep_alive: seconds(self.find("keep-alive", |raw| raw.keep_alive), KEEP_ALIVE_S),
+            ping: self.ping()?,
+            access: self
+                .find("access", |raw| raw.access)
+                .map_or(defaults.access, |found| found.value),
+            prefix: self.prefix()?,
+            lists: Lists {
+                publish: List {
+                    allow: self.allow("publish-allow", |raw| raw.publish_allow.clone())?,
+                    deny: self.deny("publish-deny", |raw| raw.publish_deny.clone())?,
+                },
+                read: List {
+                    allow: self.allow("read-allow", |raw| raw.read_allow.clone())?,
+                    deny: self.deny("read-deny", |raw| raw.read_deny.clone())?,
+                },
+                write: List {
+                    allow: self.allow("write-allow", |raw| raw.write_allow.clone())?,
+                    deny: self.deny("write-deny", |raw| raw.write_deny.clone())?,
+                },
+            },
+        })
+    }
+
+    /// Where it is, and how it is reached. With any setting of encryption the connection is encrypted,
+    /// whatever the address says: what is meant to be secret is never sent in the clear.
+    fn connection(
+        &self,
+        defaults: &Defaults,
+    ) -> Result<(Server, Transport, Option<TlsConfig>), ConfigError> {
+        let server = match self.find("mqtt-server", |raw| raw.server.clone()) {
+            Some(found) => Server::parse(&found.value).map_err(|error| found.wrong(error))?,
+            None => defaults.server.clone(),
+        };
+        let ca = self.file("mqtt-certificate", |raw| raw.certificate.clone())?;
+        let certificate = self.file("mqtt-client-certificate", |raw| {
+            raw.client_certificate.clone()
+        })?;
+        let key = self.find("mqtt-client-key", |raw| raw.client_key.clone());
+        let client = match (certificate, key) {
+            (None, Some(key)) => return Err(key.wrong(Problem::KeyWithoutCertificate)),
+            (None, None) => None,
+            (Some(certificate), None) => Some((certificate.value.clone(), certificate.value)),
+            (Some(certificate), Some(key)) => {
+                can_be_read(&key)?;
+                Some((certificate.value, key.value))
+            }
+        };
+        let server_name = match self.find("mqtt-server-name", |raw| raw.server_name.clone()) {
+            Some(found) if is_host(&found.value) => Some(found.value),
+            Some(found) => return Err(found.wrong(Problem::ServerName(found.value.clone()))),
+            None => None,
+        };
+        let wanted =
+            defaults.encrypted || ca.is_some() || client.is_some() || server_name.is_some();
+        let transport = if wanted {
+            server.transport.clone().encrypted()
+        } else {
+            server.transport.clone()
+        };
+        let tls = transport.is_encrypted().then(|| TlsConfig {
+            ca: ca.map(|found| found.value).or_else(|| defaults.ca.clone()),
+            client,
+            server_name,
+        });
+        Ok((server, transport, tls))
+    }
+
+    /// A file that is there and can be read; what is in it shows when it is used.
+    fn file(
+        &self,
+        key: &'static str,
+        field: impl Fn(&RawBroker) -> Option<PathBuf>,
+    ) -> Result<Option<Found<PathBuf>>, ConfigError> {
+        let found = self.find(key, field);
+        if let Some(file) = &found {
+            can_be_read(file)?;
+        }
+        Ok(found)
+    }
+
+    pub(super) fn login(&self, readable: bool) -> Result<Option<Login>, ConfigError> {
+        let user = self.find("mqtt-user", |raw| raw.user.clone());
+        let password = self.password(readable)?;
+        match (user, password) {
+            (None, None) => Ok(None),
+            (None, Some(password)) => Err(password.wrong(Problem::PasswordWithoutUser)),
+            (Some(user), _) if user.value.is_empty() => Err(user.wrong(Problem::NoUser)),
+            (Some(user), password) => {
+                let password = password.map(|found| found.value).unwrap_or_default();
+                Ok(Some(Login {
+                    user: user.value,
+                    password,
+                }))
+            }
+        }
+    }
+
+    /// The password, or what stands in the password file, whichever is set in the stronger place.
+    fn password(&self, readable: bool) -> Result<Option<Found<Secret>>, ConfigError> {
+        let text = self.find("mqtt-password", |raw| raw.password.clone());
+        let file = self.find("mqtt-password-file", |raw| raw.password_file.clone());
+        match (text, file) {
+            (Some(text), Some(file)) if text.rank == file.rank => {
+                Err(file.wrong(Problem::TwoPasswords))
+            }
+            (Some(text), Some(file)) if text.rank < file.rank => Ok(Some(text)),
+            (_, Some(file)) => secrets::read_found(file, readable).map(Some),
+            (text, None) => Ok(text),
+        }
+    }
+
+    fn ping(&self) -> Result<Duration, ConfigError> {
+        let Some(found) = self.find("ping", |raw| raw.ping) else {
+            return Ok(PING);
+        };
+        let value = found.value;
+        match value {
+            0 => Err(found.wrong(Problem::TooSmall { value, min: 1 })),
+            PING_S_TOO_LARGE.. => Err(found.wrong(Problem::TooLarge {
+                value,
+                max: PING_S_TOO_LARGE - 1,
+            })),
+            _ => Ok(Duration::from_secs(value.into())),
+        }
+    }
+
+    fn prefix(&self) -> Result<String, ConfigError> {
+        let Some(found) = self.find("mqtt-prefix", |raw| raw.prefix.clone()) else {
+            return Ok(String::new());
+        };
+        let is_wrong = |letter: char| letter.is_control() || matches!(letter, '+' | '#');
+        let text = found.value.as_str();
+        if text.contains(is_wrong) || text.starts_with('$') || text.len() > PREFIX_BYTES_MAX {
+            return Err(found.wrong(Problem::Prefix(text.to_owned())));
+        }
+        let end = if text.is_empty() || text.ends_with('/') {
+            ""
+        } else {
+            "/"
+        };
+        Ok(format!("{text}{end}"))
+    }
+
+    fn allow(
+        &self,
+        key: &'static str,
+        field: impl Fn(&RawBroker) -> Option<Vec<String>>,
+    ) -> Result<Vec<Filter>, ConfigError> {
+        Ok(self
+            .filters(key, field)?
+            .unwrap_or_else(|| List::default().allow))
+    }
+
+    fn deny(
+        &self,
+        key: &'static str,
+        field: impl Fn(&RawBroker) -> Option<Vec<String>>,
+    ) -> Result<Vec<Filter>, ConfigError> {
+        Ok(self.filters(key, field)?.unwrap_or_default())
+    }
+
+    fn filters(
+        &self,
+        key: &'static str,
+        field: impl Fn(&RawBroker) -> Option<Vec<String>>,
+    ) -> Result<Option<Vec<Filter>>, ConfigError> {
+        let Some(found) = self.find(key, field) else {
+            return Ok(None);
+        };
+        let parse = |text: &String| {
+            Filter::parse(text).ok_or_else(|| found.wrong(Problem::Filter(text.clone())))
+        };
+        found
+            .value
+            .iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    /// Refuses a broker that the log could not tell from another, or that would fight with one.
+    fn is_new(&self, broker: &BrokerConfig, others: &[BrokerConfig]) -> Result<(), ConfigError> {
+        if let Some(other) = others.iter().find(|other| other.name == broker.name) {
+            return Err(self.blame("name", Problem::SameName(other.name.clone())));
+        }
+        let same = |other: &&BrokerConfig| {
+            (&other.host, other.port, &other.client_id)
+                == (&broker.host, broker.port, &broker.client_id)
+        };
+        match others.iter().find(same) {
+            None => Ok(()),
+            Some(other) => {
+                let problem = Problem::SameClient {
+                    broker: other.name.clone(),
+                    address: other.address(),
+                    client_id: other.client_id.clone(),
+                };
+                Err(self.blame("mqtt-server", problem))
+            }
+        }
+    }
+
+    /// A complaint about a setting, be it set or not.
+    fn blame(&self, key: &'static str, problem: Problem) -> ConfigError {
+        ConfigError::Setting {
+            origin: self.origin(key),
+            problem,
+        }
+    }
+}
+
+pub(super) fn can_be_read(file: &Found<PathBuf>) -> Result<(), ConfigError> {
+    match File::open(&file.value) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(file.wrong(Problem::Unreadable {
+            path: file.value.clone(),
+            reason,
+        })),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+fn is_client_id(text: &str) -> bool {
+    let is_wrong = |letter: char| letter.is_control() || matches!(letter, '+' | '#' | '/');
+    (1..=CLIENT_ID_BYTES_MAX).contains(&text.len()) && !text.contains(is_wrong)
+}
+
+const KEEP_ALIVE_S: u32 = 60;
+const PING: Duration = Duration::from_secs(30);
+/// MQTT has 16 bits for it.
+const PING_S_TOO_LARGE: u32 = 65_536;
+const NAME_BYTES_MAX: usize = 64;

@@ -1,0 +1,105 @@
+//! Secrets in files: who may read them, and the one that is made here (§8).
+//!
+//! Nothing here shows a secret, not even a wrong one.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::layers::Found;
+use super::machine::read_open;
+use super::{Problem, Secret};
+
+/// The first line of a file, without its end. `readable` where others may be able to read it too.
+pub(super) fn read(path: &Path, readable: bool) -> Result<Secret, Problem> {
+    let unreadable = |reason| Problem::Unreadable {
+        path: path.to_owned(),
+        reason,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    // Asked of the open file: what is at the path may be another one by now.
+    let mode = file.metadata().map_err(unreadable)?.mode();
+    if mode & OTHERS != 0 && !readable {
+        return Err(Problem::Readable(path.to_owned()));
+    }
+    let text = read_open(file, SECRET_BYTES_MAX).map_err(unreadable)?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(Secret::from(line)),
+        Some(_) | None => Err(Problem::NoPassword(path.to_owned())),
+    }
+}
+
+/// The same, from a file that a setting names.
+pub(super) fn read_found(
+    file: Found<PathBuf>,
+    readable: bool,
+) -> Result<Found<Secret>, super::ConfigError> {
+    match read(&file.value, readable) {
+        Ok(value) => Ok(Found {
+            value,
+            origin: file.origin,
+            rank: file.rank,
+        }),
+        Err(problem) => Err(file.wrong(problem)),
+    }
+}
+
+/// The password for VRM in a file; `None` where there is no file.
+pub(super) fn read_vrm(path: &Path, readable: bool) -> Result<Option<Secret>, Problem> {
+    match read(path, readable) {
+        Ok(secret) if is_vrm_password(secret.expose()) => Ok(Some(secret)),
+        Ok(_) => Err(Problem::VrmPassword(path.to_owned())),
+        Err(Problem::Unreadable { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Makes a password for VRM, of the system's random numbers, in a file that only we can read.
+pub(super) fn create_vrm(path: &Path) -> Result<Secret, Problem> {
+    let create = || {
+        let mut random = [0; VRM_DIGITS / 2];
+        let mut made = 0;
+        while let Some(rest) = random.get_mut(made..).filter(|rest| !rest.is_empty()) {
+            made += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())?;
+        }
+        let mut digits = String::new();
+        for byte in random {
+            // Writing to a text cannot fail.
+            let _ = write!(digits, "{byte:02x}");
+        }
+        // Whole or not there: half a password would be refused for ever.
+        let draft = path.with_extension("new");
+        if let Err(error) = std::fs::remove_file(&draft)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)?;
+        writeln!(file, "{digits}")?;
+        file.sync_all()?;
+        std::fs::rename(&draft, path)?;
+        Ok(Secret::from(digits.as_str()))
+    };
+    create().map_err(|reason| Problem::NotCreated {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+fn is_vrm_password(text: &str) -> bool {
+    text.len() == VRM_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// That group or others may read.
+const OTHERS: u32 = 0o044;
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
+const VRM_DIGITS: usize = 32;

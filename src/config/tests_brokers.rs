@@ -1,0 +1,488 @@
+//! Brokers: how each is reached, what it may have, several of them, and that of VRM (§6, §8).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::tests::{Given, file, flags, variables};
+use super::*;
+use crate::model::access::Access;
+use crate::model::filter::Filter;
+
+const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+
+/// A file with a text and a mode, in a folder of its own.
+fn secret(text: &str, mode: u32) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    let name = path.display().to_string();
+    (folder, name)
+}
+
+#[test]
+fn s6_a_certificate_switches_encryption_on() {
+    let broker = flags(&["-c", CA]).broker();
+    assert_eq!((broker.transport, broker.port), (Transport::Tls, 8883));
+    let tls = TlsConfig {
+        ca: Some(CA.into()),
+        ..TlsConfig::default()
+    };
+    assert_eq!(broker.tls, Some(tls));
+    let over = |server: &str| {
+        let broker = flags(&["-q", server, "-c", CA]).broker();
+        (broker.transport, broker.port)
+    };
+    let wss = |path: &str| Transport::Wss { path: path.into() };
+    assert_eq!(over("gx:1884"), (Transport::Tls, 1884));
+    assert_eq!(over("mqtt://gx"), (Transport::Tls, 8883));
+    assert_eq!(over("ws://gx/x"), (wss("/x"), 443));
+    // The system's certificates will do.
+    let broker = flags(&["-q", "mqtts://gx"]).broker();
+    assert_eq!((broker.transport, broker.port), (Transport::Tls, 8883));
+    assert_eq!(broker.tls, Some(TlsConfig::default()));
+    let broker = flags(&["-q", "ws://gx"]).broker();
+    assert_eq!((broker.port, broker.tls), (80, None));
+    flags(&["-c", "/nowhere"])
+        .refused("--mqtt-certificate: cannot read /nowhere: No such file or directory");
+}
+
+#[test]
+fn s6_a_client_certificate_and_a_server_name() {
+    let tls = |words: &[&str]| flags(words).broker().tls.unwrap();
+    let client = Some((CA.into(), CA.into()));
+    assert_eq!(tls(&["--mqtt-client-certificate", CA]).client, client);
+    let (_folder, key) = secret("key", 0o600);
+    let both = tls(&["--mqtt-client-certificate", CA, "--mqtt-client-key", &key]);
+    assert_eq!(both.client, Some((CA.into(), key.as_str().into())));
+    let named = tls(&["--mqtt-server-name", "gx.local"]);
+    assert_eq!(named.server_name.as_deref(), Some("gx.local"));
+    flags(&["--mqtt-client-key", &key])
+        .refused("--mqtt-client-key: a key needs a certificate: set --mqtt-client-certificate too");
+    flags(&["--mqtt-server-name", "a b"])
+        .refused("--mqtt-server-name: \"a b\" is no name of a server");
+}
+
+#[test]
+fn what_a_broker_can_be_told() {
+    let text = "mqtt-version = 5\nexpire = 90\ntopic-aliases = true\nping = 10\n\
+                access = 'read-only'\nmqtt-prefix = 'venus'\npublish-deny = ['settings/#']\n\
+                write-allow = ['vebus/+/Mode']\nname = 'home'";
+    let broker = file(text).broker();
+    assert_eq!(broker.version, MqttVersion::V5);
+    assert_eq!(broker.expire, Some(Duration::from_secs(90)));
+    assert!(broker.topic_aliases);
+    assert_eq!(broker.ping, Duration::from_secs(10));
+    assert_eq!(broker.access, AccessRule::Always(Access::ReadOnly));
+    assert_eq!(
+        (broker.prefix.as_str(), broker.name.as_str()),
+        ("venus/", "home")
+    );
+    let filter = |text| vec![Filter::parse(text).unwrap()];
+    assert_eq!(broker.lists.publish.deny, filter("settings/#"));
+    assert_eq!(broker.lists.write.allow, filter("vebus/+/Mode"));
+    assert!(broker.lists.read.is_open());
+    assert_eq!(
+        file("mqtt-version = 'auto'").broker().version,
+        MqttVersion::Auto
+    );
+    assert_eq!(
+        flags(&["--mqtt-version", "3.1.1"]).broker().version,
+        MqttVersion::V3
+    );
+    assert_eq!(flags(&["--mqtt-prefix", "a/b/"]).broker().prefix, "a/b/");
+    assert_eq!(
+        flags(&["--access", "vrm"]).broker().access,
+        AccessRule::AsDeviceSays
+    );
+}
+
+#[test]
+fn what_a_broker_cannot_be_told() {
+    let wrong = |text, sentence| file(text).refused(sentence);
+    wrong(
+        "mqtt-version = 4",
+        "FILE:1: \"4\" is no version of MQTT: 3, 5 or auto",
+    );
+    wrong(
+        "\naccess = 'some'",
+        "FILE:2: \"some\" is neither full, read-only, off nor vrm",
+    );
+    wrong("ping = 0", "FILE:1: ping: 0 is too small: at least 1");
+    wrong(
+        "ping = 65536",
+        "FILE:1: ping: 65536 is too large: at most 65535",
+    );
+    wrong(
+        "read-deny = 'x'",
+        "FILE:1: invalid type: string \"x\", expected a list in brackets",
+    );
+    let filter = |key: &str, text: &str| {
+        format!(
+            "FILE:1: {key}: {text:?} matches no topic; a filter looks like battery/+/Soc or settings/#"
+        )
+    };
+    for text in ["", "battery", "a/#/b", "a/b+/c", "N/e0ff/+"] {
+        let sentence = filter("write-deny", text);
+        let toml = format!("write-deny = ['{text}']");
+        if text == "N/e0ff/+" {
+            assert!(file(&toml).resolve().is_ok());
+        } else {
+            file(&toml).refused(&sentence);
+        }
+    }
+    for text in ["a+", "#", "$SYS/", "a\nb"] {
+        flags(&["--mqtt-prefix", text]).refused(&format!(
+            "--mqtt-prefix: {text:?} cannot stand before a topic: at most 256 bytes, without + # and control characters, and without $ in front"
+        ));
+    }
+    variables(&[("DBUS_MQTT_VERSION", "2")])
+        .refused("DBUS_MQTT_VERSION: \"2\" is no version of MQTT: 3, 5 or auto");
+    variables(&[("DBUS_MQTT_ACCESS", "x")])
+        .refused("DBUS_MQTT_ACCESS: \"x\" is neither full, read-only, off nor vrm");
+}
+
+#[test]
+fn s8_several_brokers() {
+    let text = "gather-ms = 7\n[[broker]]\nserver = 'one'\nretain = false\n\
+                [[broker]]\nname = 'uplink'\nserver = 'wss://two/x'\nkeep-alive = 5\n";
+    let config = file(text).resolve().unwrap();
+    let seen: Vec<_> = config
+        .brokers
+        .iter()
+        .map(|b| (b.name.as_str(), b.address()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("broker 1", "one:1883".into()),
+            ("uplink", "two:443".into())
+        ]
+    );
+    assert!(!config.brokers[0].retain && config.brokers[1].retain);
+    assert_eq!(config.brokers[1].keep_alive, Some(Duration::from_secs(5)));
+    assert_eq!(config.gather, Duration::from_millis(7));
+    // Flags and variables describe the first.
+    let given = Given {
+        flags: &["-q", "flag"],
+        variables: &[("DBUS_MQTT_KEEP_ALIVE", "9")],
+        file: Some(text),
+    };
+    let config = given.resolve().unwrap();
+    assert_eq!(
+        (
+            config.brokers[0].host.as_str(),
+            config.brokers[1].host.as_str()
+        ),
+        ("flag", "two")
+    );
+    assert_eq!(config.brokers[0].keep_alive, Some(Duration::from_secs(9)));
+    assert_eq!(config.brokers[1].keep_alive, Some(Duration::from_secs(5)));
+    // In a table the flag's name will do as well.
+    assert_eq!(file("[[broker]]\nmqtt-server = 'x'").broker().host, "x");
+}
+
+#[test]
+fn s8_what_is_wrong_in_a_table_has_its_line() {
+    let wrong = |text, sentence| file(text).refused(sentence);
+    wrong(
+        "[[broker]]\nserver = 'a'\n[[broker]]\n\nserver = 'a:0'",
+        "FILE:5: server: \"0\" is no port: a number from 1 to 65535",
+    );
+    wrong(
+        "[[broker]]\nserver = 'a'\n[[broker]]\nserver = 'a'",
+        "FILE:4: server: \"broker 1\" is the same broker (a:1883) with the same client id \"dbus-mqtt-e0ff50a097c0\": the two would throw each other out; give one of them another client-id",
+    );
+    wrong(
+        "[[broker]]\nname = 'x'\n[[broker]]\nserver = 'a'\nname = 'x'",
+        "FILE:5: name: another broker has the name \"x\" already",
+    );
+    wrong(
+        "\nretain = false\n[[broker]]\nserver = 'a'",
+        "FILE:2: retain is a broker's, and the brokers are in [[broker]] (line 3): put it into one of them, as retain",
+    );
+    wrong(
+        "mqtt-server = 'x'\n[[broker]]",
+        "FILE:1: mqtt-server is a broker's, and the brokers are in [[broker]] (line 2): put it into one of them, as server",
+    );
+    wrong(
+        "\n[broker]\nserver = 'x'",
+        "FILE:2: the settings of a broker stand below [[broker]], in two brackets",
+    );
+    wrong(
+        "[[broker]]\nretain = 1",
+        "FILE:2: invalid type: integer `1`, expected true or false",
+    );
+    let unknown = file("[[broker]]\n\nservr = 'x'").resolve().unwrap_err();
+    assert!(
+        unknown.starts_with("FILE:3: unknown field `servr`, expected one of "),
+        "{unknown}"
+    );
+    let unknown = file("[vrm]\n\nservr = 'x'").resolve().unwrap_err();
+    assert!(
+        unknown.starts_with("FILE:3: unknown field `servr`, expected one of "),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn secrets_that_others_can_read_are_refused() {
+    for mode in [0o644, 0o640, 0o604] {
+        let (_folder, path) = secret("hunter2\n", mode);
+        flags(&["-u", "me", "--mqtt-password-file", &path]).refused(&format!(
+            "--mqtt-password-file: other users can read {path}; take that away from them (chmod 600), or allow it with --allow-readable-secrets"
+        ));
+        let words = [
+            "-u",
+            "me",
+            "--mqtt-password-file",
+            &path,
+            "--allow-readable-secrets",
+        ];
+        let login = flags(&words).broker().login.unwrap();
+        assert_eq!(login.password.expose(), "hunter2");
+    }
+    let (_folder, path) = secret("hunter2\n", 0o400);
+    assert!(
+        flags(&["-u", "me", "--mqtt-password-file", &path])
+            .resolve()
+            .is_ok()
+    );
+}
+
+#[test]
+fn s8_vrm() {
+    assert_eq!(file("[vrm]\nretain = false").resolve().unwrap().vrm, None);
+    assert_eq!(
+        file("[vrm]\nenabled = false")
+            .resolve()
+            .unwrap()
+            .brokers
+            .len(),
+        1
+    );
+    let (_folder, path) = secret("0123456789abcdefABCDEF0123456789\n", 0o600);
+    let text = format!("[vrm]\nenabled = true\npassword-file = '{path}'\nretain = false");
+    let config = file(&text).resolve().unwrap();
+    let [first, vrm] = &config.brokers[..] else {
+        panic!("{:?}", config.brokers);
+    };
+    assert_eq!((first.name.as_str(), vrm.name.as_str()), ("broker", "vrm"));
+    // The sum of the character codes of e0ff50a097c0 is 101 + 48 + 102 + 102 + 53 + 48 + 97 + 48 + 57
+    // + 55 + 99 + 48 = 858, and that modulo 128 is 90.
+    assert_eq!(vrm.address(), "mqtt90.victronenergy.com:8883");
+    assert_eq!(
+        (&vrm.transport, &vrm.tls),
+        (&Transport::Tls, &Some(TlsConfig::default()))
+    );
+    let login = vrm.login.as_ref().unwrap();
+    assert_eq!(login.user, "ccgxapikey_e0ff50a097c0");
+    assert_eq!(login.password.expose(), "0123456789abcdefABCDEF0123456789");
+    assert_eq!(vrm.access, AccessRule::AsDeviceSays);
+    assert!(first.retain && !vrm.retain);
+    let expected = VrmConfig {
+        broker: 1,
+        password_file: None,
+        registration: None,
+    };
+    assert_eq!(config.vrm, Some(expected));
+    let wss = format!("{text}\ntransport = 'wss'");
+    let wss = file(&wss).resolve().unwrap().brokers.remove(1);
+    assert_eq!(wss.address(), "webmqtt90.victronenergy.com:443");
+    assert_eq!(
+        wss.transport,
+        Transport::Wss {
+            path: "/mqtt".into()
+        }
+    );
+    file("[vrm]\nenabled = true\ntransport = 'tcp'")
+        .refused("FILE:3: \"tcp\" is neither tls nor wss");
+    // Never in the clear.
+    let other = format!("{text}\nserver = 'mqtt://127.0.0.1:1'");
+    let other = file(&other).resolve().unwrap().brokers.remove(1);
+    assert_eq!(
+        (other.address().as_str(), other.transport),
+        ("127.0.0.1:1", Transport::Tls)
+    );
+}
+
+#[test]
+fn s8_registration() {
+    let config = flags(&["-i"]).resolve().unwrap();
+    let expected = Registration {
+        host: "ccgxlogging.victronenergy.com".into(),
+        port: 443,
+        path: "/log/storemqttpassword.php".into(),
+        ca: None,
+        retry: Duration::from_secs(60),
+        again_max: Duration::from_secs(600),
+    };
+    assert_eq!(config.vrm.unwrap().registration, Some(expected));
+    let text = format!(
+        "init-broker = true\n[vrm]\nregister-url = 'https://[::1]:8443/x'\nregister-certificate = '{CA}'\n\
+         register-retry-s = 1\nregister-again-s = 0"
+    );
+    let expected = Registration {
+        host: "::1".into(),
+        port: 8443,
+        path: "/x".into(),
+        ca: Some(CA.into()),
+        retry: Duration::from_secs(1),
+        again_max: Duration::ZERO,
+    };
+    let config = file(&text).resolve().unwrap();
+    assert_eq!(config.vrm.unwrap().registration, Some(expected));
+    Given {
+        flags: &["-i"],
+        ..file("[vrm]\nenabled = false")
+    }
+    .refused("--init-broker: there is nothing to register: [vrm] has enabled = false");
+    for url in [
+        "http://x/",
+        "https://",
+        "https://a b/",
+        "https://u:p@x/",
+        "https://x:0/",
+    ] {
+        file(&format!("init-broker = true\n[vrm]\nregister-url = '{url}'")).refused(&format!(
+            "FILE:3: register-url: {url:?} is no address to register at; one looks like https://HOST/PATH"
+        ));
+    }
+    file("init-broker = true\n[vrm]\nregister-retry-s = 0")
+        .refused("FILE:3: register-retry-s: 0 is too small: at least 1");
+}
+
+#[test]
+fn s8_the_password_for_vrm_is_made_where_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password.txt");
+    let text = format!(
+        "[vrm]\nenabled = true\npassword-file = '{}'",
+        path.display()
+    );
+    let config = file(&text).resolve().unwrap();
+    // To look at the configuration makes nothing.
+    assert!(!path.exists());
+    let config = config.with_secrets().unwrap();
+    let made = config.brokers[1]
+        .login
+        .as_ref()
+        .unwrap()
+        .password
+        .expose()
+        .to_owned();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{made}\n"));
+    assert!(
+        made.len() == 32 && made.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{made}"
+    );
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    let again = file(&text).resolve().unwrap().with_secrets().unwrap();
+    assert_eq!(
+        again.brokers[1].login.as_ref().unwrap().password.expose(),
+        made
+    );
+
+    fs::write(&path, "hunter2").unwrap();
+    let name = path.display();
+    file(&text).refused(&format!(
+        "FILE:3: password-file: the first line of {name} is no password for VRM: 32 hexadecimal digits"
+    ));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    file(&text).refused(&format!(
+        "FILE:3: password-file: other users can read {name}; take that away from them (chmod 600), or allow it with --allow-readable-secrets"
+    ));
+    let text = "[vrm]\nenabled = true\npassword-file = '/nowhere/password'";
+    let error = file(text)
+        .resolve()
+        .unwrap()
+        .with_secrets()
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        "the password for VRM: cannot create /nowhere/password: No such file or directory"
+    );
+}
+
+/// The configuration as text, with the folder of the test left out of it.
+fn dump(given: &Given) -> String {
+    given.dump().unwrap()
+}
+
+#[test]
+fn the_configuration_is_shown_with_where_it_is_from() {
+    let given = Given {
+        flags: &["-q", "wss://gx/x", "--client-id", "a\"\\b"],
+        variables: &[("DBUS_MQTT_KEEP_ALIVE", "7"), ("DBUS_MQTT_VERSION", "5")],
+        file: Some(
+            "gather-ms = 3\n\n[limits]\nitems-max = 9\n[[broker]]\nretain = false\n\
+             publish-deny = ['settings/#', '+/+/Serial']\n\
+             [[broker]]\nname = 'two'\nserver = 'two'\naccess = 'off'\n",
+        ),
+    };
+    let text = dump(&given);
+    for line in [
+        "server = \"wss://gx:443/x\"  # --mqtt-server",
+        "client-id = \"a\\\"\\\\b\"  # --client-id",
+        "keep-alive = 7  # DBUS_MQTT_KEEP_ALIVE",
+        "keep-alive = 60  # default",
+        "mqtt-version = 5  # DBUS_MQTT_VERSION",
+        "gather-ms = 3  # FILE:1",
+        "items-max = 9  # FILE:3",
+        "services-max = 2000  # default",
+        "retain = false  # FILE:6",
+        "publish-deny = [\"settings/#\", \"+/+/Serial\"]  # FILE:7",
+        "server = \"mqtt://two:1883\"  # FILE:10",
+        "access = \"off\"  # FILE:11",
+        "portal-id = \"e0ff50a097c0\"  # this device",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is not in\n{text}"
+        );
+    }
+    // It is a settings file, of the same configuration.
+    assert_eq!(file(&text).resolve(), given.resolve());
+    let plain = dump(&Given::default());
+    assert_eq!(file(&plain).resolve(), Given::default().resolve());
+    let table: toml::Table = plain.parse().unwrap();
+    let broker = table["broker"][0].as_table().unwrap();
+    for key in RawBroker::top_keys() {
+        let key = super::file::table_key(&key);
+        let hidden = ["user", "password", "password-file", "server-name"].contains(&key)
+            || key.contains("certificate")
+            || key == "client-key";
+        assert!(hidden || broker.contains_key(key), "{key}");
+    }
+}
+
+#[test]
+fn no_secret_is_in_the_configuration_as_shown() {
+    let text = dump(&flags(&["-u", "me", "-P", "hunter2", "-c", CA]));
+    assert!(
+        text.contains("password = \"***\"  # --mqtt-password"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("certificate = {CA:?}  # --mqtt-certificate")),
+        "{text}"
+    );
+    assert!(
+        !text.contains("hunter2") && file(&text).resolve().is_ok(),
+        "{text}"
+    );
+    let (_folder, path) = secret("0123456789abcdefABCDEF0123456789", 0o600);
+    let given = format!("init-broker = true\n[vrm]\npassword-file = '{path}'");
+    let text = dump(&file(&given));
+    assert!(
+        text.contains(&format!("password-file = {path:?}  # FILE:3")),
+        "{text}"
+    );
+    assert!(!text.contains("0123456789abcdefABCDEF"), "{text}");
+    assert_eq!(file(&text).resolve(), file(&given).resolve(), "{text}");
+}

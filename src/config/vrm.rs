@@ -1,0 +1,244 @@
+//! VRM, Victron's portal: its broker for this device, the password there, and where to register it
+//! (§6, §8).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::layers::{Layers, Which};
+use super::machine::Machine;
+use super::raw_broker::VrmTransport;
+use super::resolve_broker::{Defaults, can_be_read};
+use super::server::{Server, WEBSOCKET_PATH};
+use super::{
+    AccessRule, BrokerConfig, Config, ConfigError, Login, Origin, Problem, Secret, Transport,
+    secrets,
+};
+use crate::model::name::PortalId;
+
+/// What the broker of VRM needs besides what every broker has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VrmConfig {
+    /// Which of the brokers it is.
+    pub broker: usize,
+    /// Where the password is to be kept, where it has to be made first.
+    pub password_file: Option<PathBuf>,
+    /// How the password becomes known there; `None` where it is already.
+    pub registration: Option<Registration>,
+}
+
+/// How this device is made known to VRM: a form, posted over HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Where to: a name or an address; an IPv6 address without brackets.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// The path, with its leading slash.
+    pub path: String,
+    /// The certificates that vouch for it, as PEM; the system's where there is none.
+    pub ca: Option<PathBuf>,
+    /// How long to wait after a failure.
+    pub retry: Duration,
+    /// How long at most to wait before it is repeated, after the broker was connected and lost.
+    pub again_max: Duration,
+}
+
+impl Registration {
+    /// The address as it is written.
+    pub fn url(&self) -> String {
+        let Registration {
+            host, port, path, ..
+        } = self;
+        if host.contains(':') {
+            format!("https://[{host}]:{port}{path}")
+        } else {
+            format!("https://{host}:{port}{path}")
+        }
+    }
+}
+
+impl Layers {
+    /// The broker of VRM, where it is wanted.
+    pub(super) fn vrm(
+        &self,
+        machine: &Machine,
+        portal_id: &PortalId,
+        readable: bool,
+    ) -> Result<Option<(BrokerConfig, VrmConfig)>, ConfigError> {
+        let register = self
+            .find("init-broker", |raw| raw.init_broker)
+            .filter(|found| found.value);
+        let enabled = self.find_vrm("enabled", |vrm| vrm.enabled);
+        match (&enabled, register.as_ref()) {
+            (Some(enabled), Some(register)) if !enabled.value => {
+                return Err(register.wrong(Problem::RegisterWithoutVrm));
+            }
+            (None, None) => return Ok(None),
+            (Some(enabled), None) if !enabled.value => return Ok(None),
+            (_, _) => {}
+        }
+        let layers = self.of_broker(Which::Vrm);
+        let transport = self.find_vrm("transport", |vrm| vrm.transport);
+        let certificate = Some(machine.vrm_certificate.clone()).filter(|file| file.is_file());
+        let (login, password_file) = self.vrm_login(machine, portal_id, readable)?;
+        let broker = layers.broker(
+            portal_id,
+            Some(login),
+            Defaults {
+                name: "vrm".to_owned(),
+                server: address(
+                    portal_id,
+                    transport.map_or(VrmTransport::Tls, |found| found.value),
+                ),
+                encrypted: true,
+                ca: certificate.clone(),
+                access: AccessRule::AsDeviceSays,
+            },
+        )?;
+        let registration = match register {
+            Some(_) => Some(self.registration(certificate)?),
+            None => None,
+        };
+        let vrm = VrmConfig {
+            broker: 0,
+            password_file,
+            registration,
+        };
+        Ok(Some((broker, vrm)))
+    }
+
+    /// User and password, and the file of the password where it must be made first.
+    fn vrm_login(
+        &self,
+        machine: &Machine,
+        portal_id: &PortalId,
+        readable: bool,
+    ) -> Result<(Login, Option<PathBuf>), ConfigError> {
+        let layers = self.of_broker(Which::Vrm);
+        let found = layers.find("mqtt-user", |raw| raw.user.clone());
+        let user = found.map_or_else(|| format!("ccgxapikey_{portal_id}"), |found| found.value);
+        let text = layers.find("mqtt-password", |raw| raw.password.clone());
+        let file = layers.find("mqtt-password-file", |raw| raw.password_file.clone());
+        if let Some(text) = text {
+            if let Some(file) = file {
+                return Err(file.wrong(Problem::TwoPasswords));
+            }
+            let password = text.value;
+            return Ok((Login { user, password }, None));
+        }
+        let (path, origin) = match file {
+            Some(file) => (file.value, file.origin),
+            None => (machine.vrm_password_file.clone(), Origin::VrmPasswordFile),
+        };
+        match secrets::read_vrm(&path, readable) {
+            Ok(Some(password)) => Ok((Login { user, password }, None)),
+            Ok(None) => {
+                let password = Secret::default();
+                Ok((Login { user, password }, Some(path)))
+            }
+            Err(problem) => Err(ConfigError::Setting { origin, problem }),
+        }
+    }
+
+    fn registration(&self, certificate: Option<PathBuf>) -> Result<Registration, ConfigError> {
+        let url = self.find_vrm("register-url", |vrm| vrm.register_url.clone());
+        let text = url.as_ref().map_or(REGISTER_URL, |found| &found.value);
+        let Some((host, port, path)) = parse_https(text) else {
+            let problem = Problem::Url(text.to_owned());
+            return Err(match url {
+                Some(found) => found.wrong(problem),
+                None => ConfigError::Setting {
+                    origin: Origin::Default,
+                    problem,
+                },
+            });
+        };
+        let ca = self.find_vrm("register-certificate", |vrm| {
+            vrm.register_certificate.clone()
+        });
+        if let Some(file) = &ca {
+            can_be_read(file)?;
+        }
+        let retry = match self.find_vrm("register-retry-s", |vrm| vrm.register_retry_s) {
+            Some(found) if found.value == 0 => {
+                return Err(found.wrong(Problem::TooSmall { value: 0, min: 1 }));
+            }
+            Some(found) => Duration::from_secs(found.value.into()),
+            None => REGISTER_RETRY,
+        };
+        let again = self.find_vrm("register-again-s", |vrm| vrm.register_again_s);
+        Ok(Registration {
+            host,
+            port,
+            path,
+            ca: ca.map(|found| found.value).or(certificate),
+            retry,
+            again_max: again.map_or(REGISTER_AGAIN_MAX, |found| {
+                Duration::from_secs(found.value.into())
+            }),
+        })
+    }
+}
+
+impl Config {
+    /// Makes the secrets that are not there yet. Before the bridge runs, and not for those who only
+    /// want to look at the configuration.
+    pub fn with_secrets(mut self) -> Result<Config, ConfigError> {
+        let Some(vrm) = &mut self.vrm else {
+            return Ok(self);
+        };
+        let Some(path) = vrm.password_file.take() else {
+            return Ok(self);
+        };
+        let password = secrets::create_vrm(&path).map_err(|problem| ConfigError::Setting {
+            origin: Origin::VrmPasswordFile,
+            problem,
+        })?;
+        tracing::info!("made a password for VRM, in {}", path.display());
+        if vrm.registration.is_none() {
+            tracing::warn!(
+                "VRM does not know the new password: start once with --init-broker to register it"
+            );
+        }
+        let broker = self.brokers.get_mut(vrm.broker);
+        if let Some(login) = broker.and_then(|broker| broker.login.as_mut()) {
+            login.password = password;
+        }
+        Ok(self)
+    }
+}
+
+/// The broker that VRM has for an installation (§6).
+fn address(portal_id: &PortalId, transport: VrmTransport) -> Server {
+    let codes = portal_id.as_str().bytes();
+    let codes = codes.map(|byte| u32::from(byte.to_ascii_lowercase()));
+    let number = codes.sum::<u32>() % BROKERS;
+    let (host, transport) = match transport {
+        VrmTransport::Tls => ("mqtt", Transport::Tls),
+        VrmTransport::Wss => {
+            let path = WEBSOCKET_PATH.to_owned();
+            ("webmqtt", Transport::Wss { path })
+        }
+    };
+    Server {
+        host: format!("{host}{number}.{DOMAIN}"),
+        port: None,
+        transport,
+    }
+}
+
+/// Host, port and path of an address of the encrypted web that has nothing secret in it.
+fn parse_https(text: &str) -> Option<(String, u16, String)> {
+    let rest = text.strip_prefix("https://")?;
+    let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let server = Server::parse(place).ok()?;
+    let path = if path.is_empty() { "/" } else { path };
+    let is_path = path.bytes().all(|byte| byte.is_ascii_graphic());
+    is_path.then(|| (server.host, server.port.unwrap_or(443), path.to_owned()))
+}
+
+const BROKERS: u32 = 128;
+const DOMAIN: &str = "victronenergy.com";
+const REGISTER_URL: &str = "https://ccgxlogging.victronenergy.com/log/storemqttpassword.php";
+const REGISTER_RETRY: Duration = Duration::from_secs(60);
+const REGISTER_AGAIN_MAX: Duration = Duration::from_secs(600);

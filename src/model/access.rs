@@ -1,0 +1,21 @@
+//! What the clients of a broker may do (§8).
+
+/// What the clients of a broker may do, from nothing to everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Nothing is published, and no request is carried out.
+    Off,
+    /// Read, and keep values coming; writes are refused.
+    ReadOnly,
+    /// Write too.
+    Full,
+}
+
+/// Who says what the clients of a broker may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessRule {
+    /// The configuration.
+    Always(Access),
+    /// The device's setting for VRM, at any time (§8).
+    AsDeviceSays,
+}

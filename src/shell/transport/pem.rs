@@ -1,0 +1,106 @@
+//! Certificates and keys from files: bounded, and each fault with the name of its file.
+//!
+//! What is in a key file is never part of an error.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::TlsError;
+
+/// The largest file that is read; a bundle of all the CAs of the world has a quarter of it.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What is wrong with a file of certificates or a key.
+#[derive(Debug, thiserror::Error)]
+pub enum FileProblem {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(io::Error),
+    /// A folder, a device or a pipe.
+    #[error("it is no file")]
+    NoFile,
+    /// More than any such file has.
+    #[error("it is larger than {} KiB", FILE_BYTES_MAX / 1024)]
+    TooLarge,
+    /// Damaged: half a section, or letters that cannot be there.
+    #[error("it is damaged, or no PEM file")]
+    Malformed,
+    /// No section is a certificate.
+    #[error("there is no certificate in it (a PEM file has a line BEGIN CERTIFICATE)")]
+    NoCertificate,
+    /// The section is there, but what it holds is no certificate.
+    #[error("a certificate in it is damaged")]
+    BadCertificate,
+    /// No section is a private key.
+    #[error("there is no private key in it (a PEM file has a line BEGIN PRIVATE KEY)")]
+    NoKey,
+    /// The key wants a password, which nobody could type in.
+    #[error("the key in it is encrypted: keep it without a password, in a file only root can read")]
+    EncryptedKey,
+    /// The section is there, but what it holds is no key, or one of a kind that is not known.
+    #[error("the key in it is damaged, or of an unknown kind (RSA, ECDSA and Ed25519 work)")]
+    BadKey,
+}
+
+/// All certificates of a file: at least one.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bytes = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(list) if list.is_empty() => Err(at(path, FileProblem::NoCertificate)),
+        Ok(list) => Ok(list),
+        Err(_) => Err(at(path, FileProblem::Malformed)),
+    }
+}
+
+/// The first private key of a file: PKCS#8, PKCS#1 or SEC1.
+pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let bytes = read(path)?;
+    // PKCS#8 says it in the name of the section, the older forms in a line below it.
+    if contains(&bytes, b"ENCRYPTED") {
+        return Err(at(path, FileProblem::EncryptedKey));
+    }
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
+        let is_missing = matches!(error, pem::Error::NoItemsFound);
+        let problem = if is_missing {
+            FileProblem::NoKey
+        } else {
+            FileProblem::Malformed
+        };
+        at(path, problem)
+    })
+}
+
+pub(super) fn at(path: &Path, problem: FileProblem) -> TlsError {
+    TlsError::File {
+        path: PathBuf::from(path),
+        problem,
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let unreadable = |error| at(path, FileProblem::Unreadable(error));
+    // A pipe that nobody writes into would never open.
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(at(path, FileProblem::NoFile));
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    let length = file
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if length as u64 > FILE_BYTES_MAX {
+        return Err(at(path, FileProblem::TooLarge));
+    }
+    Ok(bytes)
+}
+
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|window| window == word)
+}

@@ -1,0 +1,340 @@
+//! What can be wrong with TLS, told apart: whose certificate, and what about it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_rustls::rustls::{AlertDescription as Alert, CertificateError, Error, PeerIncompatible};
+
+use super::pem::FileProblem;
+use super::tls::Settings;
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file of ours.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: FileProblem,
+    },
+    /// Our certificate and our key are not a pair.
+    #[error("the key in {} does not belong to the certificate in {}", key.display(), certificate.display())]
+    KeyMismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// Neither a host name nor an address.
+    #[error("{0:?} can be no name in a certificate")]
+    ServerName(String),
+    /// No CA at all.
+    #[error("there is no CA to trust")]
+    NobodyToTrust,
+    /// We do not take the broker's certificate.
+    #[error("the broker's certificate {0}")]
+    Server(ServerProblem),
+    /// The broker does not take ours.
+    #[error("{0}")]
+    Client(ClientProblem),
+    /// What comes is something else.
+    #[error("what listens there does not speak TLS")]
+    NoTls,
+    /// TLS 1.1 or older.
+    #[error("the broker does not speak TLS 1.2 or newer")]
+    OldTls,
+    /// We and the broker have no method of encryption in common.
+    #[error("the broker has no method of encryption that we have ({0})")]
+    NothingInCommon(Error),
+    /// The broker knows several names, and not this one.
+    #[error("the broker does not know the server name that we ask for")]
+    UnknownName,
+    /// The broker says what it does not like, and it is none of the above.
+    #[error("the broker broke the TLS connection off ({0:?})")]
+    Alert(Alert),
+    /// The rest.
+    #[error("TLS failed: {0}")]
+    Tls(Error),
+}
+
+/// What is wrong with the broker's certificate.
+#[derive(Debug)]
+pub enum ServerProblem {
+    /// No way leads from it to somebody whom we trust.
+    UnknownIssuer {
+        /// The file with those whom we trust; without it the system says.
+        ca: Option<PathBuf>,
+    },
+    /// Its time is over.
+    Expired {
+        /// For so long.
+        since: Duration,
+    },
+    /// Its time has not come.
+    NotYetValid {
+        /// Not before then.
+        wait: Duration,
+    },
+    /// It belongs to somebody else.
+    WrongName {
+        /// Whom we wanted.
+        expected: String,
+        /// To whom it belongs.
+        names: Vec<String>,
+    },
+    /// It is for something else than a server.
+    WrongPurpose,
+    /// Anything else.
+    Unusable(CertificateError),
+}
+
+/// Why the broker does not let us in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientProblem {
+    /// It wants a certificate, and we have none.
+    Required,
+    /// It may want one: TLS 1.2 has no word for it.
+    PerhapsRequired,
+    /// It does not take ours.
+    Refused {
+        /// What it says.
+        alert: Alert,
+    },
+}
+
+impl TlsError {
+    /// Whether trying again soon is of no use.
+    pub(super) fn needs_operator(&self) -> bool {
+        match self {
+            // A GX device has no clock of its own: it learns the time from the network, after its start.
+            TlsError::Server(ServerProblem::NotYetValid { .. })
+            | TlsError::Alert(_)
+            | TlsError::Tls(_) => false,
+            TlsError::File { .. }
+            | TlsError::KeyMismatch { .. }
+            | TlsError::ServerName(_)
+            | TlsError::NobodyToTrust
+            | TlsError::Server(_)
+            | TlsError::Client(_)
+            | TlsError::NoTls
+            | TlsError::OldTls
+            | TlsError::NothingInCommon(_)
+            | TlsError::UnknownName => true,
+        }
+    }
+
+    /// An error of the handshake.
+    #[allow(clippy::wildcard_enum_match_arm)] // all others mean the same at any time
+    pub(super) fn from_handshake(error: Error, settings: &Settings) -> TlsError {
+        match error {
+            Error::InvalidMessage(_) => TlsError::NoTls,
+            Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            ) => TlsError::OldTls,
+            other => TlsError::from_connection(other, settings),
+        }
+    }
+
+    /// An error of a connection that stands.
+    #[allow(clippy::wildcard_enum_match_arm)] // what nobody can do anything about goes as it is
+    pub(super) fn from_connection(error: Error, settings: &Settings) -> TlsError {
+        match error {
+            Error::InvalidCertificate(problem) => {
+                TlsError::Server(ServerProblem::new(problem, settings))
+            }
+            Error::AlertReceived(alert) => from_alert(alert, settings),
+            Error::PeerIncompatible(_) => TlsError::NothingInCommon(error),
+            other => TlsError::Tls(other),
+        }
+    }
+}
+
+#[allow(clippy::wildcard_enum_match_arm)] // there are 256 of them
+fn from_alert(alert: Alert, settings: &Settings) -> TlsError {
+    match alert {
+        Alert::CertificateRequired | Alert::NoCertificate => {
+            TlsError::Client(ClientProblem::Required)
+        }
+        Alert::HandshakeFailure if !settings.has_client => {
+            TlsError::Client(ClientProblem::PerhapsRequired)
+        }
+        Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateRevoked
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA
+        | Alert::AccessDenied
+        | Alert::DecryptError
+        | Alert::HandshakeFailure
+            if settings.has_client =>
+        {
+            TlsError::Client(ClientProblem::Refused { alert })
+        }
+        Alert::ProtocolVersion => TlsError::OldTls,
+        Alert::UnrecognisedName => TlsError::UnknownName,
+        other => TlsError::Alert(other),
+    }
+}
+
+impl ServerProblem {
+    #[allow(clippy::wildcard_enum_match_arm)] // rustls may know more of them tomorrow
+    fn new(problem: CertificateError, settings: &Settings) -> ServerProblem {
+        match problem {
+            CertificateError::UnknownIssuer => ServerProblem::UnknownIssuer {
+                ca: settings.ca.clone(),
+            },
+            CertificateError::ExpiredContext { time, not_after } => ServerProblem::Expired {
+                since: Duration::from_secs(time.as_secs().saturating_sub(not_after.as_secs())),
+            },
+            CertificateError::NotValidYetContext { time, not_before } => {
+                let wait = not_before.as_secs().saturating_sub(time.as_secs());
+                ServerProblem::NotYetValid {
+                    wait: Duration::from_secs(wait),
+                }
+            }
+            CertificateError::NotValidForNameContext {
+                expected,
+                presented,
+            } => ServerProblem::WrongName {
+                expected: expected.to_str().into_owned(),
+                names: presented.iter().map(|name| bare(name)).collect(),
+            },
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                ServerProblem::WrongPurpose
+            }
+            other => ServerProblem::Unusable(other),
+        }
+    }
+}
+
+impl fmt::Display for ServerProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerProblem::UnknownIssuer { ca: Some(path) } => {
+                write!(f, "is from another CA than the one in {}", path.display())
+            }
+            ServerProblem::UnknownIssuer { ca: None } => f.write_str(
+                "is from a CA that this system does not know; its certificate has to be given in a file",
+            ),
+            ServerProblem::Expired { since } => {
+                write!(f, "expired {} ago", Rough(*since))
+            }
+            ServerProblem::NotYetValid { wait } => write!(
+                f,
+                "becomes valid in {} only (is the clock of this device right?)",
+                Rough(*wait)
+            ),
+            ServerProblem::WrongName { expected, names } if names.is_empty() => write!(
+                f,
+                "has no name in it (no subjectAltName), so it is not one for {expected}"
+            ),
+            ServerProblem::WrongName { expected, names } => {
+                let shown = names.get(..NAMES_MAX).unwrap_or(names).join(", ");
+                let more = if names.len() > NAMES_MAX { ", …" } else { "" };
+                write!(f, "is for {shown}{more}, not for {expected}")
+            }
+            ServerProblem::WrongPurpose => f.write_str("is not meant for a server"),
+            ServerProblem::Unusable(problem) => write!(f, "cannot be used: {problem}"),
+        }
+    }
+}
+
+impl fmt::Display for ClientProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientProblem::Required => {
+                f.write_str("the broker wants a client certificate, and there is none in the settings")
+            }
+            ClientProblem::PerhapsRequired => f.write_str(
+                "the broker broke the TLS handshake off: it wants a client certificate, or another encryption",
+            ),
+            ClientProblem::Refused { alert } => {
+                write!(f, "the broker refused our client certificate: {}", said(*alert))
+            }
+        }
+    }
+}
+
+#[allow(clippy::wildcard_enum_match_arm)] // there are 256 of them
+fn said(alert: Alert) -> &'static str {
+    match alert {
+        Alert::UnknownCA => "it does not know its CA",
+        Alert::CertificateExpired => "it has expired",
+        Alert::CertificateRevoked => "it has been revoked",
+        Alert::UnsupportedCertificate => "it is of a kind that the broker does not take",
+        Alert::AccessDenied => "it gives no access",
+        Alert::DecryptError => "the broker cannot check our signature",
+        _ => "the broker does not say why",
+    }
+}
+
+/// `DnsName("venus.local")` without what is around the name. Others chose it: nothing in it may look
+/// like a line of its own in the log.
+fn bare(presented: &str) -> String {
+    let inner = presented
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'))
+        .unwrap_or(presented);
+    let clean = inner.trim_matches('"').chars().take(NAME_CHARS_MAX);
+    clean
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+/// A duration as people say it.
+struct Rough(Duration);
+
+impl fmt::Display for Rough {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        match seconds {
+            0..120 => write!(f, "{seconds} s"),
+            120..7_200 => write!(f, "{} minutes", seconds / 60),
+            7_200..172_800 => write!(f, "{} hours", seconds / 3_600),
+            _ => write!(f, "{} days", seconds / 86_400),
+        }
+    }
+}
+
+/// How many of the names in a certificate are told.
+const NAMES_MAX: usize = 4;
+/// How much of each.
+const NAME_CHARS_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 minutes"),
+            (7_199, "119 minutes"),
+            (7_200, "2 hours"),
+            (172_799, "47 hours"),
+            (172_800, "2 days"),
+        ] {
+            assert_eq!(Rough(Duration::from_secs(seconds)).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn names() {
+        for (presented, name) in [
+            ("DnsName(\"venus.local\")", "venus.local"),
+            ("IpAddress(127.0.0.1)", "127.0.0.1"),
+            ("else", "else"),
+            ("DnsName(\"a\u{7}\nb\")", "a??b"),
+        ] {
+            assert_eq!(bare(presented), name);
+        }
+        assert_eq!(bare(&"x".repeat(1_000)).len(), NAME_CHARS_MAX);
+    }
+}

@@ -1,0 +1,347 @@
+//! MQTT in WebSocket: a batch that is written is one binary frame, frames that come are one stream of
+//! bytes, wherever they split a packet [MQTT-6.0.0-2].
+//!
+//! Holds one frame in each direction. Pings and closes are answered by tungstenite.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_core::Stream;
+use futures_sink::Sink;
+use tokio::io::ReadBuf;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
+use tokio_tungstenite::tungstenite::handshake::client::{Request, generate_key};
+use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use super::{Layer, Socket, TransportError};
+
+/// The longest frame that is sent: many a server takes no longer ones.
+const SEND_BYTES_MAX: usize = 64 * 1024;
+/// Room for pongs behind a frame that is still on its way.
+const SEND_SLACK_BYTES: usize = 4 * 1024;
+/// A frame with several packets may be longer than the longest packet.
+const RECEIVE_BYTES_MIN: usize = 1024 * 1024;
+/// What one read takes at most.
+const READ_BYTES: usize = 16 * 1024;
+/// The subprotocol [MQTT-6.0.0-3].
+const SUBPROTOCOL: &str = "mqtt";
+
+/// Why there is no WebSocket, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub enum WebSocketError {
+    /// The path of the configuration can be none.
+    #[error("{path:?} can be no path of a WebSocket")]
+    Path {
+        /// The path.
+        path: String,
+    },
+    /// A web server, but no WebSocket for us.
+    #[error("the server answered {status} when asked for the WebSocket {path}")]
+    Refused {
+        /// Its answer.
+        status: StatusCode,
+        /// What was asked for, without its query.
+        path: String,
+    },
+    /// A WebSocket for something else.
+    #[error(
+        "the WebSocket {path} is not one for MQTT (the server does not take the subprotocol mqtt)"
+    )]
+    Subprotocol {
+        /// What was asked for, without its query.
+        path: String,
+    },
+    /// No web server at all, or a broken one.
+    #[error("what listens there does not speak WebSocket")]
+    NoWebSocket,
+    /// A text frame, where MQTT is binary [MQTT-6.0.0-1].
+    #[error("the broker sent text in the WebSocket, where MQTT is binary")]
+    Text,
+    /// A frame beyond the bound.
+    #[error("the broker sent a WebSocket frame of {bytes} bytes, more than {bytes_max}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// What is taken.
+        bytes_max: usize,
+    },
+    /// The broker ended it, and not because it was done.
+    #[error("the broker closed the WebSocket (code {code}{})", said(reason))]
+    Closed {
+        /// Why, as a number.
+        code: u16,
+        /// Why, in its own words; empty perhaps.
+        reason: String,
+    },
+    /// The broker does not keep to the rules.
+    #[error("the broker does not speak WebSocket as it should: {0}")]
+    Protocol(Error),
+}
+
+/// A connection in WebSocket.
+#[derive(Debug)]
+pub(super) struct WebSocket {
+    stream: WebSocketStream<Socket>,
+    /// What of the last frame nobody has read yet.
+    input: Bytes,
+    /// Where frames are put together; its memory is used again and again.
+    output: BytesMut,
+    /// The last frame is not all out.
+    unflushed: bool,
+}
+
+/// Asks the server for its WebSocket at this path.
+pub(super) async fn upgrade(
+    socket: Socket,
+    host: &str,
+    port: u16,
+    path: &str,
+    packet_bytes_max: usize,
+) -> Result<WebSocket, TransportError> {
+    let request = request(host, port, path)?;
+    let receive_bytes_max = packet_bytes_max.max(RECEIVE_BYTES_MIN);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(SEND_BYTES_MAX + SEND_SLACK_BYTES)
+        .max_frame_size(Some(receive_bytes_max))
+        .max_message_size(Some(receive_bytes_max));
+    match client_async_with_config(request, socket, Some(config)).await {
+        Ok((stream, _)) => Ok(WebSocket {
+            stream,
+            input: Bytes::new(),
+            output: BytesMut::new(),
+            unflushed: false,
+        }),
+        Err(error) => Err(refusal(error, path)),
+    }
+}
+
+fn request(host: &str, port: u16, path: &str) -> Result<Request, WebSocketError> {
+    // The zone of an address means something on this machine only.
+    let bare = host.split_once('%').map_or(host, |(address, _)| address);
+    let authority = if bare.contains(':') {
+        format!("[{bare}]:{port}")
+    } else {
+        format!("{bare}:{port}")
+    };
+    Request::builder()
+        .uri(format!("ws://{authority}{path}"))
+        .header("Host", authority)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", generate_key())
+        .header("Sec-WebSocket-Protocol", SUBPROTOCOL)
+        .body(())
+        .map_err(|_| WebSocketError::Path {
+            path: without_query(path),
+        })
+}
+
+/// A query may hold a token, which has no place in a log.
+fn without_query(path: &str) -> String {
+    path.split_once('?')
+        .map_or(path, |(path, _)| path)
+        .to_owned()
+}
+
+/// Why the handshake failed.
+#[allow(clippy::wildcard_enum_match_arm)] // all others mean the same
+fn refusal(error: Error, path: &str) -> TransportError {
+    let path = without_query(path);
+    let reason = match error {
+        Error::Io(error) if is_gone(&error) => {
+            return TransportError::HandshakeClosed {
+                layer: Layer::WebSocket,
+            };
+        }
+        Error::Io(error) => return error.into(),
+        Error::Protocol(ProtocolError::HandshakeIncomplete) => {
+            return TransportError::HandshakeClosed {
+                layer: Layer::WebSocket,
+            };
+        }
+        Error::Http(response) => WebSocketError::Refused {
+            status: response.status(),
+            path,
+        },
+        Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
+            WebSocketError::Subprotocol { path }
+        }
+        _ => WebSocketError::NoWebSocket,
+    };
+    reason.into()
+}
+
+impl WebSocketError {
+    /// Whether trying again soon is of no use.
+    pub(super) fn needs_operator(&self) -> bool {
+        match self {
+            // A web server whose broker is just not there, or that has too much to do, says so with 5xx.
+            WebSocketError::Refused { status, .. } => {
+                !status.is_server_error() && *status != StatusCode::TOO_MANY_REQUESTS
+            }
+            WebSocketError::Path { .. }
+            | WebSocketError::Subprotocol { .. }
+            | WebSocketError::NoWebSocket => true,
+            WebSocketError::Text
+            | WebSocketError::TooLarge { .. }
+            | WebSocketError::Closed { .. }
+            | WebSocketError::Protocol(_) => false,
+        }
+    }
+}
+
+impl WebSocket {
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            // An error of it shows in the reading too.
+            let _ = self.poll_flush(context);
+        }
+        while self.input.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_next(context)) {
+                Some(Ok(Message::Binary(bytes))) => self.input = bytes,
+                // Answered already.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Close(frame))) => return Poll::Ready(farewell(frame)),
+                Some(Ok(Message::Text(_))) => {
+                    self.refuse(context);
+                    return Poll::Ready(Err(fault(WebSocketError::Text)));
+                }
+                Some(Err(error)) => return Poll::Ready(ending(error)),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let length = self.input.len().min(buffer.remaining());
+        buffer.put_slice(self.input.get(..length).unwrap_or_default());
+        self.input.advance(length);
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        // One frame at a time: the rest waits where it can still be replaced by something newer.
+        if self.unflushed {
+            ready!(self.poll_flush(context))?;
+        }
+        ready!(Pin::new(&mut self.stream).poll_ready(context)).map_err(broken)?;
+        let batch = bytes.get(..SEND_BYTES_MAX).unwrap_or(bytes);
+        self.output.extend_from_slice(batch);
+        let frame = Message::Binary(self.output.split().freeze());
+        Pin::new(&mut self.stream)
+            .start_send(frame)
+            .map_err(broken)?;
+        self.unflushed = true;
+        if let Poll::Ready(Err(error)) = self.poll_flush(context) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(batch.len()))
+    }
+
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context)).map_err(broken)?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says goodbye. The server then closes the connection [RFC 6455, 7.1.1].
+    pub(super) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream)
+            .poll_close(context)
+            .map_err(broken)
+    }
+
+    /// Tells the broker what was wrong, if it goes out at once.
+    fn refuse(&mut self, context: &mut Context<'_>) {
+        let frame = CloseFrame {
+            code: CloseCode::Unsupported,
+            reason: "MQTT is binary".into(),
+        };
+        let stream = Pin::new(&mut self.stream);
+        if stream.start_send(Message::Close(Some(frame))).is_ok() {
+            let _ = self.poll_flush(context);
+        }
+    }
+}
+
+/// The end in order is an end of the stream; anything else has a reason.
+fn farewell(frame: Option<CloseFrame>) -> io::Result<()> {
+    match frame {
+        None
+        | Some(CloseFrame {
+            code: CloseCode::Normal | CloseCode::Away | CloseCode::Status,
+            ..
+        }) => Ok(()),
+        Some(CloseFrame { code, reason }) => Err(fault(WebSocketError::Closed {
+            code: code.into(),
+            reason: reason.as_str().to_owned(),
+        })),
+    }
+}
+
+/// What an error of reading means: a stream that has ended, or one that has failed.
+fn ending(error: Error) -> io::Result<()> {
+    if matches!(
+        error,
+        Error::ConnectionClosed
+            | Error::AlreadyClosed
+            | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+    ) {
+        Ok(())
+    } else {
+        Err(broken(error))
+    }
+}
+
+#[allow(clippy::wildcard_enum_match_arm)] // all others mean the same
+fn broken(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => error,
+        Error::ConnectionClosed | Error::AlreadyClosed => io::ErrorKind::BrokenPipe.into(),
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            fault(WebSocketError::TooLarge {
+                bytes: size,
+                bytes_max: max_size,
+            })
+        }
+        other => fault(WebSocketError::Protocol(other)),
+    }
+}
+
+fn fault(error: WebSocketError) -> io::Error {
+    TransportError::from(error).into()
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// Words of others, on one line.
+fn said(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason:?}")
+    }
+}
