@@ -42,6 +42,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Play such files on a bus, as if the devices were there
     Replay(ReplayArgs),
+    /// Show what values there are: types, units, ranges, and what their numbers mean
+    Schema(SchemaArgs),
 }
 
 /// What the demo is to be.
@@ -95,6 +97,48 @@ pub struct ReplayArgs {
     pub files: Vec<PathBuf>,
 }
 
+/// What to show of the schema.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct SchemaArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: SchemaCommand,
+    /// Lay the schema files of this directory over the built-in schema; may be given several times
+    #[arg(long = "schema", value_name = "DIR", global = true)]
+    pub overlays: Vec<PathBuf>,
+    /// Print JSON, for other programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do with the schema.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum SchemaCommand {
+    /// All service types
+    List,
+    /// The values of one service type
+    Show {
+        /// The service type, such as vebus; _default is what every service may have
+        #[arg(value_name = "TYPE")]
+        service_type: String,
+    },
+    /// The values that have a word in their path, description or labels
+    Find {
+        /// What to search for
+        #[arg(value_name = "WORD")]
+        word: String,
+    },
+    /// Whether the schema files of a directory have mistakes
+    Check {
+        /// The directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// The whole schema as a document
+    #[command(hide = true)]
+    Docs,
+}
+
 impl Args {
     /// Takes the arguments apart. `None` where they ask for help or version, which is printed.
     pub fn parse_from_command_line(
@@ -125,15 +169,17 @@ impl Args {
 
     /// The settings, with those that were given to a command instead.
     pub fn settings(&self) -> RawConfig {
-        let dbus = match &self.command {
-            None | Some(Command::Demo(_)) => return self.settings.clone(),
-            Some(Command::Record(record)) => record.dbus.clone(),
-            Some(Command::Replay(replay)) => replay.dbus.clone(),
-        };
-        RawConfig {
-            dbus,
-            ..self.settings.clone()
+        let mut settings = self.settings.clone();
+        match &self.command {
+            None | Some(Command::Demo(_)) => {}
+            Some(Command::Record(record)) => settings.dbus.clone_from(&record.dbus),
+            Some(Command::Replay(replay)) => settings.dbus.clone_from(&replay.dbus),
+            Some(Command::Schema(schema)) => {
+                let given = !schema.overlays.is_empty();
+                settings.schema = given.then(|| schema.overlays.clone());
+            }
         }
+        settings
     }
 }
 

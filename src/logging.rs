@@ -11,18 +11,38 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::config::{ConfigError, Machine, Origin, Problem};
 
+/// The log, once it is started.
+pub struct Log {
+    refilter: Box<dyn Fn(EnvFilter) + Send + Sync>,
+    usual: &'static str,
+}
+
 /// Starts the log. `RUST_LOG` says what is shown, where it is set; else `debug` does, and without
 /// it the `usual` filter.
-pub fn start(debug: bool, usual: &str, machine: &Machine) -> Result<(), ConfigError> {
-    tracing_subscriber::fmt()
+pub fn start(debug: bool, usual: &'static str, machine: &Machine) -> Result<Log, ConfigError> {
+    let log = tracing_subscriber::fmt()
         .compact()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_timer(UtcMillis)
         .with_target(debug)
         .with_env_filter(filter(debug, usual, machine)?)
-        .init();
-    Ok(())
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    Ok(Log {
+        // It fails only where the log is gone, and then nobody would read it.
+        refilter: Box::new(move |filter| drop(handle.reload(filter))),
+        usual,
+    })
+}
+
+impl Log {
+    /// Shows more, or less, from now on.
+    pub fn set(&self, debug: bool, machine: &Machine) -> Result<(), ConfigError> {
+        (self.refilter)(filter(debug, self.usual, machine)?);
+        Ok(())
+    }
 }
 
 fn filter(debug: bool, usual: &str, machine: &Machine) -> Result<EnvFilter, ConfigError> {

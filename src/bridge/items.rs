@@ -18,7 +18,7 @@ use super::cache::SlotId;
 use super::names::{Names, PathId};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::topic;
-use crate::schema::{self, rule::Rule};
+use crate::schema::{Marks, Row};
 
 /// Which device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,8 +49,8 @@ pub struct Item {
     pub device: DeviceId,
     /// Its path.
     pub path: PathId,
-    /// What the schema says of it.
-    pub rule: &'static Rule,
+    /// What the schema says of it, as far as it matters at every update.
+    pub rule: Marks,
     /// Whether it is there.
     pub life: Life,
     /// Tells the item from others that had, or will have, the same slot.
@@ -320,23 +320,24 @@ impl Items {
     }
 
     /// Adds the item of that path, or brings it back to life. `true` with it where it was not live.
-    pub fn add(&mut self, device: DeviceId, service_type: &str, path: &str) -> (SlotId, bool) {
+    /// `row` is what the schema knows of it.
+    pub fn add(&mut self, device: DeviceId, path: &str, row: Row<'_>) -> (SlotId, bool) {
         if let Some(slot) = self.find(device, path) {
             let Some(item) = self.all.get_mut(slot.0 as usize) else {
                 return (slot, false);
             };
             let back = item.life != Life::Live;
             item.life = Life::Live;
+            item.rule = row.rule.marks();
             self.live += usize::from(back);
             return (slot, back);
         }
-        let row = schema::lookup(service_type, path);
         let path_id = self.names.intern(path, row.path);
         self.serial = self.serial.wrapping_add(1);
         let item = Item {
             device,
             path: path_id,
-            rule: row.rule,
+            rule: row.rule.marks(),
             life: Life::Live,
             serial: self.serial,
         };
@@ -360,6 +361,13 @@ impl Items {
             }
         }
         (slot, true)
+    }
+
+    /// The schema says something else of the item now.
+    pub fn set_rule(&mut self, slot: SlotId, rule: Marks) {
+        if let Some(item) = self.all.get_mut(slot.0 as usize) {
+            item.rule = rule;
+        }
     }
 
     fn insert(&mut self, hash: u32, slot: SlotId) {
@@ -493,7 +501,10 @@ mod tests {
         let mut slots = Vec::new();
         for n in 0..1000 {
             let path = format!("/Path/Number/{n}");
-            slots.push((items.add(a, "battery", &path), items.add(b, "tank", &path)));
+            slots.push((
+                items.add(a, &path, Row::UNKNOWN),
+                items.add(b, &path, Row::UNKNOWN),
+            ));
         }
         for (n, (in_a, in_b)) in slots.iter().enumerate() {
             let path = format!("/Path/Number/{n}");
@@ -518,7 +529,7 @@ mod tests {
             Ok(a)
         );
         assert_eq!(
-            items.add(a, "battery", "/Path/Number/1"),
+            items.add(a, "/Path/Number/1", Row::UNKNOWN),
             (slots[1].0.0, true)
         );
         let rest: Vec<_> = items.all_gone().collect();

@@ -9,11 +9,13 @@ mod machine;
 mod portal;
 mod raw;
 mod resolve;
+mod schema;
 mod server;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::error::{ConfigError, Origin, Problem};
@@ -22,8 +24,10 @@ pub(crate) use self::layers::arguments_error;
 pub use self::machine::Machine;
 pub(crate) use self::raw::whole;
 pub use self::raw::{RawConfig, RawLimits};
+pub use self::schema::read_schema;
 pub use self::server::InvalidServer;
 use crate::model::name::PortalId;
+use crate::schema::Schema;
 
 /// What the bridge does, with every default filled in and every value checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +42,10 @@ pub struct Config {
     pub gather: Duration,
     /// The bounds.
     pub limits: Limits,
+    /// What is known of services and their items.
+    pub schema: Arc<Schema>,
+    /// Whether a write is refused that the schema speaks against (§5.6).
+    pub strict_writes: bool,
 }
 
 /// One broker (§6).

@@ -57,6 +57,18 @@ pub struct RawConfig {
     #[arg(long, value_name = "ID", help_heading = DEVICE)]
     pub portal_id: Option<String>,
 
+    /// Lay the schema files of this directory over the built-in schema; may be given several times
+    #[arg(long, value_name = "DIR", help_heading = DEVICE)]
+    pub schema: Option<Vec<PathBuf>>,
+    /// Refuse a write to a value that can only be read, or outside of its range, as far as the schema
+    /// knows (default: false, it is passed on with a warning)
+    #[arg(
+        long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", hide_possible_values = true,
+        help_heading = DEVICE
+    )]
+    pub strict_writes: Option<bool>,
+
     /// How long a client's request keeps the values coming; 0 is for ever (default: 60)
     #[arg(short = 'k', long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]
     pub keep_alive: Option<u32>,

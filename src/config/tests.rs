@@ -96,6 +96,8 @@ fn defaults() {
         brokers: vec![broker],
         gather: Duration::from_millis(20),
         limits: Limits::default(),
+        schema: Arc::default(),
+        strict_writes: false,
     };
     assert_eq!(Given::default().resolve(), Ok(expected));
 }
@@ -147,7 +149,8 @@ fn s7_every_flag_is_a_variable_and_a_key() {
         keys += 1;
         let (word, value) = match key {
             "config" => continue,
-            "retain" | "init-broker" | "debug" => ("false", "false"),
+            "retain" | "init-broker" | "debug" | "strict-writes" => ("false", "false"),
+            "schema" => ("x", "['x']"),
             "keep-alive" | "gather-ms" => ("7", "7"),
             "dbus" => ("unix:path=/x", "'unix:path=/x'"),
             "portal-id" => ("abc", "'abc'"),
@@ -163,7 +166,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 14);
+    assert_eq!(keys, 16);
 }
 
 #[test]

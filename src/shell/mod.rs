@@ -8,4 +8,5 @@
 pub mod broker;
 pub mod bus;
 pub mod intercept;
+mod reload;
 pub mod run;
