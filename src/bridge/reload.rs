@@ -89,7 +89,9 @@ impl Bridge {
             .unpublished
             .retain(|path| !is_topic_path(path) || blocked(path));
         let mut ask = service.unpublished.len() < before;
-        // What waits for the end of a scan. A secret that is none any more comes with that end.
+        // What waits for the end of a scan may have been masked, or half of it left out: that scan begins
+        // anew, and its answer is newer.
+        ask |= !service.early.is_empty();
         service.early.retain(|path, _| !blocked(path));
         for (path, update) in &mut service.early {
             if rule(path).secret {
