@@ -6,43 +6,34 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::error::Mistake;
+use thiserror::Error;
+
 use super::layout::{EMPTY, Home, NUMBER, TEXT, ending, home};
-use super::rule::Rule;
+use super::rule::{Codes, DataType, Rule};
+use super::source::{Compiled, Place, TypeRows};
 
-/// A schema without mistakes.
-#[derive(Debug)]
-pub(crate) struct Compiled {
-    /// Distinct rules.
-    pub(crate) rules: Vec<Rule>,
-    /// By name; one of them has the rows of `_default.toml`.
-    pub(crate) types: Vec<TypeRows>,
-}
-
-/// The rows of one service type, expanded.
-#[derive(Debug)]
-pub(crate) struct TypeRows {
-    pub(crate) name: String,
-    pub(crate) description: String,
-    pub(crate) exact: Vec<Place>,
-    /// In the order in which they are tried.
-    pub(crate) patterns: Vec<Place>,
-}
-
-/// A path, or a pattern with marks, and the number of its rule.
-#[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) path: String,
-    pub(crate) rule: usize,
+/// The tables are full.
+#[derive(Debug, Error)]
+#[error("the schema has {count} {what}; the tables hold {max}")]
+pub(crate) struct TooMany {
+    what: &'static str,
+    count: usize,
+    max: usize,
 }
 
 /// Writes the tables.
-pub(crate) fn emit(schema: &Compiled) -> Result<String, Mistake> {
+pub(crate) fn emit(schema: &Compiled) -> Result<String, TooMany> {
     let mut pool = Pool::default();
     let mut out = String::new();
     let patterns = patterns(schema, &mut pool)?;
     let slots = slots(schema, &mut pool)?;
-    rules(&mut out, &schema.rules);
+    rules(&mut out, schema);
+    let units: Vec<_> = schema
+        .units
+        .iter()
+        .map(|unit| format!("{unit:?}"))
+        .collect();
+    table(&mut out, "UNITS", "&str", &units);
     types(&mut out, &schema.types)?;
     table(&mut out, "PATTERNS", "Pattern", &patterns);
     table(&mut out, "SLOTS", "Slot", &slots.filled);
@@ -77,7 +68,7 @@ struct Pool {
 }
 
 impl Pool {
-    fn intern(&mut self, text: &str) -> Result<u16, Mistake> {
+    fn intern(&mut self, text: &str) -> Result<u16, TooMany> {
         if let Some(&known) = self.known.get(text) {
             return small("paths", known, usize::from(EMPTY));
         }
@@ -89,7 +80,7 @@ impl Pool {
     }
 }
 
-fn patterns(schema: &Compiled, pool: &mut Pool) -> Result<Vec<String>, Mistake> {
+fn patterns(schema: &Compiled, pool: &mut Pool) -> Result<Vec<String>, TooMany> {
     let mut patterns = vec![];
     for Place { path, rule } in schema.types.iter().flat_map(|rows| &rows.patterns) {
         let last = path.rsplit('/').next().unwrap_or(path);
@@ -116,7 +107,7 @@ struct Slots {
 
 /// Places every row at its home or in the first empty slot after it. Slots past the last home take
 /// what overflows, and the last slot is empty, so that a search never has to wrap.
-fn slots(schema: &Compiled, pool: &mut Pool) -> Result<Slots, Mistake> {
+fn slots(schema: &Compiled, pool: &mut Pool) -> Result<Slots, TooMany> {
     let count: usize = schema.types.iter().map(|rows| rows.exact.len()).sum();
     // Two slots in three are filled: a search looks at about two.
     let homes = count + count / 2 + 1;
@@ -147,7 +138,7 @@ fn slots(schema: &Compiled, pool: &mut Pool) -> Result<Slots, Mistake> {
     Ok(Slots { filled, homes })
 }
 
-fn types(out: &mut String, types: &[TypeRows]) -> Result<(), Mistake> {
+fn types(out: &mut String, types: &[TypeRows]) -> Result<(), TooMany> {
     let mut entries = vec![];
     let mut first = 0;
     for TypeRows {
@@ -171,20 +162,25 @@ fn types(out: &mut String, types: &[TypeRows]) -> Result<(), Mistake> {
     Ok(())
 }
 
-fn rules(out: &mut String, rules: &[Rule]) {
-    let mut sets: Vec<&[(i64, &str)]> = vec![];
-    let mut set =
-        |codes: &'static [(i64, &'static str)]| match sets.iter().position(|known| *known == codes)
-        {
-            _ if codes.is_empty() => "&[]".to_owned(),
-            Some(known) => format!("&LABELS_{known}"),
-            None => {
-                sets.push(codes);
-                format!("&LABELS_{}", sets.len() - 1)
-            }
-        };
+fn rules<'c>(out: &mut String, schema: &'c Compiled) {
+    let mut sets: Vec<&'c Codes> = vec![];
+    let mut set = |codes: &'c Codes| {
+        let number = sets.iter().position(|known| *known == codes);
+        let number = number.unwrap_or_else(|| {
+            sets.push(codes);
+            sets.len() - 1
+        });
+        format!("&LABELS_{number}")
+    };
+    let mut codes = |codes: &'c Codes| {
+        if codes.is_empty() {
+            "Borrowed(&[])".to_owned()
+        } else {
+            format!("Borrowed({})", set(codes))
+        }
+    };
     let mut entries = vec![];
-    for rule in rules {
+    for rule in &schema.rules {
         let Rule {
             data,
             access,
@@ -198,26 +194,40 @@ fn rules(out: &mut String, rules: &[Rule]) {
             bits,
             description,
         } = rule;
-        let (labels, bits) = (set(labels), set(bits));
+        let data = if let DataType::Compound(signature) = data {
+            format!("Compound(Borrowed({signature:?}))")
+        } else {
+            format!("{data:?}")
+        };
+        let (labels, bits) = (codes(labels), codes(bits));
         let range = range.map_or("None".to_owned(), |(min, max)| {
             format!("Some(({}, {}))", double(min), double(max))
         });
         entries.push(format!(
-            "Rule {{ data: DataType::{data:?}, access: Access::{access:?}, publish: Publish::{publish:?}, \
+            "Rule {{ data: DataType::{data}, access: Access::{access:?}, publish: Publish::{publish:?}, \
              secret: {secret}, identifying: {identifying}, role: Role::{role:?}, range: {range}, \
-             unit: {unit:?}, labels: {labels}, bits: {bits}, description: {description:?} }}"
+             unit: Borrowed({unit:?}), labels: {labels}, bits: {bits}, \
+             description: Borrowed({description:?}) }}"
         ));
     }
+    let shared = schema.sets.iter();
+    let shared: Vec<_> = shared
+        .map(|(name, of)| format!("({name:?}, {})", codes(of)))
+        .collect();
     for (number, codes) in sets.iter().enumerate() {
+        let count = codes.len();
+        let codes = codes.iter();
+        let codes: Vec<_> = codes
+            .map(|(code, label)| format!("({code}, Borrowed({label:?}))"))
+            .collect();
+        let codes = codes.join(", ");
         line(
             out,
-            format_args!(
-                "static LABELS_{number}: [(i64, &str); {}] = {codes:?};",
-                codes.len()
-            ),
+            format_args!("static LABELS_{number}: [(i64, Text); {count}] = [{codes}];"),
         );
     }
     table(out, "RULES", "Rule", entries.as_slice());
+    table(out, "SETS", "(&str, Codes)", &shared);
 }
 
 /// A double as Rust writes it.
@@ -246,11 +256,11 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 /// A number for a table, if the tables can hold it.
-fn small(what: &'static str, number: usize, max: usize) -> Result<u16, Mistake> {
+fn small(what: &'static str, number: usize, max: usize) -> Result<u16, TooMany> {
     u16::try_from(number)
         .ok()
         .filter(|_| number < max)
-        .ok_or(Mistake::TooMany {
+        .ok_or(TooMany {
             what,
             count: number + 1,
             max,

@@ -44,6 +44,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Print the settings that hold, each with where it is from; passwords are not shown
     Config(Box<ConfigArgs>),
+    /// Show what values there are: types, units, ranges, and what their numbers mean
+    Schema(SchemaArgs),
 }
 
 /// The settings to print.
@@ -105,6 +107,48 @@ pub struct ReplayArgs {
     pub files: Vec<PathBuf>,
 }
 
+/// What to show of the schema.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct SchemaArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: SchemaCommand,
+    /// Lay the schema files of this directory over the built-in schema; may be given several times
+    #[arg(long = "schema", value_name = "DIR", global = true)]
+    pub overlays: Vec<PathBuf>,
+    /// Print JSON, for other programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do with the schema.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum SchemaCommand {
+    /// All service types
+    List,
+    /// The values of one service type
+    Show {
+        /// The service type, such as vebus; _default is what every service may have
+        #[arg(value_name = "TYPE")]
+        service_type: String,
+    },
+    /// The values that have a word in their path, description or labels
+    Find {
+        /// What to search for
+        #[arg(value_name = "WORD")]
+        word: String,
+    },
+    /// Whether the schema files of a directory have mistakes
+    Check {
+        /// The directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// The whole schema as a document
+    #[command(hide = true)]
+    Docs,
+}
+
 impl Args {
     /// Takes the arguments apart. `None` where they ask for help or version, which is printed.
     pub fn parse_from_command_line(
@@ -135,16 +179,18 @@ impl Args {
 
     /// The settings, with those that were given to a command instead.
     pub fn settings(&self) -> RawConfig {
-        let dbus = match &self.command {
-            None | Some(Command::Demo(_)) => return self.settings.clone(),
-            Some(Command::Record(record)) => record.dbus.clone(),
-            Some(Command::Replay(replay)) => replay.dbus.clone(),
+        let mut settings = self.settings.clone();
+        match &self.command {
+            None | Some(Command::Demo(_)) => {}
+            Some(Command::Record(record)) => settings.dbus.clone_from(&record.dbus),
+            Some(Command::Replay(replay)) => settings.dbus.clone_from(&replay.dbus),
             Some(Command::Config(config)) => return config.settings.clone(),
-        };
-        RawConfig {
-            dbus,
-            ..self.settings.clone()
+            Some(Command::Schema(schema)) => {
+                let given = !schema.overlays.is_empty();
+                settings.schema = given.then(|| schema.overlays.clone());
+            }
         }
+        settings
     }
 }
 

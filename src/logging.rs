@@ -9,24 +9,44 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{ConfigError, Machine, Origin, Problem};
 
+/// The log, once it is started.
+pub struct Log {
+    refilter: Box<dyn Fn(Targets) + Send + Sync>,
+    usual: &'static str,
+}
+
 /// Starts the log. `RUST_LOG` says what is shown, where it is set; else `debug` does, and without
 /// it the `usual` filter.
-pub fn start(debug: bool, usual: &str, machine: &Machine) -> Result<(), ConfigError> {
+pub fn start(debug: bool, usual: &'static str, machine: &Machine) -> Result<Log, ConfigError> {
     let lines = tracing_subscriber::fmt::layer()
         .compact()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_timer(UtcMillis)
         .with_target(debug);
+    let (filter, handle) = reload::Layer::new(filter(debug, usual, machine)?);
     tracing_subscriber::registry()
-        .with(filter(debug, usual, machine)?)
+        .with(filter)
         .with(lines)
         .init();
-    Ok(())
+    Ok(Log {
+        // It fails only where the log is gone, and then nobody would read it.
+        refilter: Box::new(move |filter| drop(handle.reload(filter))),
+        usual,
+    })
+}
+
+impl Log {
+    /// Shows more, or less, from now on.
+    pub fn set(&self, debug: bool, machine: &Machine) -> Result<(), ConfigError> {
+        (self.refilter)(filter(debug, self.usual, machine)?);
+        Ok(())
+    }
 }
 
 fn filter(debug: bool, usual: &str, machine: &Machine) -> Result<Targets, ConfigError> {

@@ -5,12 +5,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use dbus_mqtt::cli::{Args, Command};
-use dbus_mqtt::config::{Layers, Machine};
+use dbus_mqtt::config::{Config, Layers, Machine, RawConfig};
 use dbus_mqtt::error::{Fatal, one_line};
-use dbus_mqtt::{logging, shell, tools};
+use dbus_mqtt::logging::{self, Log};
+use dbus_mqtt::{shell, tools};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 fn main() -> ExitCode {
     start().unwrap_or_else(|fatal| {
@@ -31,7 +32,7 @@ fn start() -> Result<ExitCode, Fatal> {
         Some(Command::Demo(_) | Command::Config(_)) => "warn",
         _ => "warn,dbus_mqtt=info",
     };
-    logging::start(layers.debug(), usual, &machine)?;
+    let log = logging::start(layers.debug(), usual, &machine)?;
 
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
@@ -42,7 +43,7 @@ fn start() -> Result<ExitCode, Fatal> {
         };
         tokio::select! {
             status = second_signal(terminate, interrupt, stop) => Ok(status),
-            result = program(args, &layers, &machine, shutdown) => result.map(|()| ExitCode::SUCCESS),
+            result = program(args, &layers, &machine, &log, shutdown) => result.map(|()| ExitCode::SUCCESS),
         }
     });
     // A name server that does not answer must not keep the process.
@@ -54,12 +55,19 @@ async fn program(
     args: Args,
     layers: &Layers,
     machine: &Machine,
+    log: &Log,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Fatal> {
+    let settings = args.settings();
     match args.command {
         None => {
+            let hangup = signal(SignalKind::hangup())?;
+            let (tell, changes) = mpsc::unbounded_channel();
             let config = layers.resolve(machine)?.with_secrets()?;
-            shell::run::run(config, shutdown).await
+            tokio::select! {
+                result = shell::run::run(config, changes, shutdown) => result,
+                () = read_again(hangup, &settings, machine, log, tell) => Ok(()),
+            }
         }
         #[cfg(feature = "demo")]
         Some(Command::Demo(args)) => tools::demo::run(args, shutdown).await.map_err(Fatal::tool),
@@ -76,6 +84,7 @@ async fn program(
                 .await
                 .map_err(Fatal::tool)
         }
+        Some(Command::Schema(args)) => tools::schema::run(&args, &*layers.schema()?),
         Some(Command::Replay(args)) => {
             let bus = layers.bus(machine)?;
             tools::replay::run(args, &bus, shutdown)
@@ -83,6 +92,40 @@ async fn program(
                 .map_err(Fatal::tool)
         }
     }
+}
+
+/// Reads the settings and the schema again whenever a signal asks for it (SIGHUP). All or nothing: a
+/// mistake is told in one line, and everything stays as it was.
+async fn read_again(
+    mut hangup: Signal,
+    settings: &RawConfig,
+    machine: &Machine,
+    log: &Log,
+    tell: mpsc::UnboundedSender<Config>,
+) {
+    while hangup.recv().await.is_some() {
+        let (settings, machine_too) = (settings.clone(), machine.clone());
+        // Files, and on old devices a command: the values flow on meanwhile.
+        let reading = tokio::task::spawn_blocking(move || {
+            let layers = Layers::read(settings, &machine_too)?;
+            Ok((layers.debug(), layers.resolve(&machine_too)?))
+        });
+        // It does not panic, and is not cancelled before the runtime is.
+        let Ok(read) = reading.await else { break };
+        let read: Result<_, Fatal> = read;
+        let applied = read.and_then(|(debug, config)| {
+            log.set(debug, machine)?;
+            Ok(config)
+        });
+        match applied {
+            // The bridge is ending where it takes none any more.
+            Ok(config) => drop(tell.send(config)),
+            Err(error) => {
+                tracing::error!("the settings stay as they are: {}", one_line(&error));
+            }
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Asks for a clean end at the first signal, and demands one at the second: it returns the exit

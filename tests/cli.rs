@@ -145,20 +145,125 @@ fn s7_a_mistake_in_the_environment() {
 fn the_configuration_is_printed_and_can_be_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("settings.toml").display().to_string();
-    fs::write(&path, "retain = false\nmqtt-user = 'me'\nmqtt-password = 'hunter2'\n").unwrap();
-    let arguments = ["config", "--config", &path, "-q", "gx:1", "--portal-id", "e0ff"];
-    let Output { status, stdout, stderr } = dbus_mqtt(&arguments).output().unwrap();
+    fs::write(
+        &path,
+        "retain = false\nmqtt-user = 'me'\nmqtt-password = 'hunter2'\n",
+    )
+    .unwrap();
+    let arguments = [
+        "config",
+        "--config",
+        &path,
+        "-q",
+        "gx:1",
+        "--portal-id",
+        "e0ff",
+    ];
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = dbus_mqtt(&arguments).output().unwrap();
     assert_eq!((status.code(), text(&stderr)), (Some(0), String::new()));
     let stdout = text(&stdout);
-    assert!(stdout.contains("server = \"mqtt://gx:1\"  # --mqtt-server\n"), "{stdout}");
-    assert!(stdout.contains(&format!("retain = false  # {path}:1\n")), "{stdout}");
+    assert!(
+        stdout.contains("server = \"mqtt://gx:1\"  # --mqtt-server\n"),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains(&format!("retain = false  # {path}:1\n")),
+        "{stdout}"
+    );
     assert!(!stdout.contains("hunter2"), "{stdout}");
     fs::write(&path, &stdout).unwrap();
-    let again = dbus_mqtt(&["config", "--config", &path, "-d"]).output().unwrap();
-    assert_eq!((again.status.code(), text(&again.stderr)), (Some(0), String::new()));
+    let again = dbus_mqtt(&["config", "--config", &path, "-d"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        (again.status.code(), text(&again.stderr)),
+        (Some(0), String::new())
+    );
     assert!(text(&again.stdout).contains("debug = true  # --debug"));
     let sentence = refused(&mut dbus_mqtt(&["config", "-k", "x"]));
     assert_eq!(sentence, "--keep-alive: \"x\" is not a whole number");
+}
+
+#[test]
+fn the_schema_is_shown_to_people_and_programs() {
+    let run = |arguments: &[&str]| {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = dbus_mqtt(arguments).output().unwrap();
+        (status.code(), text(&stdout), text(&stderr))
+    };
+    let (status, list, _) = run(&["schema", "list"]);
+    assert_eq!(status, Some(0));
+    assert!(
+        list.lines().any(|line| line.starts_with("vebus ")),
+        "{list}"
+    );
+    let (_, table, _) = run(&["schema", "show", "vebus"]);
+    let mode = table
+        .lines()
+        .position(|line| line.starts_with("/Mode "))
+        .unwrap();
+    let below = table.lines().nth(mode + 1).unwrap().trim();
+    assert_eq!(below, "1 charger only, 2 inverter only, 3 on, 4 off");
+    let (_, json, _) = run(&["schema", "show", "vebus", "--json"]);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let mode = rows.iter().find(|row| row["path"] == "/Mode").unwrap();
+    assert_eq!(mode["labels"]["3"], "on");
+    let (_, found, _) = run(&["schema", "find", "WASTE water"]);
+    assert!(
+        found.contains("/FluidType") && !found.contains("/Level"),
+        "{found}"
+    );
+
+    let failed = |arguments: &[&str], sentence: &str| {
+        let expected = (Some(1), String::new(), format!("dbus-mqtt: {sentence}\n"));
+        assert_eq!(run(arguments), expected);
+    };
+    failed(
+        &["schema", "show", "solar"],
+        "there is no service type \"solar\" in the schema; there is solarcharger",
+    );
+    failed(
+        &["schema", "find", "xyzzy"],
+        "no row of the schema has \"xyzzy\" in it",
+    );
+}
+
+#[test]
+fn a_mistake_in_a_schema_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    let sentence = refused(&mut dbus_mqtt(&["--schema", &path]));
+    let empty = "no schema files are in it; one ends in .toml";
+    assert_eq!(sentence, format!("--schema: cannot read {path}: {empty}"));
+    fs::write(
+        folder.path().join("tank.toml"),
+        "[items]\n\"/Level\" = { unit = \"x\" }\n\"Level\" = {}\n",
+    )
+    .unwrap();
+    let unit = format!("{path}/tank.toml:2: `x` is not among the units of _default.toml");
+    let start = format!("{path}/tank.toml:3: the path `Level` must begin with `/`");
+    let more = format!("(and 1 more: dbus-mqtt schema check {path})");
+    let sentence = refused(dbus_mqtt(&[]).env("DBUS_MQTT_SCHEMA", &path));
+    assert_eq!(sentence, format!("{unit} {more}"));
+    // All of them, for whoever is about to mend them.
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = dbus_mqtt(&["schema", "check", &path]).output().unwrap();
+    assert_eq!(status.code(), Some(2));
+    assert_eq!(text(&stdout), format!("{unit}\n{start}\n"));
+    assert_eq!(
+        text(&stderr),
+        format!("dbus-mqtt: {path}: 2 mistakes in the schema\n")
+    );
 }
 
 #[test]
@@ -203,6 +308,10 @@ fn help_and_version() {
         ],
     );
     check(&["replay", "--help"], &["--speed", "--loop"]);
+    check(
+        &["schema", "--help"],
+        &["list", "show", "find", "check", "--schema", "--json"],
+    );
     check(
         &["--version"],
         &[&format!("dbus-mqtt {}\n", env!("CARGO_PKG_VERSION"))],

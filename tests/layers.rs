@@ -19,7 +19,10 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("codec", &["model", "schema"]),
     ("bridge", &["model", "schema", "codec"]),
     ("link", &["model", "codec::packet"]),
-    ("config", FRONT),
+    (
+        "config",
+        &["model", "schema", "config", "cli", "error", "logging"],
+    ),
     ("cli", FRONT),
     ("error", FRONT),
     ("logging", FRONT),

@@ -4,6 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
     reason = "tests"
 )]
 
@@ -11,8 +13,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use dbus_mqtt::schema::{self, DataType};
+use dbus_mqtt::schema::{self, DataType, Schema};
+use dbus_mqtt::tools::schema::markdown;
 use serde_json::{Map, Value};
 
 use compile::{Source, compile};
@@ -76,19 +80,225 @@ fn where_a_file_is_no_toml_only_that_is_told() {
 
 #[test]
 fn the_schema_of_this_repository_has_no_mistake() {
-    let sources: Vec<_> = files(&root("schema"), "toml")
-        .iter()
-        .map(|path| {
-            let name = format!("schema/{}", path.file_name().unwrap().to_string_lossy());
-            source(&name, &fs::read_to_string(path).unwrap())
-        })
-        .collect();
+    let sources = own_sources();
     let types = sources.len() - 1;
     if let Err(errors) = compile(&sources) {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         panic!("{}", lines.join("\n"));
     }
     assert_eq!(schema::service_types().count(), types);
+}
+
+/// The sources of this repository's schema.
+fn own_sources() -> Vec<Source> {
+    let files = files(&root("schema"), "toml").into_iter();
+    let named = files.map(|path| {
+        let name = format!("schema/{}", path.file_name().unwrap().to_string_lossy());
+        source(&name, &fs::read_to_string(path).unwrap())
+    });
+    named.collect()
+}
+
+/// What a new kind of service brings: a service type, its paths, a unit and labels.
+const WINDMILL: &str = "description = \"a windmill\"\n[items]\n\
+    \"/Wind\" = { type = \"d\", unit = \"knots\", access = \"r\" }\n\
+    \"/Blade/{1..3}/Angle\" = { type = \"i\", labels = \"feathering\" }\n\
+    [labels]\nfeathering = { 0 = \"furled\", 90 = \"feathered\" }\n";
+
+#[test]
+fn a_service_type_a_path_a_unit_and_a_label_are_a_change_of_schema_alone() {
+    // In the build: files of the copy are added or have a line more, and nothing else changes.
+    let mut sources = own_sources();
+    for source in &mut sources {
+        if source.name.ends_with("_default.toml") {
+            source.text = source
+                .text
+                .replacen("units = [", "units = [\n    \"knots\",", 1);
+        }
+        if source.name.ends_with("vebus.toml") {
+            let row = "[items]\n\"/My/Path\" = { unit = \"knots\" }";
+            source.text = source.text.replacen("[items]", row, 1);
+        }
+    }
+    sources.push(source("schema/windmill.toml", WINDMILL));
+    let tables = compile(&sources).unwrap();
+    for part in [
+        "\"windmill\"",
+        "a windmill",
+        "/My/Path",
+        "/Blade/3/Angle",
+        "\"knots\"",
+        "feathered",
+    ] {
+        assert!(tables.contains(part), "{part}");
+    }
+
+    // As an overlay: the same files, without a copy of the rest.
+    let mut schema = Schema::default();
+    let overlay = [
+        overlaid("_default.toml", "units = [\"knots\"]"),
+        overlaid(
+            "vebus.toml",
+            "[items]\n\"/My/Path\" = { unit = \"knots\" }\n\"/Ac/L{1..2}\" = {}",
+        ),
+        overlaid("windmill.toml", WINDMILL),
+    ];
+    assert_eq!(schema.add(&overlay), Ok(7));
+    assert_eq!(schema.lookup("vebus", "/My/Path").rule.unit, "knots");
+    let angle = schema.lookup("windmill", "/Blade/2/Angle").rule;
+    assert_eq!(
+        *angle.labels,
+        [(0, "furled".into()), (90, "feathered".into())]
+    );
+    assert_eq!(schema.describe("windmill"), Some("a windmill"));
+    assert!(schema.service_types().contains("windmill"));
+    // What is built in holds beside it, and for the new type too.
+    assert_eq!(
+        schema.lookup("vebus", "/Mode"),
+        schema::lookup("vebus", "/Mode")
+    );
+    assert!(schema.lookup("windmill", "/DeviceInstance").known);
+    assert!(!schema::lookup("vebus", "/My/Path").known);
+}
+
+#[test]
+fn a_later_directory_goes_before_an_earlier_one_and_both_before_what_is_built_in() {
+    let mut schema = Schema::default();
+    let soc = |text: &str| [overlaid("battery.toml", &format!("[items]\n{text}"))];
+    schema
+        .add(&soc(
+            "\"/Soc\" = { unit = \"A\" }\n\"/Time{name}\" = { unit = \"V\" }",
+        ))
+        .unwrap();
+    assert_eq!(schema.lookup("battery", "/Soc").rule.unit, "A");
+    schema.add(&soc("\"/Soc\" = { unit = \"W\" }")).unwrap();
+    assert_eq!(schema.lookup("battery", "/Soc").rule.unit, "W");
+    // A pattern of a directory goes before a built-in row that names the path.
+    assert_eq!(schema::lookup("battery", "/TimeToGo").rule.unit, "s");
+    assert_eq!(schema.lookup("battery", "/TimeToGo").rule.unit, "V");
+    // A row is taken as a whole: what it leaves out is not known.
+    assert_eq!(
+        schema.lookup("battery", "/Soc").rule.data,
+        DataType::Unknown
+    );
+    // A row of every type does not go before one of the service type.
+    schema
+        .add(&[overlaid(
+            "_default.toml",
+            "[items]\n\"/Soc\" = { unit = \"g\" }",
+        )])
+        .unwrap();
+    assert_eq!(schema.lookup("battery", "/Soc").rule.unit, "W");
+    assert_eq!(schema.lookup("nosuchtype", "/Soc").rule.unit, "g");
+    let rows = schema.rows("battery");
+    assert_eq!((&*rows["/Soc"].unit, &*rows["/TimeToGo"].unit), ("W", "V"));
+}
+
+/// The build and the program have one compiler; where an example is one file, so are its mistakes.
+#[test]
+fn an_overlay_has_the_sentences_of_the_build() {
+    // What the built-in schema has already, an overlay need not say.
+    let not_needed = ["file-no-description", "file-empty-description"];
+    let mut compared = 0;
+    for path in files(&root("tests/schema/bad"), "toml") {
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if stem.starts_with("default") || not_needed.contains(&&*stem) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let (expected, _) = split_expected(&text);
+        let found = Schema::default()
+            .add(&[overlaid("example.toml", &text)])
+            .unwrap_err();
+        let found: Vec<_> = found
+            .iter()
+            .map(|error| error.to_string().replacen("/data/example.toml:", "", 1))
+            .collect();
+        assert_eq!(found, expected, "{stem}");
+        compared += 1;
+    }
+    assert!(compared > 40, "{compared}");
+}
+
+#[test]
+fn an_overlay_must_not_take_away_what_the_bridge_works_with() {
+    let check = |name: &str, row: &str, expected: &str| {
+        let text = format!("[items]\n{row} = {{ type = \"s\" }}");
+        let errors = Schema::default().add(&[overlaid(name, &text)]).unwrap_err();
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [format!("/data/{name}:2: this row hides {expected}`")]
+        );
+    };
+    check(
+        "battery.toml",
+        "\"/Serial\"",
+        "`/Serial` of _default.toml, so it must repeat `identifying = true",
+    );
+    check(
+        "system.toml",
+        "\"/Serial\"",
+        "`/Serial` of system.toml, so it must repeat `identifying = true, publish = \"portal-id\"",
+    );
+    check(
+        "_default.toml",
+        "\"/CustomName\"",
+        "`/CustomName` of _default.toml, so it must repeat `identifying = true",
+    );
+    check(
+        "tank.toml",
+        "\"/FluidType\"",
+        "`/FluidType` of tank.toml, so it must repeat `identifying = true",
+    );
+}
+
+/// A newer schema can be laid over an older program as a whole.
+#[test]
+fn the_whole_schema_is_an_overlay_too() {
+    let sources: Vec<_> = own_sources()
+        .into_iter()
+        .map(|Source { name, text }| schema::Source { name, text })
+        .collect();
+    let start = Instant::now();
+    let mut schema = Schema::default();
+    let paths = schema.add(&sources).unwrap();
+    let took = start.elapsed();
+    say(&format!(
+        "an overlay of all {paths} paths was read in {took:?}"
+    ));
+    assert!(paths > 3_000, "{paths}");
+    for service_type in schema::service_types() {
+        let (over, built_in) = (schema.rows(service_type), Schema::default());
+        assert_eq!(over, built_in.rows(service_type), "{service_type}");
+    }
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+/// `docs/services.md` is what the schema says. `UPDATE_DOCS=1` writes it.
+#[test]
+fn the_document_of_services_is_not_stale() {
+    let path = root("docs/services.md");
+    let expected = markdown::services(&Schema::default());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, expected).unwrap();
+        return;
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    let differs = found.lines().zip(expected.lines()).find(|(a, b)| a != b);
+    assert!(
+        found == expected,
+        "docs/services.md is stale: UPDATE_DOCS=1 cargo test --test schema writes it anew; first \
+         difference: {differs:?}"
+    );
+}
+
+fn overlaid(name: &str, text: &str) -> schema::Source {
+    schema::Source {
+        name: format!("/data/{name}"),
+        text: text.to_owned(),
+    }
 }
 
 /// What devices sent when they were recorded: nearly every item has a row, and the row's type is the
@@ -140,6 +350,9 @@ fn the_schema_agrees_with_recorded_devices() {
         "{}: {known} of {items} items have a row, {share} in a thousand",
         folder.display()
     ));
+    for (item, count) in &unknown {
+        say(&format!("unknown, {count} times: {item}"));
+    }
     disagree.sort();
     disagree.dedup();
     assert!(disagree.is_empty(), "{}", disagree.join("\n"));
@@ -152,7 +365,7 @@ fn the_schema_agrees_with_recorded_devices() {
 /// Says so where an item was recorded with a type that its row excludes.
 fn disagreement(service_type: &str, path: &str, item: &Value) -> Option<String> {
     let found = item["t"].as_str().unwrap();
-    let data = schema::lookup(service_type, path).rule.data;
+    let data = &schema::lookup(service_type, path).rule.data;
     let invalid = found.starts_with('a') && item["v"].as_array().is_some_and(Vec::is_empty);
     let fits = match data {
         DataType::Unknown => true,

@@ -157,6 +157,7 @@ mod tests {
     use super::super::items::{Items, ServiceId};
     use super::*;
     use crate::model::name::{DeviceInstance, ServiceName};
+    use crate::schema::Row;
 
     #[test]
     fn s5_5_answers_come_in_the_order_of_the_requests() {
@@ -166,7 +167,7 @@ mod tests {
         let device = items
             .bind(ServiceId(0), &name, &DeviceInstance::absent())
             .unwrap();
-        let (slot, _) = items.add(device, "some", "/One/Path");
+        let (slot, _) = items.add(device, "/One/Path", Row::UNKNOWN);
         let item = items.item_ref(slot).unwrap();
         let mut answers = Answers::default();
         let first = answers.ask_read().unwrap();

@@ -18,7 +18,7 @@ use super::sync::{CHUNK_SLOTS, Mutex, MutexGuard};
 use crate::codec::payload;
 use crate::model::item::ItemChange;
 use crate::model::value::Value;
-use crate::schema::rule::Rule;
+use crate::schema::rule::Marks;
 
 /// Which slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,7 +150,7 @@ fn words_of(value: &Value<'_>) -> Option<Words> {
     }
 }
 
-fn owned(value: &Value<'_>, rule: &Rule) -> Owned {
+fn owned(value: &Value<'_>, rule: Marks) -> Owned {
     if let Some(words) = words_of(value) {
         return Owned::Words(words);
     }
@@ -184,13 +184,28 @@ fn limit(value: Option<&Value<'_>>) -> Option<Vec<u8>> {
     })
 }
 
+/// Puts the mask in the place of a text that is not empty, and of nothing else.
+fn mask(json: &mut Vec<u8>, signature: &mut Box<str>) {
+    if matches!(&**signature, "s" | "o" | "g") && json != b"\"\"" {
+        *json = payload::MASK.to_vec();
+        *signature = "s".into();
+    }
+}
+
 impl Update {
     /// Takes over what a change says.
-    pub fn new(change: &ItemChange<'_>, rule: &Rule) -> Update {
+    pub fn new(change: &ItemChange<'_>, rule: Marks) -> Update {
         Update {
             value: change.value.as_ref().map(|value| owned(value, rule)),
             min: limit(change.min.as_ref()),
             max: limit(change.max.as_ref()),
+        }
+    }
+
+    /// Makes a secret of the text in it (§4.7).
+    pub fn mask(&mut self) {
+        if let Some(Owned::Beside { json, signature }) = &mut self.value {
+            mask(json, signature);
         }
     }
 
@@ -214,7 +229,7 @@ impl Writer {
 
     /// Applies a change. Tells whether clients see a difference.
     #[inline]
-    pub fn apply(&mut self, id: SlotId, change: &ItemChange<'_>, rule: &Rule) -> bool {
+    pub fn apply(&mut self, id: SlotId, change: &ItemChange<'_>, rule: Marks) -> bool {
         if let (Some(value), None, None) = (&change.value, &change.min, &change.max)
             && let Some(words) = words_of(value)
         {
@@ -311,6 +326,20 @@ impl Writer {
             return;
         }
         to.store(words);
+    }
+
+    /// Makes a secret of the text that the slot holds (§4.7).
+    pub fn mask(&mut self, id: SlotId) {
+        let Some(words) = self.shared.slot(id).map(Slot::load_own) else {
+            return;
+        };
+        if words.head != kind::BESIDE {
+            return;
+        }
+        let mut all = self.shared.beside();
+        if let Some(beside) = all.get_mut((words.beside as usize).wrapping_sub(1)) {
+            mask(&mut beside.json, &mut beside.signature);
+        }
     }
 
     /// Forgets what the slot holds: its item is gone.
@@ -418,7 +447,7 @@ mod tests {
     use super::*;
     use crate::model::value::{IntType, TextType};
 
-    const RULE: &Rule = &Rule::DEFAULT;
+    const RULE: Marks = Marks::DEFAULT;
 
     fn change<'a>(
         value: Option<Value<'a>>,
@@ -480,23 +509,47 @@ mod tests {
         let (mut writer, reader) = cache(10);
         let id = SlotId(0);
         assert!(writer.make_room(id));
-        let secret = Rule {
+        let secret = Marks {
             secret: true,
-            ..Rule::DEFAULT
+            ..Marks::DEFAULT
         };
         writer.apply(
             id,
             &change(Some(Value::Text(TextType::String, "hunter2")), None, None),
-            &secret,
+            secret,
         );
         assert_eq!(rendered(&reader, id), r#"{"value": "******"}"#);
         writer.apply(
             id,
             &change(Some(Value::Text(TextType::String, "")), None, None),
-            &secret,
+            secret,
         );
         assert_eq!(rendered(&reader, id), r#"{"value": ""}"#);
         assert!(!format!("{:?}", writer.shared).contains("hunter2"));
+    }
+
+    #[test]
+    fn s4_7_what_turns_out_to_be_a_secret_is_masked() {
+        let (mut writer, reader) = cache(10);
+        let text = |text| change(Some(Value::Text(TextType::String, text)), None, None);
+        for (id, change, expected) in [
+            (SlotId(0), text("hunter2"), r#"{"value": "******"}"#),
+            (SlotId(1), text(""), r#"{"value": ""}"#),
+            (
+                SlotId(2),
+                change(Some(Value::Bool(true)), None, None),
+                r#"{"value": true}"#,
+            ),
+        ] {
+            assert!(writer.make_room(id));
+            writer.apply(id, &change, RULE);
+            writer.mask(id);
+            assert_eq!(rendered(&reader, id), expected);
+        }
+        let mut update = Update::new(&text("hunter2"), RULE);
+        update.mask();
+        assert!(!format!("{update:?} {:?}", writer.shared).contains("hunter2"));
+        writer.mask(SlotId(9));
     }
 
     #[test]

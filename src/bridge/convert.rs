@@ -19,13 +19,13 @@ pub fn to_bus(json: &Json, present: &PresentType, rule: &Rule) -> Result<BusValu
     let fitting = match present {
         PresentType::Basic(code) => fit(json, &[*code]),
         PresentType::Compound(signature) => fit(json, signature.as_bytes()),
-        PresentType::None => declared(rule.data).and_then(|signature| fit(json, signature)),
+        PresentType::None => declared(&rule.data).and_then(|signature| fit(json, signature)),
     };
     Ok(fitting.unwrap_or_else(|| classic(json)))
 }
 
 /// The signature that the schema declares, where it declares one.
-fn declared(data: DataType) -> Option<&'static [u8]> {
+fn declared(data: &DataType) -> Option<&[u8]> {
     Some(match data {
         DataType::Unknown | DataType::Number => return None,
         DataType::Bool => b"b",

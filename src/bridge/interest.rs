@@ -87,6 +87,20 @@ impl Interest {
         woke
     }
 
+    /// Changes how long a request keeps data flowing. `true` where that woke the general interest.
+    pub fn set_keep_alive(&mut self, now: Instant, keep_alive: Option<Duration>) -> bool {
+        let woke = keep_alive.is_none() && !self.is_general();
+        if self.keep_alive.is_none()
+            && let Some(keep_alive) = keep_alive
+        {
+            // Nobody had to ask so far; whoever listens has one interval to begin with it.
+            self.general_until = Some(now + keep_alive);
+            self.next_expiry = self.next_expiry.or(self.general_until);
+        }
+        self.keep_alive = keep_alive;
+        woke
+    }
+
     /// Renews a selective interest for each filter. With an endless general one there is nothing to
     /// keep alive, but what is new is still published once.
     pub fn renew_selective(&mut self, now: Instant, filters: Vec<Box<str>>) -> Renewed {

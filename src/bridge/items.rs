@@ -20,10 +20,8 @@ use super::names::{Names, PathId};
 use crate::model::filter::{Filter, Path};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::topic;
-use crate::schema::{
-    self,
-    rule::{Publish, Rule},
-};
+use crate::schema::Row;
+use crate::schema::rule::{Marks, Publish, Rule};
 
 /// Which device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,8 +52,8 @@ pub struct Item {
     pub device: DeviceId,
     /// Its path.
     pub path: PathId,
-    /// What the schema says of it.
-    pub rule: &'static Rule,
+    /// What the schema says of it, as far as it matters at every update.
+    pub rule: Marks,
     /// Whether it is there.
     pub life: Life,
     /// Tells the item from others that had, or will have, the same slot.
@@ -381,27 +379,25 @@ impl Items {
     }
 
     /// Adds the item of that path, or brings it back to life. `true` with it where it was not live.
-    pub fn add(&mut self, device: DeviceId, service_type: &str, path: &str) -> (SlotId, bool) {
+    /// `row` is what the schema knows of it.
+    pub fn add(&mut self, device: DeviceId, path: &str, row: Row<'_>) -> (SlotId, bool) {
+        let marks = self.marks(device, path, row.rule);
         if let Some(slot) = self.find(device, path) {
             let Some(item) = self.all.get_mut(slot.0 as usize) else {
                 return (slot, false);
             };
             let back = item.life != Life::Live;
             item.life = Life::Live;
+            item.rule = marks;
             self.live += usize::from(back);
             return (slot, back);
         }
-        let row = schema::lookup(service_type, path);
         let path_id = self.names.intern(path, row.path);
-        // Only one topic carries the portal id (§4.2); its like of another instance is an item like
-        // any other.
-        let elsewhere = row.rule.publish == Publish::PortalId
-            && topic::SERIAL.strip_suffix(path) != self.device(device).map(|device| &*device.key);
         self.serial = self.serial.wrapping_add(1);
         let item = Item {
             device,
             path: path_id,
-            rule: if elsewhere { &Rule::DEFAULT } else { row.rule },
+            rule: marks,
             life: Life::Live,
             serial: self.serial,
             next: EMPTY,
@@ -426,6 +422,28 @@ impl Items {
             }
         }
         (slot, true)
+    }
+
+    /// What a rule means for that item. Only one topic carries the portal id (§4.2): its like of
+    /// another instance is an item like any other.
+    pub fn marks(&self, device: DeviceId, path: &str, rule: &Rule) -> Marks {
+        let marks = rule.marks();
+        let own = topic::SERIAL.strip_suffix(path) == Some(self.device_key(device));
+        if marks.publish == Publish::PortalId && !own {
+            Marks {
+                publish: Publish::Normal,
+                ..marks
+            }
+        } else {
+            marks
+        }
+    }
+
+    /// The schema says something else of the item now.
+    pub fn set_rule(&mut self, slot: SlotId, rule: Marks) {
+        if let Some(item) = self.all.get_mut(slot.0 as usize) {
+            item.rule = rule;
+        }
     }
 
     fn insert(&mut self, hash: u32, slot: SlotId) {
@@ -580,7 +598,10 @@ mod tests {
         let mut slots = Vec::new();
         for n in 0..1000 {
             let path = format!("/Path/Number/{n}");
-            slots.push((items.add(a, "battery", &path), items.add(b, "tank", &path)));
+            slots.push((
+                items.add(a, &path, Row::UNKNOWN),
+                items.add(b, &path, Row::UNKNOWN),
+            ));
         }
         for (n, (in_a, in_b)) in slots.iter().enumerate() {
             let path = format!("/Path/Number/{n}");
@@ -611,7 +632,7 @@ mod tests {
             Ok(a)
         );
         assert_eq!(
-            items.add(a, "battery", "/Path/Number/1"),
+            items.add(a, "/Path/Number/1", Row::UNKNOWN),
             (slots[1].0.0, true)
         );
         let rest: Vec<_> = items.all_gone().collect();

@@ -23,13 +23,16 @@ mod outbox;
 mod outlet;
 mod publishing;
 mod registry;
+mod reload;
 mod requests;
 mod scans;
 mod services;
 mod slot;
 mod sync;
 mod throttle;
+mod validate;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::calls::{Call, Calls};
@@ -42,9 +45,11 @@ use crate::codec::frame::{Frame, Kind};
 use crate::model::name::PortalId;
 use crate::model::time::Now;
 use crate::model::topic;
+use crate::schema::Schema;
 
 pub use self::outlet::OutletConfig;
 pub use self::publishing::{PublishSink, text_payload};
+pub use self::reload::Settings;
 
 /// The bus's own name.
 const BUS: &str = "org.freedesktop.DBus";
@@ -89,6 +94,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Bridge {
     config: BridgeConfig,
+    /// What is known of items. Asked when one turns up, never at an update.
+    schema: Arc<Schema>,
     items: Items,
     cache: cache::Writer,
     values: cache::Reader,
@@ -98,7 +105,10 @@ pub struct Bridge {
     calls: Calls,
     outlets: Vec<Outlet>,
     counters: Counters,
+    /// Whether a write is refused that the schema speaks against (§5.6).
+    strict_writes: bool,
     rejections: Throttle,
+    doubts: Throttle,
     full_reported: bool,
     services_full_reported: bool,
 }
@@ -114,6 +124,7 @@ impl Bridge {
     pub fn new(config: BridgeConfig) -> Bridge {
         let (cache, values) = cache::cache(config.items_max);
         Bridge {
+            schema: Arc::default(),
             items: Items::new(config.seed),
             cache,
             values,
@@ -122,7 +133,9 @@ impl Bridge {
             calls: Calls::new(),
             outlets: outlets(&config),
             counters: Counters::default(),
+            strict_writes: false,
             rejections: Throttle::default(),
+            doubts: Throttle::default(),
             full_reported: false,
             services_full_reported: false,
             config,

@@ -6,8 +6,8 @@ use super::Bridge;
 use super::answers::COMPLETIONS_MAX;
 use super::cache::{PresentType, SlotId};
 use super::calls::{Method, Purpose};
-use super::convert;
 use super::items::{DeviceId, ServiceId};
+use super::{convert, validate};
 use crate::codec::bus_item::{self, Changes};
 use crate::codec::frame::Frame;
 use crate::model::access::Access;
@@ -17,8 +17,7 @@ use crate::model::request::{ItemAddress, KeepAlive, Rejection, Request};
 use crate::model::time::Now;
 use crate::model::topic;
 use crate::model::value::Json;
-use crate::schema;
-use crate::schema::rule::{Publish, Rule};
+use crate::schema::rule::Publish;
 
 /// What came of a call.
 #[derive(Debug, Clone, Copy)]
@@ -143,6 +142,18 @@ impl Bridge {
         }
     }
 
+    /// Tells the log what the schema has against a write that is passed on all the same: the service
+    /// knows best.
+    fn doubt(&mut self, now: Now, broker: usize, topic: &str, doubt: &Rejection) {
+        if let Some(suppressed) = self.doubts.allow(now.monotonic) {
+            let name = self.outlets.get(broker).map_or("", |outlet| outlet.name());
+            if suppressed > 0 {
+                warn!("{suppressed} more doubtful writes are not shown");
+            }
+            warn!("{name}: request {topic}: {doubt}; it is passed on");
+        }
+    }
+
     /// The device and service that a request is about.
     fn addressed(&self, address: &ItemAddress<'_>) -> Result<(DeviceId, ServiceId), Rejection> {
         let key = topic::device(address.service_type, address.instance);
@@ -221,7 +232,7 @@ impl Bridge {
         if slot.is_none() {
             // What the scan did not bring may be there all the same; the service is asked, unless
             // the answer could not be published.
-            let rule = schema::lookup(address.service_type, address.path).rule;
+            let rule = self.schema.lookup(address.service_type, address.path).rule;
             let publishable = is_topic_path(address.path) && rule.publish != Publish::Blocked;
             if !convert::is_object_path(address.path) || (leaf && !publishable) {
                 return Err(unknown());
@@ -283,20 +294,18 @@ impl Bridge {
         if self.calls.writes() >= max {
             return Err(Rejection::Busy { max });
         }
-        let (present, rule): (PresentType, &Rule) = match self.items.find(device, address.path) {
-            Some(slot) if self.items.is_live(slot) => {
-                let rule = self
-                    .items
-                    .get(slot)
-                    .map_or(&Rule::DEFAULT, |item| item.rule);
-                (self.cache.present_type(slot), rule)
-            }
-            _ => (
-                PresentType::None,
-                schema::lookup(address.service_type, address.path).rule,
-            ),
+        let rule = self.schema.lookup(address.service_type, address.path).rule;
+        let present = match self.items.find(device, address.path) {
+            Some(slot) if self.items.is_live(slot) => self.cache.present_type(slot),
+            _ => PresentType::None,
         };
-        let value = convert::to_bus(value, &present, rule)?;
+        let value = validate::without_label(value, &present, rule)?;
+        let doubt = validate::doubt(&value, rule);
+        let value = convert::to_bus(&value, &present, rule)?;
+        let doubt = match doubt {
+            Some(doubt) if self.strict_writes => return Err(doubt),
+            doubt => doubt,
+        };
         let purpose = Purpose::Write {
             broker,
             topic: topic.into(),
@@ -311,6 +320,9 @@ impl Bridge {
             method,
             purpose,
         );
+        if let Some(doubt) = doubt {
+            self.doubt(now, broker, topic, &doubt);
+        }
         Ok(())
     }
 

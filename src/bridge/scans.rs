@@ -26,7 +26,6 @@ use super::requests::Outcome;
 use crate::codec::bus_item::{self, Changes};
 use crate::codec::introspect;
 use crate::model::time::Now;
-use crate::schema;
 
 /// How many calls of one walk may wait for their answers.
 const WALK_CALLS_MAX: usize = 16;
@@ -266,7 +265,8 @@ impl Bridge {
         let mut buffer = String::new();
         for change in changes.iter().flat_map(Clone::clone).map_while(Result::ok) {
             let path = absolute(change.path, relative, &mut buffer);
-            let role = schema::lookup(service.name.service_type(), path).rule.role;
+            let row = self.schema.lookup(service.name.service_type(), path);
+            let role = row.rule.role;
             service.note_role(role, change.value.as_ref());
         }
         self.follow_access(id);

@@ -16,8 +16,7 @@ use crate::model::item::ItemChange;
 use crate::model::name::{DeviceInstance, SERVICE_PREFIX, ServiceName, is_topic_path};
 use crate::model::time::Now;
 use crate::model::topic;
-use crate::schema;
-use crate::schema::rule::{Publish, Role, Rule};
+use crate::schema::rule::{Marks, Publish, Role};
 
 impl Bridge {
     // The bus, and the names on it.
@@ -406,12 +405,13 @@ impl Bridge {
     }
 
     /// What the schema says of an item, or `None` where it is never published (§4.7).
-    pub(super) fn admit(&mut self, id: ServiceId, path: &str) -> Option<&'static Rule> {
+    pub(super) fn admit(&mut self, id: ServiceId, path: &str) -> Option<Marks> {
         let service = self.registry.get_mut(id)?;
         if service.unpublished.contains(path) {
             return None;
         }
-        let rule = schema::lookup(service.name.service_type(), path).rule;
+        let row = self.schema.lookup(service.name.service_type(), path);
+        let rule = row.rule.marks();
         if !is_topic_path(path) {
             // "/" is what old services answer on with all they have: nothing to tell.
             if path != "/" {
@@ -465,7 +465,8 @@ impl Bridge {
             return None;
         }
         let service = self.registry.get(id)?;
-        let (slot, new) = self.items.add(device, service.name.service_type(), path);
+        let row = self.schema.lookup(service.name.service_type(), path);
+        let (slot, new) = self.items.add(device, path, row);
         if new {
             self.cache.make_room(slot);
             let key = self.items.device_key(device);

@@ -44,6 +44,22 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: Problem,
     },
+    /// A schema file of the operator's has mistakes.
+    #[error("{}{}", mistakes.first().map_or("", String::as_str), further(mistakes, directory))]
+    Schema {
+        /// Each with file and line.
+        mistakes: Vec<String>,
+        /// Where the file is.
+        directory: PathBuf,
+    },
+    /// The same, where they were shown already.
+    #[error("{}: {count} mistakes in the schema", directory.display())]
+    SchemaMistakes {
+        /// Where the files are.
+        directory: PathBuf,
+        /// How many.
+        count: usize,
+    },
     /// None of the sources of §6 knows the portal id.
     #[error("this device has no portal id to go by (tried: {}); give one with --portal-id", tried.join("; "))]
     NoPortalId {
@@ -209,6 +225,17 @@ impl fmt::Display for Origin {
             Origin::Default => f.write_str("default"),
             Origin::VrmPasswordFile => f.write_str("the password for VRM"),
             Origin::File { path, line, key } => write!(f, "{}:{line}: {key}", path.display()),
+        }
+    }
+}
+
+/// Where to see the mistakes that do not fit the line.
+fn further(mistakes: &[String], directory: &std::path::Path) -> String {
+    match mistakes.len() {
+        0 | 1 => String::new(),
+        count => {
+            let (more, directory) = (count - 1, directory.display());
+            format!(" (and {more} more: dbus-mqtt schema check {directory})")
         }
     }
 }

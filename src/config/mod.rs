@@ -14,6 +14,7 @@ mod raw;
 mod raw_broker;
 mod resolve;
 mod resolve_broker;
+mod schema;
 mod secrets;
 mod server;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod tests_brokers;
 mod vrm;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::broker::{BrokerConfig, Login, MqttVersion, TlsConfig, Transport};
@@ -33,10 +35,12 @@ pub use self::machine::Machine;
 pub(crate) use self::raw::whole;
 pub use self::raw::{RawConfig, RawLimits};
 pub use self::raw_broker::{RawBroker, RawVrm};
+pub use self::schema::read_schema;
 pub use self::server::InvalidServer;
 pub use self::vrm::{Registration, VrmConfig};
 pub use crate::model::access::AccessRule;
 use crate::model::name::PortalId;
+use crate::schema::Schema;
 
 /// What the bridge does, with every default filled in and every value checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +57,10 @@ pub struct Config {
     pub gather: Duration,
     /// The bounds.
     pub limits: Limits,
+    /// What is known of services and their items.
+    pub schema: Arc<Schema>,
+    /// Whether a write is refused that the schema speaks against (§5.6).
+    pub strict_writes: bool,
 }
 
 /// Every bound of the program.

@@ -37,6 +37,18 @@ pub struct RawConfig {
     #[arg(long, value_name = "ID", help_heading = DEVICE)]
     pub portal_id: Option<String>,
 
+    /// Lay the schema files of this directory over the built-in schema; may be given several times
+    #[arg(long, value_name = "DIR", help_heading = DEVICE)]
+    pub schema: Option<Vec<PathBuf>>,
+    /// Refuse a write to a value that can only be read, or outside of its range, as far as the schema
+    /// knows (default: false, it is passed on with a warning)
+    #[arg(
+        long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", hide_possible_values = true,
+        help_heading = DEVICE
+    )]
+    pub strict_writes: Option<bool>,
+
     /// How long changes may be gathered before they are sent together, which saves power; 0 sends
     /// each at once (default: 20)
     #[arg(long, value_name = "MILLISECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]

@@ -21,6 +21,10 @@ impl Layers {
             brokers,
             vrm,
             gather: self.gather()?,
+            schema: self.schema()?,
+            strict_writes: self
+                .find("strict-writes", |raw| raw.strict_writes)
+                .is_some_and(|found| found.value),
             limits: limits
                 .map(|found| Limits::from(found.value))
                 .unwrap_or_default(),

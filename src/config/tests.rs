@@ -132,6 +132,8 @@ fn defaults() {
         vrm: None,
         gather: Duration::from_millis(20),
         limits: Limits::default(),
+        schema: Arc::default(),
+        strict_writes: false,
     };
     assert_eq!(Given::default().resolve(), Ok(expected));
 }
@@ -183,12 +185,16 @@ fn s7_every_flag_is_a_variable_and_a_key() {
         keys += 1;
         let (word, value) = match key {
             "config" => continue,
-            "retain" | "init-broker" | "debug" | "topic-aliases" | "allow-readable-secrets" => {
-                ("false", "false")
-            }
+            "retain"
+            | "init-broker"
+            | "debug"
+            | "topic-aliases"
+            | "allow-readable-secrets"
+            | "strict-writes" => ("false", "false"),
             "keep-alive" | "gather-ms" | "expire" | "ping" => ("7", "7"),
             "mqtt-version" => ("5", "5"),
             "access" => ("read-only", "'read-only'"),
+            "schema" => ("x", "['x']"),
             "dbus" => ("unix:path=/x", "'unix:path=/x'"),
             "portal-id" => ("abc", "'abc'"),
             _ => ("x", "'x'"),
@@ -203,7 +209,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 24);
+    assert_eq!(keys, 26);
 }
 
 #[test]

@@ -103,6 +103,27 @@ pub enum Rejection {
     /// A text for an item that the schema declares numeric (§3).
     #[error("the value is a text, and the item a number")]
     TextForNumber,
+    /// A text for an item whose numbers have labels, but not that one (§5.6).
+    #[error("the text is no label of the item; it has {labels}, and takes numbers")]
+    NoLabel {
+        /// The labels that it has.
+        labels: Box<str>,
+    },
+    /// A text that is the label of several codes (§5.6).
+    #[error("the text is the label of several codes, {codes}; write the number")]
+    AmbiguousLabel {
+        /// The codes.
+        codes: Box<str>,
+    },
+    /// An item that cannot be written, says the schema (§5.6).
+    #[error("the schema says that it can only be read")]
+    ReadOnlyItem,
+    /// A value that the item does not take, says the schema (§5.6).
+    #[error("the schema says that it takes {range}")]
+    OutOfRange {
+        /// What it takes.
+        range: Box<str>,
+    },
     /// Too much is waiting for answers already (§5.6).
     #[error("{max} calls wait for their answers already")]
     Busy {

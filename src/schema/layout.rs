@@ -2,7 +2,7 @@
 //! and the marks that stand for the open places of a family.
 //!
 //! `build/compile.rs` includes this file by path, so it imports nothing of the crate. Neighbours:
-//! `build/emit.rs` writes the tables, [`super`] reads them.
+//! `build/emit.rs` writes the tables, `built_in.rs` reads them.
 
 /// Stands for `{n}` in a pattern: one or more digits.
 pub(super) const NUMBER: char = '\u{1}';
@@ -61,6 +61,16 @@ fn fold(seed: u64, text: &str) -> u64 {
 fn mix(word: u64) -> u64 {
     let product = (word ^ 0x9E37_79B9_7F4A_7C15).wrapping_mul(0xD6E8_FEB8_6659_FD93);
     product ^ (product >> 32)
+}
+
+/// Whether a path has open places.
+pub(super) fn is_pattern(path: &str) -> bool {
+    path.contains([NUMBER, TEXT])
+}
+
+/// A path or pattern as people write it.
+pub(super) fn readable(path: &str) -> String {
+    path.replace(NUMBER, "{n}").replace(TEXT, "{name}")
 }
 
 /// Whether a path is one of those that a pattern stands for.

@@ -1,160 +1,202 @@
 //! What Venus OS offers: for a service type and a path, what is known of the item.
 //!
-//! The rows are `schema/*.toml`, compiled into static tables by `build/compile.rs`; nothing is parsed
-//! and nothing allocated here. Total: what no row declares has the default rule, so no caller needs
-//! a case for it. Never decides anything: what a rule means is up to `bridge`. The words of a rule
-//! are in [`rule`], the grammar of the rows in `schema/README.md`.
+//! The rows are `schema/*.toml`, compiled into static tables by the build ([`built_in`]), and those
+//! of the directories that the operator gives when the program runs ([`overlay`]), which go before
+//! them. Total: what no row declares has the default rule, so no caller needs a case for it. Never
+//! decides anything: what a rule means is up to `bridge`. The words of a rule are in [`rule`], the
+//! grammar of the rows in `schema/README.md`, and its compiler, the same for both, in [`source`].
 
-use layout::{EVERY_TYPE, Home};
+use std::collections::{BTreeMap, BTreeSet};
 
-pub use rule::{Access, DataType, Publish, Role, Rule};
+use self::layout::EVERY_TYPE;
+use self::overlay::Layer;
+use self::source::{Base, Marked};
 
+pub use self::rule::{Access, Codes, DataType, Marks, Publish, Role, Rule, Text};
+pub use self::source::{SchemaError, Source};
+
+mod built_in;
 mod layout;
+mod overlay;
 pub mod rule;
+mod source;
 
 /// What the schema knows of one path of one service type.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Row {
+pub struct Row<'s> {
     /// What the bridge may assume of the item.
-    pub rule: &'static Rule,
-    /// The path, where a row names it: a text that need not be kept again. None where a pattern
-    /// matched or no row is known.
+    pub rule: &'s Rule,
+    /// The path, where a built-in row names it: a text that need not be kept again. None where a
+    /// pattern matched, where the row is of an overlay, or where no row is known.
     pub path: Option<&'static str>,
     /// Whether a row declares it.
     pub known: bool,
 }
 
-impl Row {
+impl Row<'static> {
     /// What is known of a path that no row declares.
-    pub const UNKNOWN: Row = Row {
+    pub const UNKNOWN: Row<'static> = Row {
         rule: &Rule::DEFAULT,
         path: None,
         known: false,
     };
 }
 
-/// What the schema knows of a path of a service type.
+/// The built-in schema, and what lies over it.
 ///
-/// A row that names the path goes before a pattern, and both before the rows that every service
-/// type has.
+/// It never changes: where the operator has changed a directory, another one is read, and takes its
+/// place in one step.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Schema {
+    /// The strongest last.
+    layers: Vec<Layer>,
+}
+
+impl Schema {
+    /// Lays one more directory over it; `files` is what is in it. Changes nothing where that has a
+    /// mistake: all of them are told. Else tells how many paths and patterns it has.
+    pub fn add(&mut self, files: &[Source]) -> Result<usize, Vec<SchemaError>> {
+        let layer = Layer::new(source::compile(files, &self.base())?);
+        let paths = layer.rows().count();
+        self.layers.push(layer);
+        Ok(paths)
+    }
+
+    /// What the schema knows of a path of a service type.
+    ///
+    /// Rows of a service type go before those that every service type has; among them a later
+    /// directory before an earlier one, and each before what is built in; in one directory a row that
+    /// names the path before a pattern.
+    #[must_use]
+    pub fn lookup(&self, service_type: &str, path: &str) -> Row<'_> {
+        [service_type, EVERY_TYPE]
+            .into_iter()
+            .find_map(|service_type| self.lookup_in(service_type, path))
+            .unwrap_or(Row::UNKNOWN)
+    }
+
+    fn lookup_in(&self, service_type: &str, path: &str) -> Option<Row<'_>> {
+        let over = self.layers.iter().rev();
+        over.filter_map(|layer| layer.lookup(service_type, path))
+            .map(|rule| Row {
+                rule,
+                path: None,
+                known: true,
+            })
+            .next()
+            .or_else(|| built_in::exact(service_type, path))
+            .or_else(|| built_in::pattern(service_type, path))
+    }
+
+    /// The service types that have rows of their own, by name.
+    #[must_use]
+    pub fn service_types(&self) -> BTreeSet<&str> {
+        let over = self.layers.iter().flat_map(Layer::service_types);
+        let over = over.filter(|name| *name != EVERY_TYPE);
+        let built_in = built_in::service_types().map(|name| -> &str { name });
+        built_in.chain(over).collect()
+    }
+
+    /// What a service of this type is, in one line.
+    #[must_use]
+    pub fn describe(&self, service_type: &str) -> Option<&str> {
+        let mut over = self.layers.iter().rev();
+        over.find_map(|layer| layer.describe(service_type))
+            .or_else(|| built_in::describe(service_type))
+    }
+
+    /// The rows of a service type, by path, one for each path that a row names. In a pattern, `{n}`
+    /// stands for any number and `{name}` for any text. Those that every service may have go by
+    /// `_default`.
+    #[must_use]
+    pub fn rows(&self, service_type: &str) -> BTreeMap<String, &Rule> {
+        let rows = self.all_rows(move |name| name == service_type);
+        rows.map(|(_, path, rule)| (path, rule)).collect()
+    }
+
+    /// Every row that some lookup ends at, of these service types: service type, path and rule.
+    fn all_rows(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = (&str, String, &Rule)> {
+        let over = self.layers.iter().rev().flat_map(Layer::rows);
+        let mut seen = BTreeSet::new();
+        let all = over.chain(built_in::rows());
+        all.filter(move |(name, path, _)| wanted(name) && seen.insert((*name, *path)))
+            .map(|(name, path, rule)| {
+                // A pattern of an overlay goes before a built-in row that names the path.
+                let named = !layout::is_pattern(path);
+                let ends = named.then(|| self.lookup_in(name, path)).flatten();
+                let rule = ends.map_or(rule, |row| row.rule);
+                (name, layout::readable(path), rule)
+            })
+    }
+
+    /// What a further directory adds to.
+    fn base(&self) -> Base {
+        let sets = built_in::sets().iter();
+        let types = self.service_types().into_iter();
+        let mut base = Base {
+            units: built_in::units().iter().map(ToString::to_string).collect(),
+            sets: sets
+                .map(|(name, codes)| ((*name).to_owned(), codes.clone()))
+                .collect(),
+            described: types.map(str::to_owned).collect(),
+            marked: Vec::new(),
+        };
+        for layer in &self.layers {
+            base.units.extend(layer.units().iter().cloned());
+            base.sets.extend(layer.sets().iter().cloned());
+        }
+        for (name, path, rule) in self.all_rows(|_| true) {
+            let Marks {
+                publish,
+                identifying,
+                role,
+                ..
+            } = rule.marks();
+            if identifying || role != Role::None || publish == Publish::PortalId {
+                base.marked.push(Marked {
+                    service_type: name.to_owned(),
+                    path,
+                    identifying,
+                    role,
+                    publish,
+                });
+            }
+        }
+        base
+    }
+}
+
+/// What the built-in schema knows of a path of a service type.
 #[must_use]
-pub fn lookup(service_type: &str, path: &str) -> Row {
-    exact(service_type, path)
-        .or_else(|| pattern(service_type, path))
-        .or_else(|| exact(EVERY_TYPE, path))
-        .or_else(|| pattern(EVERY_TYPE, path))
-        .unwrap_or(Row::UNKNOWN)
+pub fn lookup(service_type: &str, path: &str) -> Row<'static> {
+    BUILT_IN.lookup(service_type, path)
 }
 
-/// The service types that have rows of their own, by name.
+/// The service types that the built-in schema has rows for, by name.
 pub fn service_types() -> impl Iterator<Item = &'static str> {
-    tables::TYPES
-        .iter()
-        .map(|known| known.name)
-        .filter(|name| *name != EVERY_TYPE)
+    built_in::service_types()
 }
 
-/// What a service of this type is, in one line.
+/// What a service of this type is, in one line, after the built-in schema.
 #[must_use]
 pub fn describe(service_type: &str) -> Option<&'static str> {
-    find(service_type)
-        .map(|known| known.description)
-        .filter(|text| !text.is_empty())
+    built_in::describe(service_type)
 }
 
-fn exact(service_type: &str, path: &str) -> Option<Row> {
-    let Home { slot, tag } = layout::home(service_type, path, tables::HOMES);
-    let slots = tables::SLOTS
-        .get(slot..)?
-        .iter()
-        .take_while(|slot| slot.path != layout::EMPTY);
-    for slot in slots.filter(|slot| slot.tag == tag) {
-        let known = text(slot.path)?;
-        let name = tables::TYPES.get(usize::from(slot.service_type))?.name;
-        if known == path && name == service_type {
-            return Some(Row {
-                rule: rule(slot.rule),
-                path: Some(known),
-                known: true,
-            });
-        }
-    }
-    None
+/// A type as a row writes it.
+#[must_use]
+pub fn type_word(data: &DataType) -> &str {
+    source::signature(data)
 }
 
-fn pattern(service_type: &str, path: &str) -> Option<Row> {
-    let (from, to) = find(service_type)?.patterns;
-    let patterns = tables::PATTERNS.get(usize::from(from)..usize::from(to))?;
-    patterns.first()?;
-    let ending = layout::ending(path);
-    let matching = patterns.iter().find(|pattern| {
-        pattern.ending.is_none_or(|own| own == ending)
-            && text(pattern.path).is_some_and(|text| layout::matches(text, path))
-    })?;
-    Some(Row {
-        rule: rule(matching.rule),
-        path: None,
-        known: true,
-    })
-}
-
-fn find(service_type: &str) -> Option<&'static ServiceType> {
-    let found = tables::TYPES.binary_search_by(|known| known.name.cmp(service_type));
-    found.ok().and_then(|number| tables::TYPES.get(number))
-}
-
-fn rule(number: u16) -> &'static Rule {
-    tables::RULES
-        .get(usize::from(number))
-        .unwrap_or(&Rule::DEFAULT)
-}
-
-/// A path or a pattern by its number.
-fn text(number: u16) -> Option<&'static str> {
-    let number = usize::from(number);
-    let start = match number.checked_sub(1) {
-        Some(before) => *tables::ENDS.get(before)?,
-        None => 0,
-    };
-    let end = *tables::ENDS.get(number)?;
-    tables::POOL.get(start as usize..end as usize)
-}
-
-/// A place in the table of expanded rows. Small, since there are thousands of them.
-struct Slot {
-    path: u16,
-    rule: u16,
-    service_type: u8,
-    tag: u8,
-}
-
-/// A row with open places.
-struct Pattern {
-    path: u16,
-    rule: u16,
-    /// The mark of its last segment, unless that has an open place.
-    ending: Option<u8>,
-}
-
-struct ServiceType {
-    name: &'static str,
-    description: &'static str,
-    /// Which patterns it has, the end excluded.
-    patterns: (u16, u16),
-}
-
-/// Written by `build/emit.rs`.
-#[allow(clippy::unreadable_literal, reason = "written by a program")]
-mod tables {
-    use super::{Access, DataType, Pattern, Publish, Role, Rule, ServiceType, Slot};
-
-    include!(concat!(env!("OUT_DIR"), "/schema.rs"));
-}
+/// The schema with nothing over it.
+static BUILT_IN: Schema = Schema { layers: Vec::new() };
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     /// A row is found, by name (`Some`) or by a pattern (`None`), and its rule has this unit.
@@ -292,11 +334,11 @@ mod tests {
     #[test]
     fn labels_name_codes_and_bits_name_bits() {
         let state = lookup("vebus", "/State").rule;
-        assert!(state.labels.contains(&(9, "inverting")));
+        assert!(state.labels.contains(&(9, "inverting".into())));
         assert!(state.bits.is_empty());
         let reason = lookup("solarcharger", "/DeviceOffReason").rule;
         assert!(reason.labels.is_empty());
-        assert!(reason.bits.contains(&(7, "engine off")));
+        assert!(reason.bits.contains(&(7, "engine off".into())));
     }
 
     #[test]
@@ -312,59 +354,5 @@ mod tests {
         }
         assert_eq!(describe("nosuchtype"), None);
         assert_eq!(describe(""), None);
-    }
-
-    #[test]
-    fn every_row_is_found_where_it_lies() {
-        let mut rows = 0;
-        for slot in tables::SLOTS
-            .iter()
-            .filter(|slot| slot.path != layout::EMPTY)
-        {
-            let name = tables::TYPES[usize::from(slot.service_type)].name;
-            let path = text(slot.path).unwrap();
-            let found = exact(name, path).unwrap();
-            assert_eq!(
-                (found.path, found.rule),
-                (Some(path), &tables::RULES[usize::from(slot.rule)])
-            );
-            rows += 1;
-        }
-        assert!(rows > 2_500, "{rows}");
-    }
-
-    /// The schema goes into flash and memory of a small device.
-    #[test]
-    fn the_tables_stay_small() {
-        let mut texts: HashSet<&str> = HashSet::from([tables::POOL]);
-        let mut sets = HashSet::new();
-        for rule in &tables::RULES {
-            texts.extend([rule.unit, rule.description]);
-            for codes in [rule.labels, rule.bits] {
-                texts.extend(codes.iter().map(|(_, label)| *label));
-                sets.insert(codes);
-            }
-        }
-        for known in &tables::TYPES {
-            texts.extend([known.name, known.description]);
-        }
-        let parts = [
-            ("paths", tables::POOL.len() + size_of_val(&tables::ENDS)),
-            ("slots", size_of_val(&tables::SLOTS)),
-            ("patterns", size_of_val(&tables::PATTERNS)),
-            ("rules", size_of_val(&tables::RULES)),
-            (
-                "label sets",
-                sets.iter().map(|codes| size_of_val(*codes)).sum(),
-            ),
-            ("service types", size_of_val(&tables::TYPES)),
-            (
-                "texts",
-                texts.iter().map(|text| text.len()).sum::<usize>() - tables::POOL.len(),
-            ),
-        ];
-        let bytes: usize = parts.iter().map(|(_, bytes)| bytes).sum();
-        eprintln!("{bytes} bytes: {parts:?}");
-        assert!(bytes < 250_000, "{bytes} bytes: {parts:?}");
     }
 }

@@ -3,8 +3,16 @@
 //! `build/compile.rs` includes this file by path, so it imports nothing of the crate. A new word in
 //! the schema starts here. The tables of rules are in [`super`].
 
+use std::borrow::Cow;
+
+/// A text of the schema: in the program's tables, or owned by a schema that was read at run time.
+pub type Text = Cow<'static, str>;
+
+/// Codes and what each means, by rising code.
+pub type Codes = Cow<'static, [(i64, Text)]>;
+
 /// What the bridge may assume of an item, compiled from one schema row.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     /// The D-Bus type that services use for it.
     pub data: DataType,
@@ -21,17 +29,31 @@ pub struct Rule {
     /// The range of a write, both ends included.
     pub range: Option<(f64, f64)>,
     /// The unit, as text for people; empty where there is none.
-    pub unit: &'static str,
+    pub unit: Text,
     /// The codes of an enumeration and what each means; empty where it is none.
-    pub labels: &'static [(i64, &'static str)],
+    pub labels: Codes,
     /// Where the value is a bit field, the number of each bit and what it means; empty elsewhere.
-    pub bits: &'static [(i64, &'static str)],
+    pub bits: Codes,
     /// What it is, in a few words; empty where there are none.
-    pub description: &'static str,
+    pub description: Text,
+}
+
+/// The part of a rule that matters whenever a value comes or goes. An item keeps it, so that its rule
+/// is looked up once, and anew only when the schema changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    /// As [`Rule::publish`].
+    pub publish: Publish,
+    /// As [`Rule::secret`].
+    pub secret: bool,
+    /// As [`Rule::identifying`].
+    pub identifying: bool,
+    /// As [`Rule::role`].
+    pub role: Role,
 }
 
 /// The D-Bus type of an item's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataType {
     /// Nothing is known.
     Unknown,
@@ -58,11 +80,11 @@ pub enum DataType {
     /// `s`
     Text,
     /// An array, a dict or a struct: its signature.
-    Compound(&'static str),
+    Compound(Text),
 }
 
 /// Whether clients may write an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
     /// No source says.
     Unknown,
@@ -106,17 +128,33 @@ impl Rule {
         identifying: false,
         role: Role::None,
         range: None,
-        unit: "",
-        labels: &[],
-        bits: &[],
-        description: "",
+        unit: Cow::Borrowed(""),
+        labels: Cow::Borrowed(&[]),
+        bits: Cow::Borrowed(&[]),
+        description: Cow::Borrowed(""),
     };
+
+    /// What an item keeps of it.
+    #[must_use]
+    pub const fn marks(&self) -> Marks {
+        Marks {
+            publish: self.publish,
+            secret: self.secret,
+            identifying: self.identifying,
+            role: self.role,
+        }
+    }
+}
+
+impl Marks {
+    /// Those of an item that the schema does not know.
+    pub const DEFAULT: Marks = Rule::DEFAULT.marks();
 }
 
 impl DataType {
     /// Whether a text cannot be a value of this type (§3: refused in a write).
     #[must_use]
-    pub const fn is_numeric(self) -> bool {
+    pub const fn is_numeric(&self) -> bool {
         !matches!(
             self,
             DataType::Unknown | DataType::Text | DataType::Compound(_)

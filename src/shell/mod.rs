@@ -9,6 +9,7 @@ pub mod broker;
 pub mod bus;
 pub mod intercept;
 mod pace;
+mod reload;
 pub mod run;
 mod timer;
 pub mod transport;

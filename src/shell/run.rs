@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::uplink::Uplink;
-use super::{broker, bus, vrm};
+use super::{broker, bus, reload, vrm};
 use crate::bridge::{Bridge, BridgeConfig, OutletConfig};
 use crate::config::Config;
 use crate::error::Fatal;
@@ -169,14 +169,20 @@ async fn keep_time(shared: Arc<Shared>) {
     }
 }
 
-/// Runs the bridge until `shutdown` resolves, then takes back what it published and returns.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Fatal> {
-    run_with(config, shutdown, Arc::default()).await
+/// Runs the bridge until `shutdown` resolves, then takes back what it published and returns. Takes
+/// over each configuration that comes meanwhile, as far as that can be done while it runs.
+pub async fn run(
+    config: Config,
+    changes: mpsc::UnboundedReceiver<Config>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Fatal> {
+    run_with(config, changes, shutdown, Arc::default()).await
 }
 
 /// The same, for one who watches it.
 pub async fn run_with(
-    config: Config,
+    mut config: Config,
+    mut changes: mpsc::UnboundedReceiver<Config>,
     shutdown: impl Future<Output = ()>,
     stats: Arc<Stats>,
 ) -> Result<(), Fatal> {
@@ -195,6 +201,7 @@ pub async fn run_with(
         uplink: config.vrm.as_ref().and_then(Uplink::new),
         stats,
     });
+    shared.with(|bridge| bridge.reconfigure(now(), reload::settings(&config)));
     info!(
         "portal id {}, bus {}",
         config.portal_id,
@@ -208,7 +215,13 @@ pub async fn run_with(
     for index in 0..config.brokers.len() {
         brokers.spawn(broker::run(config.clone(), index, Arc::clone(&shared)));
     }
-    shutdown.await;
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(new) = changes.recv() => reload::apply(&shared, &mut config, new),
+        }
+    }
     info!("ending: taking back what was published");
     shared.ending.store(true, Ordering::Relaxed);
     shared.with(Bridge::end);

@@ -7,7 +7,8 @@
 //! 1. [`value`], [`item`], [`tree`]: one D-Bus value, one item, all items of a service. Pure.
 //! 2. [`service`]: a Venus service on a bus. Tests use it too.
 //! 3. [`recording`]: the JSON Lines format; [`record`] writes it, [`replay`] plays it.
-//! 4. `demo`: a simulated installation with a bus and a broker of its own.
+//! 4. [`schema`]: prints what the schema knows.
+//! 5. `demo`: a simulated installation with a bus and a broker of its own.
 #![allow(clippy::disallowed_methods)] // tools are programs: they read clocks and spawn their tasks
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub mod item;
 pub mod record;
 pub mod recording;
 pub mod replay;
+pub mod schema;
 pub mod service;
 pub mod tree;
 pub mod value;
@@ -106,6 +108,23 @@ pub enum ToolError {
         /// What was given.
         speed: f64,
     },
+    /// The schema has no such service type.
+    #[error(
+        "there is no service type {service_type:?} in the schema{}",
+        like(hint.as_deref())
+    )]
+    NoServiceType {
+        /// What was asked for.
+        service_type: String,
+        /// What was likely meant.
+        hint: Option<String>,
+    },
+    /// The schema has nothing of the kind.
+    #[error("no row of the schema has {word:?} in it")]
+    NoRow {
+        /// What was searched for.
+        word: String,
+    },
     /// A part of the demo did not start.
     #[error("the demo cannot start its {part}: {reason}")]
     DemoPart {
@@ -125,4 +144,11 @@ pub enum ToolError {
     /// The bridge inside the demo ended.
     #[error(transparent)]
     Bridge(#[from] Fatal),
+}
+
+fn like(hint: Option<&str>) -> String {
+    match hint {
+        Some(name) => format!("; there is {name}"),
+        None => "; dbus-mqtt schema list has them all".to_owned(),
+    }
 }

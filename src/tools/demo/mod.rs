@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval_at};
 
 use self::broker::Ports;
@@ -143,7 +143,9 @@ async fn bridge(
 ) -> Result<(), ToolError> {
     let stats = Arc::new(Stats::default());
     let (end, ended) = oneshot::channel::<()>();
-    let bridge = run_with(config, async { drop(ended.await) }, Arc::clone(&stats));
+    let (_, no_changes) = mpsc::unbounded_channel();
+    let ending = async { drop(ended.await) };
+    let bridge = run_with(config, no_changes, ending, Arc::clone(&stats));
     tokio::pin!(bridge, stop);
     let mut line = Status::new(&stats);
     let mut tick = interval_at(Instant::now() + line.period(), line.period());
@@ -196,6 +198,8 @@ fn config(bus: &str, ports: Ports) -> Result<Config, ToolError> {
         vrm: None,
         gather: Duration::from_millis(20),
         limits: Limits::default(),
+        schema: Arc::default(),
+        strict_writes: false,
     })
 }
 

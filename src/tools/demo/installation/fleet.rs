@@ -112,7 +112,7 @@ mod tests {
     /// One of each kind, so that whoever tries the demo sees what a device would send.
     #[test]
     fn the_devices_have_the_types_that_the_schema_knows() {
-        let fits = |data: DataType, found: &str| match data {
+        let fits = |data: &DataType, found: &str| match data {
             DataType::Unknown => true,
             DataType::Number => "ynqiuxtd".contains(found),
             DataType::Bool => found == "b",
@@ -130,7 +130,7 @@ mod tests {
         let installation = Installation::new("demo", DEVICES_MIN + 8, None, 1);
         for (device, name) in installation.names().enumerate() {
             for (path, item) in installation.items(device) {
-                let data = schema::lookup(service_type(name), &path).rule.data;
+                let data = &schema::lookup(service_type(name), &path).rule.data;
                 let found = item.value.value_signature().to_string();
                 assert!(
                     value::is_invalid(&item.value) || fits(data, &found),

@@ -1,17 +1,17 @@
-//! One row, parsed: which words do not go together. Rows among each other are `compile.rs`.
+//! One row, parsed: which words do not go together. Rows among each other are in `mod.rs`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::super::rule::{Access, DataType, Publish, Role};
 use super::error::Mistake;
-use super::read::{Row, SchemaFile};
-use super::rule::{Access, DataType, Publish, Role};
+use super::read::Row;
 use super::types::{limits, signature};
 
 /// What is wrong with a row by itself: words that do not go together.
-pub(crate) fn row_mistakes(row: &Row, default: Option<&SchemaFile>) -> Vec<Mistake> {
+pub(crate) fn row_mistakes(row: &Row, units: &HashSet<&str>) -> Vec<Mistake> {
     let mut mistakes = vec![];
-    let data = || signature(row.data);
-    if !row.unit.is_empty() && !default.is_some_and(|file| file.units.contains(&row.unit)) {
+    let data = || signature(&row.data).to_owned();
+    if !row.unit.is_empty() && !units.contains(&*row.unit) {
         mistakes.push(Mistake::Unit {
             unit: row.unit.clone(),
         });
@@ -49,7 +49,7 @@ pub(crate) fn row_mistakes(row: &Row, default: Option<&SchemaFile>) -> Vec<Mista
         if row.access != Access::ReadWrite {
             mistakes.push(Mistake::RangeAccess);
         }
-        if let Some((min, max)) = limits(row.data)
+        if let Some((min, max)) = limits(&row.data)
             && (low < min || high > max)
         {
             mistakes.push(Mistake::RangeType {

@@ -1,6 +1,6 @@
 //! The types that a row may name, in both directions, and what their numbers can be.
 
-use super::rule::DataType;
+use super::super::rule::DataType;
 
 /// Every type with a name of its own.
 const NAMED: [(&str, DataType); 11] = [
@@ -22,21 +22,21 @@ pub(crate) fn parse(text: &str) -> Option<DataType> {
     let named = NAMED
         .iter()
         .find(|(name, _)| *name == text)
-        .map(|(_, data)| *data);
-    named.or_else(|| is_compound(text).then(|| DataType::Compound(text.to_owned().leak())))
+        .map(|(_, data)| data.clone());
+    named.or_else(|| is_compound(text).then(|| DataType::Compound(text.to_owned().into())))
 }
 
 /// How a row writes a type.
-pub(crate) fn signature(data: DataType) -> &'static str {
+pub(crate) fn signature(data: &DataType) -> &str {
     if let DataType::Compound(signature) = data {
         return signature;
     }
-    let named = NAMED.iter().find(|(_, named)| *named == data);
+    let named = NAMED.iter().find(|(_, named)| named == data);
     named.map_or("not given", |(name, _)| name)
 }
 
 /// What an integer type holds, as far as a double can say it exactly.
-pub(crate) fn limits(data: DataType) -> Option<(f64, f64)> {
+pub(crate) fn limits(data: &DataType) -> Option<(f64, f64)> {
     match data {
         DataType::Bool => Some((0.0, 1.0)),
         DataType::Byte => Some((0.0, u8::MAX.into())),

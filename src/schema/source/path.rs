@@ -1,10 +1,10 @@
 //! The grammar of schema paths: literal text, closed families that are expanded here, and open ones
 //! that are matched when an item turns up.
 //!
-//! Owns the meaning of braces. Neighbour: `src/schema/layout.rs` has the marks for open places.
+//! Owns the meaning of braces. Neighbour: `layout.rs` above has the marks for open places.
 
+use super::super::layout::{NUMBER, TEXT};
 use super::error::Mistake;
-use super::layout::{NUMBER, TEXT};
 
 /// How many rows one family may stand for.
 pub(crate) const EXPANDED_MAX: usize = 1_000;

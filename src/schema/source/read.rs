@@ -1,17 +1,17 @@
 //! One schema file, from text to rows: what can be checked without looking at another row.
 //!
 //! Never stops at a mistake: everything that is wrong in a file is found in one run. What rows say
-//! together is checked in `compile.rs`.
+//! together is checked in `mod.rs`.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeString, DeTable, DeValue};
 
+use super::super::layout::EVERY_TYPE;
+use super::super::rule::{Access, Codes, DataType, Publish, Role};
 use super::error::{Mistake, SchemaError};
-use super::layout::EVERY_TYPE;
 use super::path::Template;
-use super::rule::{Access, DataType, Publish, Role};
 use super::types;
 
 /// A schema file, parsed.
@@ -21,7 +21,8 @@ pub(crate) struct SchemaFile {
     pub(crate) name: String,
     /// The service type, or [`EVERY_TYPE`].
     pub(crate) service_type: String,
-    pub(crate) description: String,
+    /// None where the file has none; empty where it has a wrong one, which was told.
+    pub(crate) description: Option<String>,
     pub(crate) units: Vec<String>,
     pub(crate) sets: Vec<LabelSet>,
     pub(crate) rows: Vec<Row>,
@@ -34,9 +35,6 @@ pub(crate) struct LabelSet {
     pub(crate) line: usize,
     pub(crate) codes: Codes,
 }
-
-/// Codes and what they mean, by rising code.
-pub(crate) type Codes = Vec<(i64, String)>;
 
 /// One row: a path or a family of paths, and what is known of it.
 #[derive(Debug)]
@@ -85,7 +83,7 @@ pub(crate) fn read(name: &str, text: &str, errors: &mut Vec<SchemaError>) -> Sch
     let mut file = SchemaFile {
         name: name.to_owned(),
         service_type: stem.to_owned(),
-        description: String::new(),
+        description: None,
         units: vec![],
         sets: vec![],
         rows: vec![],
@@ -120,7 +118,7 @@ impl Reader<'_> {
         for (key, value) in in_order(table) {
             match (key.get_ref().as_ref(), default) {
                 ("description", false) => {
-                    file.description = self.text("description", value).unwrap_or_default();
+                    file.description = Some(self.text("description", value).unwrap_or_default());
                 }
                 ("units", true) => file.units = self.texts("units", value),
                 ("items", _) => file.rows = self.rows(value),
@@ -128,9 +126,6 @@ impl Reader<'_> {
                 (_, true) => self.unknown(key, "units, items and labels"),
                 (_, false) => self.unknown(key, "description, items and labels"),
             }
-        }
-        if !default && !table.iter().any(|(key, _)| key.get_ref() == "description") {
-            self.error(0..0, Mistake::MissingKey { key: "description" });
         }
     }
 
@@ -272,7 +267,7 @@ impl Reader<'_> {
         for (key, value) in in_order(table) {
             let label = self.text(key.get_ref(), value);
             match (integer(key.get_ref()), label) {
-                (Some(code), Some(label)) => codes.push((code, label)),
+                (Some(code), Some(label)) => codes.push((code, label.into())),
                 (Some(_), None) => {}
                 (None, _) => {
                     let code = key.get_ref().to_string();
@@ -281,7 +276,7 @@ impl Reader<'_> {
             }
         }
         codes.sort_unstable();
-        codes
+        codes.into()
     }
 
     fn text(&mut self, key: &str, value: &Value<'_>) -> Option<String> {

@@ -8,11 +8,11 @@ use thiserror::Error;
 /// One mistake in a schema file.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error("{file}:{line}: {mistake}")]
-pub(crate) struct SchemaError {
+pub struct SchemaError {
     /// The file as the build names it, `schema/vebus.toml`.
-    pub(crate) file: String,
+    pub file: String,
     /// The line, counted from 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// What is wrong there.
     pub(crate) mistake: Mistake,
 }
@@ -72,23 +72,13 @@ pub(crate) enum Mistake {
         found: String,
     },
     #[error("`{key}` needs a number, but the type is `{data}`")]
-    NeedsNumber {
-        key: &'static str,
-        data: &'static str,
-    },
+    NeedsNumber { key: &'static str, data: String },
     #[error("`{key}` needs a text, but the type is `{data}`")]
-    NeedsText {
-        key: &'static str,
-        data: &'static str,
-    },
+    NeedsText { key: &'static str, data: String },
     #[error("the range runs from {min} down to {max}")]
     RangeOrder { min: f64, max: f64 },
     #[error("the range leaves the type `{data}`, which holds {min} to {max}")]
-    RangeType {
-        data: &'static str,
-        min: f64,
-        max: f64,
-    },
+    RangeType { data: String, min: f64, max: f64 },
     #[error("a range is one of writes, but the access is not `rw`")]
     RangeAccess,
     #[error("an item that is blocked cannot be {other} as well")]
@@ -111,14 +101,10 @@ pub(crate) enum Mistake {
     RoleFamily,
     #[error("the role `{role}` is taken, by line {first}")]
     RoleTaken { role: &'static str, first: usize },
-    #[error("this row hides `{path}` of _default.toml, so it must repeat `{words}`")]
-    HidesDefault { path: String, words: String },
-
-    // The whole.
-    #[error("the schema has {count} {what}; the tables hold {max}")]
-    TooMany {
-        what: &'static str,
-        count: usize,
-        max: usize,
+    #[error("this row hides `{path}` of {file}, so it must repeat `{words}`")]
+    Hides {
+        path: String,
+        file: String,
+        words: String,
     },
 }

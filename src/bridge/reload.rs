@@ -1,0 +1,149 @@
+//! What changes while the bridge runs: another schema, and settings that need no restart.
+//!
+//! Everything is taken over at once, before the next message of the bus or of a broker. What is
+//! known of an item is looked up here and where the item turns up, and nowhere else: an update finds
+//! it in the item.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Bridge;
+use super::items::ServiceId;
+use super::registry::State;
+use crate::model::name::is_topic_path;
+use crate::model::time::Now;
+use crate::schema::Schema;
+use crate::schema::rule::Publish;
+
+/// What can be told anew while the bridge runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What is known of services and their items.
+    pub schema: Arc<Schema>,
+    /// Whether a write is refused that the schema speaks against (§5.6).
+    pub strict_writes: bool,
+    /// For each broker, how long a request keeps data flowing; `None`: always (§5.1).
+    pub keep_alive: Vec<Option<Duration>>,
+    /// How many services are followed.
+    pub services_max: usize,
+    /// How many writes may wait for their answers (§5.6).
+    pub writes_in_flight_max: usize,
+    /// How many calls may wait for their answers.
+    pub calls_in_flight_max: usize,
+    /// How long a scan's call, or a write, may take.
+    pub call_timeout: Duration,
+    /// How long a read may take.
+    pub read_timeout: Duration,
+}
+
+impl Bridge {
+    /// Takes over settings, all or those that differ.
+    pub fn reconfigure(&mut self, now: Now, settings: Settings) {
+        let Settings {
+            schema,
+            strict_writes,
+            keep_alive,
+            services_max,
+            writes_in_flight_max,
+            calls_in_flight_max,
+            call_timeout,
+            read_timeout,
+        } = settings;
+        self.strict_writes = strict_writes;
+        self.config.services_max = services_max;
+        self.config.writes_in_flight_max = writes_in_flight_max;
+        self.config.calls_in_flight_max = calls_in_flight_max;
+        self.config.call_timeout = call_timeout;
+        self.config.read_timeout = read_timeout;
+        for (outlet, keep_alive) in self.outlets.iter_mut().zip(keep_alive) {
+            outlet.set_keep_alive(now.monotonic, keep_alive, &self.items);
+        }
+        if self.schema != schema {
+            self.set_schema(now, schema);
+        }
+    }
+
+    /// What is known of items is this from now on, also of those that are there.
+    fn set_schema(&mut self, now: Now, schema: Arc<Schema>) {
+        self.schema = schema;
+        let ids: Vec<_> = self.registry.ids().collect();
+        for id in ids {
+            if self.apply_schema(id) {
+                self.start_scan(now, id);
+            }
+        }
+        self.settle();
+    }
+
+    /// Has one service's items follow the schema. `true` where something is wanted that was never
+    /// kept, so that the service must be asked again.
+    fn apply_schema(&mut self, id: ServiceId) -> bool {
+        let Some(service) = self.registry.get_mut(id) else {
+            return false;
+        };
+        let service_type = service.name.service_type();
+        let rule = |path: &str| self.schema.lookup(service_type, path).rule;
+        let blocked = |path: &str| rule(path).publish == Publish::Blocked;
+        let before = service.unpublished.len();
+        service
+            .unpublished
+            .retain(|path| !is_topic_path(path) || blocked(path));
+        let mut ask = service.unpublished.len() < before;
+        // What waits for the end of a scan may have been masked, or half of it left out: that scan begins
+        // anew, and its answer is newer.
+        ask |= !service.early.is_empty();
+        service.early.retain(|path, _| !blocked(path));
+        for (path, update) in &mut service.early {
+            if rule(path).secret {
+                update.mask();
+            }
+        }
+        let mut roles_changed = false;
+        let mut changed = Vec::new();
+        let mut retired = Vec::new();
+        for slot in service
+            .device
+            .into_iter()
+            .flat_map(|device| self.items.slots(device))
+        {
+            let Some(item) = self.items.get(slot) else {
+                continue;
+            };
+            let (path, old) = (self.items.path(item), item.rule);
+            let new = self.items.marks(item.device, path, rule(path));
+            if new == old {
+                continue;
+            }
+            roles_changed |= new.role != old.role;
+            ask |= old.secret && !new.secret;
+            if new.publish == Publish::Blocked {
+                service.unpublished.insert(path.into());
+                retired.push(slot);
+            } else {
+                if new.secret {
+                    self.cache.mask(slot);
+                }
+                changed.push((slot, new));
+            }
+        }
+        if roles_changed {
+            // Another path says which device it is, or none: the scan finds it.
+            service.instance = None;
+            service.identifier = None;
+        }
+        ask |= roles_changed;
+        // One that waits for its topics, or for its next scan, is scanned before it has them.
+        let asks = matches!(service.state, State::Live | State::Scanning(_))
+            || (roles_changed && matches!(service.state, State::Clash));
+        for (slot, rule) in changed {
+            self.items.set_rule(slot, rule);
+            for outlet in &mut self.outlets {
+                outlet.changed(slot);
+            }
+        }
+        for slot in retired {
+            self.retire(slot);
+        }
+        ask && asks
+    }
+}
