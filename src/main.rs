@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+#[cfg(feature = "client")]
+use dbus_mqtt::cli::pages;
 use dbus_mqtt::cli::{Args, Command};
 use dbus_mqtt::config::{Layers, Machine};
 use dbus_mqtt::error::{Fatal, one_line};
@@ -29,6 +31,8 @@ fn start() -> Result<ExitCode, Fatal> {
     let usual = match args.command {
         // What it prints is not to drown in the log of what goes well.
         Some(Command::Demo(_)) => "warn",
+        #[cfg(feature = "client")]
+        Some(Command::Client(_)) => "warn",
         _ => "warn,dbus_mqtt=info",
     };
     logging::start(layers.debug(), usual, &machine)?;
@@ -62,6 +66,19 @@ async fn program(
         Some(Command::Demo(args)) => tools::demo::run(args, shutdown).await.map_err(Fatal::tool),
         #[cfg(not(feature = "demo"))]
         Some(Command::Demo(_)) => Err(Fatal::NoDemo),
+        #[cfg(feature = "client")]
+        Some(Command::Client(command)) => {
+            let config = layers.client(tools::client::client_id())?;
+            Ok(tools::client::run(command, config, machine, shutdown).await?)
+        }
+        #[cfg(feature = "client")]
+        Some(Command::Completions(args)) => {
+            Ok(tools::client::print(&pages::completions(args.shell))?)
+        }
+        #[cfg(feature = "client")]
+        Some(Command::Man) => Ok(tools::client::print(&pages::man()?)?),
+        #[cfg(not(feature = "client"))]
+        Some(Command::LeftOut(_)) => Err(Fatal::NoClient),
         Some(Command::Record(args)) => {
             let bus = layers.bus(machine)?;
             tools::record::run(args, &bus, shutdown)

@@ -3,6 +3,8 @@
 //! Nobody else reads arguments, environment or files, and every bound of the program has its name
 //! here, in [`Limits`]. `layers` says where a setting can stand, `raw` what it is called.
 
+#[cfg(feature = "client")]
+mod client;
 mod error;
 mod layers;
 mod machine;
@@ -16,6 +18,8 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "client")]
+pub use self::client::ClientConfig;
 pub use self::error::{ConfigError, Origin, Problem};
 pub use self::layers::Layers;
 pub(crate) use self::layers::arguments_error;

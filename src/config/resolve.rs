@@ -24,7 +24,7 @@ impl Layers {
         let limits = self.find("limits", |raw| raw.limits.clone());
         let config = Config {
             bus: self.bus(machine)?,
-            brokers: vec![self.broker(&portal_id)?],
+            brokers: vec![self.broker(format!("dbus-mqtt-{portal_id}"))?],
             gather: self.gather()?,
             limits: limits
                 .map(|found| Limits::from(found.value))
@@ -67,7 +67,7 @@ impl Layers {
     }
 
     /// What §6 promises and a later version brings.
-    fn refuse_what_is_not_there_yet(&self) -> Result<(), ConfigError> {
+    pub(super) fn refuse_what_is_not_there_yet(&self) -> Result<(), ConfigError> {
         if let Some(found) = self.find("mqtt-certificate", |raw| raw.mqtt_certificate.clone()) {
             return Err(found.wrong(Problem::NoTls));
         }
@@ -87,7 +87,8 @@ impl Layers {
         Ok((id, Some(source)))
     }
 
-    fn broker(&self, portal_id: &PortalId) -> Result<BrokerConfig, ConfigError> {
+    /// The broker, to which this program goes by `client_id` unless a setting says otherwise.
+    pub(super) fn broker(&self, client_id: String) -> Result<BrokerConfig, ConfigError> {
         let server = match self.find("mqtt-server", |raw| raw.mqtt_server.clone()) {
             Some(found) => Server::parse(&found.value).map_err(|error| found.wrong(error))?,
             None => Server::default(),
@@ -95,7 +96,7 @@ impl Layers {
         let client_id = match self.find("client-id", |raw| raw.client_id.clone()) {
             Some(found) if is_client_id(&found.value) => found.value,
             Some(found) => return Err(found.wrong(Problem::ClientId(found.value.clone()))),
-            None => format!("dbus-mqtt-{portal_id}"),
+            None => client_id,
         };
         let keep_alive = self.find("keep-alive", |raw| raw.keep_alive);
         let keep_alive_s = keep_alive.map_or(KEEP_ALIVE_S, |found| found.value);
