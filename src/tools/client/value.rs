@@ -11,14 +11,14 @@ use crate::schema::rule::{DataType, Rule};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidValue {
     /// A word for a number that has no such name.
-    #[error("{topic} has no {given:?}: it takes {}", list(known))]
+    #[error("{topic} has no {given:?}: it takes {known}")]
     Label {
         /// The topic.
         topic: String,
         /// What was given.
         given: String,
         /// The codes and their names.
-        known: &'static [(i64, &'static str)],
+        known: String,
     },
     /// A word for a number that has no names at all.
     #[error("{topic} takes a number, not {given:?}")]
@@ -30,12 +30,10 @@ pub enum InvalidValue {
     },
 }
 
-fn list(known: &[(i64, &str)]) -> String {
-    let known: Vec<String> = known
-        .iter()
-        .map(|(code, label)| format!("{code} ({label})"))
-        .collect();
-    known.join(", ")
+fn list(rule: &Rule) -> String {
+    let known = rule.labels.iter();
+    let known = known.map(|(code, label)| format!("{code} ({label})"));
+    known.collect::<Vec<_>>().join(", ")
 }
 
 /// The value that `given` means for a topic with this rule.
@@ -62,7 +60,7 @@ pub fn parse(topic: &str, given: &str, rule: &Rule) -> Result<Value, InvalidValu
         InvalidValue::Label {
             topic,
             given,
-            known: rule.labels,
+            known: list(rule),
         }
     })
 }
