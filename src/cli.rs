@@ -8,7 +8,14 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "client")]
+pub use self::client::ClientCommand;
 use crate::config::{ConfigError, RawConfig, arguments_error, whole};
+
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "client")]
+pub mod pages;
 
 /// The arguments.
 #[derive(Debug, Parser)]
@@ -17,7 +24,7 @@ use crate::config::{ConfigError, RawConfig, arguments_error, whole};
     version,
     about = ABOUT,
     long_about = None,
-    after_help = AFTER_HELP,
+    after_help = after_help(),
     max_term_width = 100,
     args_override_self = true,
     disable_help_subcommand = true,
@@ -38,6 +45,10 @@ pub enum Command {
     /// Try it on this computer: a simulated installation, a broker, and the bridge between them
     #[cfg_attr(not(feature = "demo"), command(hide = true))]
     Demo(DemoArgs),
+    /// The client for people.
+    #[cfg(feature = "client")]
+    #[command(flatten)]
+    Client(ClientCommand),
     /// Write what the services of a bus say into files, for a bug report or a test
     Record(RecordArgs),
     /// Play such files on a bus, as if the devices were there
@@ -46,6 +57,17 @@ pub enum Command {
     Config(Box<ConfigArgs>),
     /// Show what values there are: types, units, ranges, and what their numbers mean
     Schema(SchemaArgs),
+    /// Print what makes a shell complete these commands and flags
+    #[cfg(feature = "client")]
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+    /// Print the manual page: dbus-mqtt man | man -l -
+    #[cfg(feature = "client")]
+    Man,
+    /// Not in this build.
+    #[cfg(not(feature = "client"))]
+    #[command(name = "get", aliases = ["set", "watch", "devices", "completions", "man"], hide = true)]
+    LeftOut(LeftOutArgs),
 }
 
 /// The settings to print.
@@ -149,6 +171,24 @@ pub enum SchemaCommand {
     Docs,
 }
 
+/// Which shell.
+#[cfg(feature = "client")]
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// The arguments of a command that this build does not have.
+#[cfg(not(feature = "client"))]
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct LeftOutArgs {
+    /// Whatever they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<OsString>,
+}
+
 impl Args {
     /// Takes the arguments apart. `None` where they ask for help or version, which is printed.
     pub fn parse_from_command_line(
@@ -189,6 +229,17 @@ impl Args {
                 let given = !schema.overlays.is_empty();
                 settings.schema = given.then(|| schema.overlays.clone());
             }
+            #[cfg(feature = "client")]
+            Some(Command::Client(client)) => {
+                return RawConfig {
+                    debug: self.settings.debug,
+                    ..client.broker().settings()
+                };
+            }
+            #[cfg(feature = "client")]
+            Some(Command::Completions(_) | Command::Man) => {}
+            #[cfg(not(feature = "client"))]
+            Some(Command::LeftOut(_)) => {}
         }
         settings
     }
@@ -212,16 +263,34 @@ const ABOUT: &str = "\
 Puts the values of a Victron GX device on MQTT, and takes requests back.
 Without a command it runs the bridge, until Ctrl-C or until it is told to stop.";
 
-const AFTER_HELP: &str = "\
+/// What follows the options: where else settings come from, and examples of what this build can do.
+fn after_help() -> String {
+    let mut help = String::from(SOURCES);
+    let mut example = |built: bool, text: &str| {
+        if built {
+            help.push_str(text);
+        }
+    };
+    example(cfg!(feature = "demo"), DEMO_EXAMPLE);
+    example(true, EXAMPLES);
+    example(cfg!(feature = "client"), CLIENT_EXAMPLES);
+    help
+}
+
+const SOURCES: &str = "\
 Where settings come from, the first that says something wins:
   1. the options above
   2. the environment: DBUS_MQTT_ and the option in capitals, without its mqtt-,
      such as DBUS_MQTT_SERVER, DBUS_MQTT_PASSWORD_FILE or DBUS_MQTT_KEEP_ALIVE
   3. the file given with --config: the options without dashes in front, such as keep-alive = 60
 
-Examples:
+Examples:";
+
+const DEMO_EXAMPLE: &str = "
   See it work, nothing else needed:
-    dbus-mqtt demo
+    dbus-mqtt demo";
+
+const EXAMPLES: &str = "
   On the GX device itself, to the broker on it:
     dbus-mqtt
   To a broker at home that wants a password:
@@ -230,3 +299,16 @@ Examples:
     dbus-mqtt --config /data/conf/dbus-mqtt.toml
   Ten minutes of all devices, for a bug report:
     dbus-mqtt record --seconds 600 --out report";
+
+const CLIENT_EXAMPLES: &str = "
+  What is there, from anywhere the broker can be reached:
+    dbus-mqtt devices -q 192.168.1.5
+  The charge of all batteries, as it changes:
+    dbus-mqtt watch -q 192.168.1.5 'battery/+/Soc'";
+
+#[cfg(feature = "client")]
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  bash:  dbus-mqtt completions bash > ~/.local/share/bash-completion/completions/dbus-mqtt
+  zsh:   dbus-mqtt completions zsh > ~/.zfunc/_dbus-mqtt    (a folder of your fpath)
+  fish:  dbus-mqtt completions fish > ~/.config/fish/completions/dbus-mqtt.fish";

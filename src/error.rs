@@ -23,6 +23,14 @@ pub enum Fatal {
         "this build for a device leaves the demo out; on a computer, cargo run --release -- demo has it"
     )]
     NoDemo,
+    /// The client for people is a cargo feature.
+    #[error(
+        "this build for a device leaves the client out; on a computer, cargo run --release -- get has it"
+    )]
+    NoClient,
+    /// A program around the bridge was asked for something that cannot be.
+    #[error(transparent)]
+    Usage(Box<dyn Error + Send + Sync>),
     /// A program around the bridge gave up; what it says is in its own words.
     #[error(transparent)]
     Tool(Box<dyn Error + Send + Sync>),
@@ -34,11 +42,12 @@ impl Fatal {
         Fatal::Tool(Box::new(error))
     }
 
-    /// The exit status (§7): 2 for a mistake in the configuration, 1 for everything else.
+    /// The exit status (§7): 2 for a mistake in the configuration or in what is asked for, 1 for
+    /// everything else.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Fatal::Config(_) => 2,
-            Fatal::System(_) | Fatal::NoDemo | Fatal::Tool(_) => 1,
+            Fatal::Config(_) | Fatal::Usage(_) => 2,
+            Fatal::System(_) | Fatal::NoDemo | Fatal::NoClient | Fatal::Tool(_) => 1,
         }
     }
 }

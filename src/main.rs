@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+#[cfg(feature = "client")]
+use dbus_mqtt::cli::pages;
 use dbus_mqtt::cli::{Args, Command};
 use dbus_mqtt::config::{Config, Layers, Machine, RawConfig};
 use dbus_mqtt::error::{Fatal, one_line};
@@ -30,6 +32,8 @@ fn start() -> Result<ExitCode, Fatal> {
     let usual = match args.command {
         // What it prints is not to drown in the log of what goes well.
         Some(Command::Demo(_) | Command::Config(_)) => "warn",
+        #[cfg(feature = "client")]
+        Some(Command::Client(_)) => "warn",
         _ => "warn,dbus_mqtt=info",
     };
     let log = logging::start(layers.debug(), usual, &machine)?;
@@ -78,6 +82,19 @@ async fn program(
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(())
         }
+        #[cfg(feature = "client")]
+        Some(Command::Client(command)) => {
+            let config = layers.client(tools::client::client_id())?;
+            Ok(tools::client::run(command, config, machine, shutdown).await?)
+        }
+        #[cfg(feature = "client")]
+        Some(Command::Completions(args)) => {
+            Ok(tools::client::print(&pages::completions(args.shell))?)
+        }
+        #[cfg(feature = "client")]
+        Some(Command::Man) => Ok(tools::client::print(&pages::man()?)?),
+        #[cfg(not(feature = "client"))]
+        Some(Command::LeftOut(_)) => Err(Fatal::NoClient),
         Some(Command::Record(args)) => {
             let bus = layers.bus(machine)?;
             tools::record::run(args, &bus, shutdown)

@@ -318,6 +318,31 @@ fn help_and_version() {
     );
 }
 
+#[test]
+fn the_help_shows_what_this_build_has() {
+    let help = text(&dbus_mqtt(&["--help"]).output().unwrap().stdout);
+    for (built, parts) in [
+        (cfg!(feature = "demo"), ["    dbus-mqtt demo", "\n  demo "]),
+        (
+            cfg!(feature = "client"),
+            ["    dbus-mqtt devices", "\n  get "],
+        ),
+        (true, ["    dbus-mqtt record", "\n  record "]),
+    ] {
+        for part in parts {
+            assert_eq!(help.contains(part), built, "{part:?}: {help}");
+        }
+    }
+    if cfg!(not(feature = "client")) {
+        for arguments in [&["get", "-q", "gx", "a/0/X"][..], &["watch"], &["man"]] {
+            let output = dbus_mqtt(arguments).output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains("leaves the client out"), "{said}");
+        }
+    }
+}
+
 /// A bridge that finds neither bus nor broker: it goes on trying.
 fn lonely_bridge() -> Child {
     let arguments = [

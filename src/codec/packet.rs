@@ -149,7 +149,7 @@ pub struct Connect<'a> {
     /// The ping interval, in seconds.
     pub ping_s: u16,
     /// Topic and payload that the broker publishes, retained, when we are lost.
-    pub will: (&'a str, &'a [u8]),
+    pub will: Option<(&'a str, &'a [u8])>,
 }
 
 /// Writes CONNECT with a clean session.
@@ -157,12 +157,9 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
     let mut packet = v4::Connect::new(connect.client_id);
     packet.keep_alive = connect.ping_s;
     packet.clean_session = true;
-    packet.last_will = Some(v4::LastWill::new(
-        connect.will.0,
-        connect.will.1,
-        QoS::AtLeastOnce,
-        true,
-    ));
+    packet.last_will = connect
+        .will
+        .map(|(topic, payload)| v4::LastWill::new(topic, payload, QoS::AtLeastOnce, true));
     if let Some((user, password)) = connect.login {
         packet.set_login(user, password);
     }
@@ -344,13 +341,21 @@ mod tests {
             client_id: "c",
             login: Some(("u", "p")),
             ping_s: 30,
-            will: ("w", b"off"),
+            will: Some(("w", b"off")),
         };
         write_connect(&mut out, &connect);
         assert_eq!(
             out,
             b"\xaa\x10\x1b\x00\x04MQTT\x04\xee\x00\x1e\x00\x01c\x00\x01w\x00\x03off\x00\x01u\x00\x01p"
         );
+        out.clear();
+        let plain = Connect {
+            login: None,
+            will: None,
+            ..connect
+        };
+        write_connect(&mut out, &plain);
+        assert_eq!(out, b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x1e\x00\x01c");
         out.clear();
         write_subscribe(&mut out, 1, &["a/#".into(), "b".into()]);
         assert_eq!(out, b"\x82\x0c\x00\x01\x00\x03a/#\x01\x00\x01b\x01");

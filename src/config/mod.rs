@@ -4,6 +4,8 @@
 //! here, in [`Limits`]. `layers` says where a setting can stand, `raw` what it is called.
 
 mod broker;
+#[cfg(feature = "client")]
+mod client;
 mod dump;
 mod error;
 mod file;
@@ -28,6 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::broker::{BrokerConfig, Login, MqttVersion, TlsConfig, Transport};
+#[cfg(feature = "client")]
+pub use self::client::ClientConfig;
 pub use self::error::{ConfigError, Origin, Problem};
 pub use self::layers::Layers;
 pub(crate) use self::layers::arguments_error;

@@ -27,7 +27,27 @@ pub(super) struct Defaults {
     pub(super) access: AccessRule,
 }
 
+impl Defaults {
+    fn named(name: String) -> Defaults {
+        Defaults {
+            name,
+            server: Server::default(),
+            encrypted: false,
+            ca: None,
+            access: AccessRule::Always(Access::Full),
+        }
+    }
+}
+
 impl Layers {
+    /// The broker that the flags describe, for a program that has no portal id of its own.
+    #[cfg(feature = "client")]
+    pub(super) fn first_broker(&self, portal_id: &PortalId) -> Result<BrokerConfig, ConfigError> {
+        let layers = self.of_broker(Which::First);
+        let login = layers.login(self.reads_readable_secrets())?;
+        layers.broker(portal_id, login, Defaults::named("broker".to_owned()))
+    }
+
     /// All brokers, that of VRM as the last.
     pub(super) fn brokers(
         &self,
@@ -47,17 +67,8 @@ impl Layers {
             } else {
                 format!("broker {}", index + 1)
             };
-            let broker = layers.broker(
-                portal_id,
-                layers.login(readable)?,
-                Defaults {
-                    name,
-                    server: Server::default(),
-                    encrypted: false,
-                    ca: None,
-                    access: AccessRule::Always(Access::Full),
-                },
-            )?;
+            let broker =
+                layers.broker(portal_id, layers.login(readable)?, Defaults::named(name))?;
             layers.is_new(&broker, &brokers)?;
             brokers.push(broker);
         }

@@ -460,6 +460,49 @@ fn what_is_wrong_elsewhere_has_its_name() {
     flags(&["--portal-id", ""]).refused("--portal-id: the portal id is empty");
 }
 
+#[cfg(feature = "client")]
+#[test]
+fn a_client_has_the_settings_of_the_bridge_and_a_name_of_its_own() {
+    let client = |words: &[&str], variables: &[(&str, &str)]| {
+        let words = ["dbus-mqtt", "get", "a/0/X"].iter().chain(words);
+        let machine = Machine {
+            environment: variables
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            ..Machine::this()
+        };
+        let args = Args::parse_from_command_line(words.map(Into::into))
+            .unwrap()
+            .unwrap();
+        let layers = Layers::read(args.settings(), &machine).unwrap();
+        layers
+            .client("own".to_owned())
+            .map_err(|error| error.to_string())
+    };
+    let found = client(
+        &["-q", "gx:1884", "-u", "me", "-P", "x", "--portal-id", "abc"],
+        &[
+            ("DBUS_MQTT_SERVER", "other"),
+            ("DBUS_MQTT_CLIENT_ID", "bridge"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(found.broker.address(), "gx:1884");
+    assert_eq!(found.broker.login.unwrap().password.expose(), "x");
+    assert_eq!(found.broker.client_id, "own");
+    assert_eq!(found.portal_id.unwrap().as_str(), "abc");
+    let found = client(&[], &[("DBUS_MQTT_SERVER", "other")]).unwrap();
+    assert_eq!(
+        (found.broker.host.as_str(), found.portal_id),
+        ("other", None)
+    );
+    let wrong = client(&[], &[("DBUS_MQTT_PORTAL_ID", "a/b")]).unwrap_err();
+    assert!(wrong.starts_with("DBUS_MQTT_PORTAL_ID: "), "{wrong}");
+    let wrong = client(&["-c", "ca.pem"], &[]).unwrap_err();
+    assert!(wrong.starts_with("--mqtt-certificate: "), "{wrong}");
+}
+
 #[test]
 fn limits_are_set_one_by_one() {
     let config = file("[limits]\nitems-max = 7\nread-timeout-s = 9")

@@ -157,7 +157,7 @@ impl Session {
                 .as_ref()
                 .map(|(user, password)| (user.as_str(), password.as_str())),
             ping_s: u16::try_from(config.ping.as_secs()).unwrap_or(u16::MAX),
-            will: (&config.will_topic, &config.will_payload),
+            will: Some((&config.will_topic, &config.will_payload)),
         };
         packet::write_connect(out, &connect);
         let ping_at = now + config.ping;

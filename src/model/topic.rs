@@ -32,6 +32,36 @@ pub fn request_filters(portal: &PortalId) -> [String; 2] {
     [format!("R/{portal}/#"), format!("W/{portal}/#")]
 }
 
+/// The notification topic, or filter, of what a client names below a portal id; `+` as the portal id
+/// stands for all of them.
+pub fn notification(portal: &str, rest: &str) -> String {
+    format!("N/{portal}/{rest}")
+}
+
+/// The topic on which a client asks for what it names below a portal id (§5.3, §5.5).
+pub fn read_request(portal: &PortalId, rest: &str) -> String {
+    format!("R/{portal}/{rest}")
+}
+
+/// The topic on which a client writes what it names below a portal id (§5.6).
+pub fn write_request(portal: &PortalId, rest: &str) -> String {
+    format!("W/{portal}/{rest}")
+}
+
+/// Reads a notification topic: the portal id, and what stands below it.
+pub fn parse_notification(topic: &str) -> Option<(&str, &str)> {
+    topic.strip_prefix("N/")?.split_once('/')
+}
+
+/// Reads a topic of any kind, as somebody may have copied it: the portal id, and what stands below it.
+pub fn parse_any(topic: &str) -> Option<(&str, &str)> {
+    let kinds = ["N/", "R/", "W/"];
+    let rest = kinds
+        .into_iter()
+        .find_map(|kind| topic.strip_prefix(kind))?;
+    rest.split_once('/')
+}
+
 /// `<type>/<instance>`: what stands between the portal id and the path.
 pub fn device(service_type: &str, instance: &str) -> Box<str> {
     format!("{service_type}/{instance}").into()
@@ -96,6 +126,27 @@ mod tests {
 
     fn portal() -> PortalId {
         PortalId::new("c0619ab12345").unwrap()
+    }
+
+    #[test]
+    fn what_a_client_asks_is_what_a_bridge_reads() {
+        let portal = portal();
+        let topic = read_request(&portal, "battery/257/Soc");
+        let address = parse_address("battery/257/Soc").unwrap();
+        let read = parse_request(&topic, &portal);
+        assert_eq!(read, Some(Ok(RequestTopic::Read(address))));
+        let topic = write_request(&portal, "battery/257/Soc");
+        let write = parse_request(&topic, &portal);
+        assert_eq!(write, Some(Ok(RequestTopic::Write(address))));
+        let topic = notification(portal.as_str(), "battery/257/Soc");
+        assert_eq!(
+            parse_notification(&topic),
+            Some(("c0619ab12345", "battery/257/Soc"))
+        );
+        assert_eq!(parse_any("W/x/a/0/B"), Some(("x", "a/0/B")));
+        assert_eq!(parse_any("battery/257/Soc"), None);
+        assert_eq!(parse_notification("R/c0619ab12345/keepalive"), None);
+        assert_eq!(parse_notification("N/c0619ab12345"), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Programs around the bridge: [`record`], [`replay`] and the demo, and what they are made of.
+//! Programs around the bridge: [`record`], [`replay`], the client and the demo, and what they are
+//! made of.
 //!
 //! They are no part of the bridge and nothing in it knows them: they sit on the other side of the
 //! D-Bus, as a device's services do. So they read clocks, spawn tasks and use zbus and serde_json
@@ -8,6 +9,7 @@
 //! 2. [`service`]: a Venus service on a bus. Tests use it too.
 //! 3. [`recording`]: the JSON Lines format; [`record`] writes it, [`replay`] plays it.
 //! 4. [`schema`]: prints what the schema knows.
+//! 5. `client`: asks a broker what any bridge publishes there; the other end of it all.
 //! 5. `demo`: a simulated installation with a bus and a broker of its own.
 #![allow(clippy::disallowed_methods)] // tools are programs: they read clocks and spawn their tasks
 
@@ -16,6 +18,8 @@ use std::path::PathBuf;
 use crate::error::Fatal;
 
 pub mod bus;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod item;

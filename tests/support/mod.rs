@@ -35,7 +35,9 @@ pub mod json;
 pub mod load;
 pub mod peer;
 pub mod process;
+pub mod program;
 pub mod rig;
+pub mod scripted;
 pub mod service;
 pub mod wire;
 

@@ -1,0 +1,39 @@
+//! What a client of the broker needs: the connection settings of the bridge, without a device.
+
+use super::{BrokerConfig, ConfigError, Layers, Origin, Problem};
+use crate::model::name::PortalId;
+
+/// How to reach the broker, and whose values are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// The broker; the client id in it is the client's own.
+    pub broker: BrokerConfig,
+    /// The installation, where a setting names it.
+    pub portal_id: Option<PortalId>,
+}
+
+impl Layers {
+    /// The configuration of a client that goes by `client_id`. The setting of that name is the
+    /// bridge's: a client that took it would throw the bridge off the broker.
+    pub fn client(&self, client_id: String) -> Result<ClientConfig, ConfigError> {
+        let portal_id = match self.find("portal-id", |raw| raw.portal_id.clone()) {
+            Some(found) => Some(PortalId::new(&found.value).map_err(|error| found.wrong(error))?),
+            None => None,
+        };
+        // Only the default client id is made of it, and that is not ours.
+        let any = match &portal_id {
+            Some(portal_id) => portal_id.clone(),
+            None => PortalId::new("client")
+                .map_err(Problem::from)
+                .map_err(|problem| ConfigError::Setting {
+                    origin: Origin::Default,
+                    problem,
+                })?,
+        };
+        let broker = BrokerConfig {
+            client_id,
+            ..self.first_broker(&any)?
+        };
+        Ok(ClientConfig { broker, portal_id })
+    }
+}

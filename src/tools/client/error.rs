@@ -1,0 +1,174 @@
+//! Why a question to a broker has no answer, and whose fault that is.
+
+use std::io;
+use std::time::Duration;
+
+use super::portal::Portal;
+use super::value::InvalidValue;
+use crate::config::ConfigError;
+use crate::error::Fatal;
+use crate::link::session::LinkError;
+use crate::model::name::PortalId;
+use crate::shell::transport::TransportError;
+
+/// Why a question has no answer, in a sentence for the one who asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What was asked for is no topic.
+    #[error(
+        "{given:?} is no topic: write it as it stands after the portal id, such as \
+         system/0/Dc/Battery/Soc or 'battery/+/Soc'"
+    )]
+    Topic {
+        /// What was given.
+        given: String,
+    },
+    /// Topics of more than one installation.
+    #[error("{given} is another installation than {portal}; ask for one at a time")]
+    OtherPortal {
+        /// The portal id in the topic.
+        given: PortalId,
+        /// The one that is meant.
+        portal: PortalId,
+    },
+    /// A value that cannot be meant.
+    #[error(transparent)]
+    Value(#[from] InvalidValue),
+    /// A topic to be written that has others below it.
+    #[error(
+        "{topic} has no value of its own, but {count} below it; set one of those, such as {first}"
+    )]
+    Inner {
+        /// The topic.
+        topic: String,
+        /// How many are below it.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// The connection to the broker failed, or ended.
+    #[error("{0}")]
+    Link(#[from] LinkError),
+    /// There is no way to the broker.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// One of these two, with the name of the broker.
+    #[error("the broker at {address}: {reason}")]
+    Broker {
+        /// Host and port.
+        address: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No bridge has ever been there.
+    #[error(
+        "there is no installation on this broker: nothing came on N/+/system/0/Serial within {} s",
+        waited.as_secs_f64()
+    )]
+    NoPortal {
+        /// How long.
+        waited: Duration,
+    },
+    /// More than one bridge is there, or was.
+    #[error(
+        "there are several installations on this broker; choose one with --portal-id: {}",
+        list(portals)
+    )]
+    Portals {
+        /// All of them.
+        portals: Vec<Portal>,
+    },
+    /// The bridge said nothing that would be an answer.
+    #[error(
+        "no answer within {} s: {what} (the bridge {}, or has no such value)",
+        waited.as_secs_f64(),
+        if *offline { "says that it is offline" } else { "may be gone" }
+    )]
+    NoAnswer {
+        /// What was asked for.
+        what: String,
+        /// How long.
+        waited: Duration,
+        /// Whether the bridge had said that it is off.
+        offline: bool,
+    },
+    /// The bridge has told all there is.
+    #[error("there is no {topics}")]
+    NotThere {
+        /// What is missing.
+        topics: String,
+    },
+    /// The device shows what it did before a write.
+    #[error("the device did not take {asked}: {topic} is still {shown}{hint}")]
+    Refused {
+        /// The topic.
+        topic: String,
+        /// What was asked.
+        asked: String,
+        /// What it shows.
+        shown: String,
+        /// What it would take, where that is known.
+        hint: String,
+    },
+    /// A write, and nothing came back.
+    #[error("{asked} was sent, but {topic} was not shown again within {} s", waited.as_secs_f64())]
+    Unanswered {
+        /// The topic.
+        topic: String,
+        /// What was asked.
+        asked: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// A signal, before there was an answer.
+    #[error("stopped before there was an answer")]
+    Interrupted,
+    /// The output cannot be written.
+    #[error("cannot print: {0}")]
+    Output(#[source] io::Error),
+}
+
+/// The system's words for a failure, without its number.
+/// An error of the system without its number.
+pub(super) fn plain(error: &impl std::error::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+fn list(portals: &[Portal]) -> String {
+    let name = |portal: &Portal| {
+        let state = if portal.offline { " (offline)" } else { "" };
+        format!("{}{state}", portal.id)
+    };
+    portals.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+impl From<ClientError> for Fatal {
+    /// What was asked wrongly has the exit status of a wrong flag.
+    fn from(error: ClientError) -> Fatal {
+        match error {
+            ClientError::Config(error) => Fatal::Config(error),
+            ClientError::Topic { .. }
+            | ClientError::OtherPortal { .. }
+            | ClientError::Value(_)
+            | ClientError::Inner { .. }
+            | ClientError::Portals { .. } => Fatal::Usage(Box::new(error)),
+            ClientError::Link(_)
+            | ClientError::Transport(_)
+            | ClientError::Broker { .. }
+            | ClientError::NoPortal { .. }
+            | ClientError::NoAnswer { .. }
+            | ClientError::NotThere { .. }
+            | ClientError::Refused { .. }
+            | ClientError::Unanswered { .. }
+            | ClientError::Interrupted
+            | ClientError::Output(_) => Fatal::tool(error),
+        }
+    }
+}

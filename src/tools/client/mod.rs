@@ -1,0 +1,377 @@
+//! `dbus-mqtt devices | get | watch | set`: a client of the broker for people.
+//!
+//! ```text
+//!  arguments ─▶ wants, value ─▶ Find ─▶ Collect | Watch | Write ─▶ screen
+//!                                  └── tasks on one Connection ──┘
+//! ```
+//!
+//! It knows the topics of the wire contract and nothing of the bridge in this program, so it works
+//! with any bridge of either generation. A question is a [`task::Task`]: it decides, without sockets
+//! and clocks, and [`task::Connection`] carries it out. Read on in [`collect`].
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write as _};
+use std::pin::pin;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::collect::{Collect, Collected, Found};
+pub use self::error::ClientError;
+use self::error::plain;
+use self::portal::{Find, Portal};
+use self::reading::{Reading, words};
+use self::screen::{Form, Screen};
+use self::task::Connection;
+use self::want::Want;
+use self::watch::Watch;
+use self::write::{Outcome, Write};
+use crate::cli::ClientCommand;
+use crate::cli::client::{SetArgs, WatchArgs};
+use crate::config::{ClientConfig, Machine};
+use crate::link::session::LinkError;
+use crate::model::name::PortalId;
+use crate::schema::rule::{Access, Rule};
+use crate::shell::transport::{self, Endpoint};
+
+pub mod collect;
+pub mod devices;
+mod error;
+pub mod portal;
+pub mod reading;
+pub mod screen;
+pub mod session;
+pub mod task;
+#[cfg(test)]
+mod tests;
+pub mod value;
+pub mod want;
+pub mod watch;
+pub mod write;
+
+/// How long a broker may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client id that nobody else has; it is short enough for every broker [MQTT-3.1.3-5].
+pub fn client_id() -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!("dbus-mqtt-{:010x}", random & 0xff_ffff_ffff)
+}
+
+/// Prints what a program is to read.
+pub fn print(bytes: &[u8]) -> Result<(), ClientError> {
+    let printed = io::stdout().write_all(bytes);
+    quietly(printed.map_err(ClientError::Output))
+}
+
+/// Carries out a command, until it is answered or `shutdown`.
+pub async fn run(
+    command: ClientCommand,
+    config: ClientConfig,
+    machine: &Machine,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ClientError> {
+    let address = config.broker.address();
+    let outcome = quietly(ask(command, config, machine, shutdown).await);
+    let reason = match &outcome {
+        Err(ClientError::Link(error)) => plain(error),
+        Err(ClientError::Transport(error)) => plain(error),
+        Ok(()) | Err(_) => return outcome,
+    };
+    Err(ClientError::Broker { address, reason })
+}
+
+/// That nobody reads on is no failure: they have seen enough.
+fn quietly(outcome: Result<(), ClientError>) -> Result<(), ClientError> {
+    match outcome {
+        Err(ClientError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+async fn ask(
+    command: ClientCommand,
+    config: ClientConfig,
+    machine: &Machine,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ClientError> {
+    let timeout = duration(command.broker().timeout);
+    let ClientConfig { broker, portal_id } = config;
+    let (wants, form) = match &command {
+        ClientCommand::Devices(args) if args.json => (vec![Want::parse("#")?], Form::Json),
+        ClientCommand::Devices(_) => (vec![Want::parse("#")?], Form::Text),
+        ClientCommand::Get(args) => (parse_wants(&args.topics)?, args.form.into()),
+        ClientCommand::Watch(args) => (parse_wants(&args.topics)?, args.form.into()),
+        ClientCommand::Set(args) => {
+            let want = Want::parse(&args.topic)?;
+            if !want.can_be_read() {
+                let given = args.topic.clone();
+                return Err(ClientError::Topic { given });
+            }
+            // A value that cannot be meant is not worth a connection.
+            value::parse(&want.topic, &args.value, &reading::rule(&want.topic))?;
+            (vec![want], args.form.into())
+        }
+    };
+    let portal_id = portal_of(&wants, portal_id)?;
+    let mut screen = Screen::stdout(form, machine)?;
+
+    let stop = pin!(shutdown);
+    let endpoint = Endpoint::of(&broker, session::PACKET_BYTES_MAX);
+    let connect = transport::connect(&endpoint);
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT.min(timeout), connect).await;
+    let stream = stream.map_err(|_| LinkError::Silent {
+        silent: CONNECT_TIMEOUT.min(timeout),
+    })??;
+    let connection = Connection::new(stream, &broker, stop);
+    let asked = Asked {
+        connection,
+        portal_id,
+        timeout,
+        echo: broker.client_id,
+    };
+    match command {
+        ClientCommand::Devices(_) => asked.devices(wants, &mut screen).await,
+        ClientCommand::Get(_) => asked.get(wants, &mut screen).await,
+        ClientCommand::Watch(args) => asked.watch(wants, &args, &mut screen).await,
+        ClientCommand::Set(args) => asked.set(wants, &args, &mut screen).await,
+    }
+}
+
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds)
+        .unwrap_or(TIME_MAX)
+        .min(TIME_MAX)
+}
+
+fn parse_wants(topics: &[String]) -> Result<Vec<Want>, ClientError> {
+    topics.iter().map(|topic| Want::parse(topic)).collect()
+}
+
+/// The one installation that is meant, where a setting or a whole topic names one.
+fn portal_of(wants: &[Want], set: Option<PortalId>) -> Result<Option<PortalId>, ClientError> {
+    let mut meant = set;
+    for given in wants.iter().filter_map(|want| want.portal.clone()) {
+        match &meant {
+            Some(portal) if *portal != given => {
+                let portal = portal.clone();
+                return Err(ClientError::OtherPortal { given, portal });
+            }
+            Some(_) | None => meant = Some(given),
+        }
+    }
+    Ok(meant)
+}
+
+/// A question on an open connection.
+struct Asked<'a, S> {
+    connection: Connection<'a, S>,
+    portal_id: Option<PortalId>,
+    timeout: Duration,
+    echo: String,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Asked<'_, S> {
+    async fn portal<W: io::Write>(
+        &mut self,
+        screen: &mut Screen<W>,
+    ) -> Result<Portal, ClientError> {
+        let connected = self.connection.connected();
+        let connected = tokio::time::timeout(self.timeout, connected).await;
+        connected.map_err(|_| LinkError::Silent {
+            silent: self.timeout,
+        })??;
+        let mut find = Find::new(self.portal_id.clone(), self.timeout);
+        self.connection.perform(&mut find, screen).await?;
+        find.finish()
+    }
+
+    /// Collects values. Where something is missing, it is the error beside them.
+    async fn collect<W: io::Write>(
+        &mut self,
+        portal: &Portal,
+        wants: Vec<Want>,
+        screen: &mut Screen<W>,
+    ) -> Result<(Vec<Found>, Result<(), ClientError>), ClientError> {
+        let mut collect = Collect::new(portal, wants, &self.echo, self.timeout);
+        self.connection.perform(&mut collect, screen).await?;
+        let Collected { found, answered } = collect.finish();
+        let missing = found.iter().filter(|found| found.readings.is_empty());
+        let missing: Vec<&str> = missing.map(|found| found.topic.as_str()).collect();
+        let topics = missing.join(", ");
+        let outcome = match (missing.is_empty(), answered) {
+            (true, _) => Ok(()),
+            (false, true) => Err(ClientError::NotThere { topics }),
+            (false, false) => Err(ClientError::NoAnswer {
+                what: topics,
+                waited: self.timeout,
+                offline: portal.offline,
+            }),
+        };
+        Ok((found, outcome))
+    }
+
+    async fn get<W: io::Write>(
+        mut self,
+        wants: Vec<Want>,
+        screen: &mut Screen<W>,
+    ) -> Result<(), ClientError> {
+        let portal = self.portal(screen).await?;
+        let (found, outcome) = self.collect(&portal, wants, screen).await?;
+        self.connection.close().await;
+        let readings = || found.iter().flat_map(|found| &found.readings);
+        screen.make_room(readings());
+        for reading in readings() {
+            screen.value(reading, "").map_err(ClientError::Output)?;
+        }
+        outcome
+    }
+
+    async fn devices<W: io::Write>(
+        mut self,
+        wants: Vec<Want>,
+        screen: &mut Screen<W>,
+    ) -> Result<(), ClientError> {
+        let portal = self.portal(screen).await?;
+        let (found, outcome) = self.collect(&portal, wants, screen).await?;
+        self.connection.close().await;
+        let readings = found.iter().flat_map(|found| &found.readings);
+        let devices = devices::devices_of(readings);
+        outcome?;
+        devices::print(&portal, &devices, screen).map_err(ClientError::Output)
+    }
+
+    async fn watch<W: io::Write>(
+        mut self,
+        wants: Vec<Want>,
+        args: &WatchArgs,
+        screen: &mut Screen<W>,
+    ) -> Result<(), ClientError> {
+        let outcome = async {
+            let portal = self.portal(screen).await?;
+            let time = args.seconds.map(duration);
+            let mut watch = Watch::new(&portal, wants, args.count, time, self.timeout);
+            self.connection.perform(&mut watch, screen).await?;
+            watch.finish()
+        };
+        let outcome = match outcome.await {
+            // That is how it ends.
+            Err(ClientError::Interrupted) => Ok(()),
+            other => other,
+        };
+        if outcome.is_ok() {
+            self.connection.close().await;
+        }
+        outcome
+    }
+
+    async fn set<W: io::Write>(
+        mut self,
+        wants: Vec<Want>,
+        args: &SetArgs,
+        screen: &mut Screen<W>,
+    ) -> Result<(), ClientError> {
+        let portal = self.portal(screen).await?;
+        let (found, outcome) = self.collect(&portal, wants, screen).await?;
+        outcome?;
+        let before = only_one(found)?;
+        let rule = before.rule();
+        let asked = value::parse(&before.topic, &args.value, &rule)?;
+        let mut write = Write::new(&portal, before.clone(), asked.clone(), self.timeout);
+        self.connection.perform(&mut write, screen).await?;
+        let outcome = write.finish();
+        self.connection.close().await;
+        tell(&before, &asked, outcome, self.timeout, screen)
+    }
+}
+
+/// The one value that a write is about.
+fn only_one(found: Vec<Found>) -> Result<Reading, ClientError> {
+    let Some(found) = found.into_iter().next() else {
+        return Err(ClientError::Interrupted);
+    };
+    let (topic, count) = (found.topic, found.readings.len());
+    match found.readings.into_iter().next() {
+        Some(reading) if found.exact => Ok(reading),
+        Some(first) => Err(ClientError::Inner {
+            topic,
+            count,
+            first: first.topic,
+        }),
+        None => Err(ClientError::NotThere { topics: topic }),
+    }
+}
+
+/// Tells what came of a write.
+fn tell<W: io::Write>(
+    before: &Reading,
+    asked: &Value,
+    outcome: Outcome,
+    waited: Duration,
+    screen: &mut Screen<W>,
+) -> Result<(), ClientError> {
+    let topic = before.topic.clone();
+    let rule = before.rule();
+    let asked_text = words(asked, &rule).line();
+    let (word, now) = match outcome {
+        Outcome::Silent => {
+            return Err(ClientError::Unanswered {
+                topic,
+                asked: asked_text,
+                waited,
+            });
+        }
+        Outcome::Taken(now) => ("taken", now),
+        Outcome::Adjusted(now) => ("adjusted", now),
+        Outcome::Refused(now) => ("refused", now),
+    };
+    let was = before.words().line();
+    let beside = match word {
+        "taken" if now.words() == before.words() => "as before".to_owned(),
+        "taken" => format!("was {was}"),
+        _ => format!("was {was}, asked for {asked_text}"),
+    };
+    let printed = match screen.form() {
+        Form::Json => {
+            let mut object = now.json();
+            object.insert(
+                "before".to_owned(),
+                before.value.clone().unwrap_or_default(),
+            );
+            object.insert("asked".to_owned(), asked.clone());
+            object.insert("outcome".to_owned(), word.into());
+            screen.line(&Value::Object(object).to_string())
+        }
+        // The error says it.
+        Form::Text | Form::Raw if word == "refused" => Ok(()),
+        Form::Text | Form::Raw => screen.value(&now, &beside),
+    };
+    printed.map_err(ClientError::Output)?;
+    if word != "refused" {
+        return Ok(());
+    }
+    Err(ClientError::Refused {
+        topic,
+        asked: asked_text,
+        shown: now.words().line(),
+        hint: hint(&now, &rule),
+    })
+}
+
+/// What a device would take.
+fn hint(now: &Reading, rule: &Rule) -> String {
+    let range = match (&now.min, &now.max, rule.range) {
+        (Some(min), Some(max), _) => Some((min.to_string(), max.to_string())),
+        (_, _, Some((min, max))) => Some((min.to_string(), max.to_string())),
+        _ => None,
+    };
+    match range {
+        _ if rule.access == Access::Read => "; it is for reading only".to_owned(),
+        Some((min, max)) => format!("; it takes {min} to {max}"),
+        None => String::new(),
+    }
+}
+
+/// Longer than anybody waits; far enough from what a clock can hold.
+const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
