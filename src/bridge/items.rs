@@ -47,6 +47,7 @@ pub enum Life {
 
 /// What a slot stands for.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(target_pointer_width = "64", repr(align(32)))] // in one cache line, not across two
 pub struct Item {
     /// Whose item it is.
     pub device: DeviceId,
