@@ -145,17 +145,44 @@ fn s7_a_mistake_in_the_environment() {
 fn the_configuration_is_printed_and_can_be_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("settings.toml").display().to_string();
-    fs::write(&path, "retain = false\nmqtt-user = 'me'\nmqtt-password = 'hunter2'\n").unwrap();
-    let arguments = ["config", "--config", &path, "-q", "gx:1", "--portal-id", "e0ff"];
-    let Output { status, stdout, stderr } = dbus_mqtt(&arguments).output().unwrap();
+    fs::write(
+        &path,
+        "retain = false\nmqtt-user = 'me'\nmqtt-password = 'hunter2'\n",
+    )
+    .unwrap();
+    let arguments = [
+        "config",
+        "--config",
+        &path,
+        "-q",
+        "gx:1",
+        "--portal-id",
+        "e0ff",
+    ];
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = dbus_mqtt(&arguments).output().unwrap();
     assert_eq!((status.code(), text(&stderr)), (Some(0), String::new()));
     let stdout = text(&stdout);
-    assert!(stdout.contains("server = \"mqtt://gx:1\"  # --mqtt-server\n"), "{stdout}");
-    assert!(stdout.contains(&format!("retain = false  # {path}:1\n")), "{stdout}");
+    assert!(
+        stdout.contains("server = \"mqtt://gx:1\"  # --mqtt-server\n"),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains(&format!("retain = false  # {path}:1\n")),
+        "{stdout}"
+    );
     assert!(!stdout.contains("hunter2"), "{stdout}");
     fs::write(&path, &stdout).unwrap();
-    let again = dbus_mqtt(&["config", "--config", &path, "-d"]).output().unwrap();
-    assert_eq!((again.status.code(), text(&again.stderr)), (Some(0), String::new()));
+    let again = dbus_mqtt(&["config", "--config", &path, "-d"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        (again.status.code(), text(&again.stderr)),
+        (Some(0), String::new())
+    );
     assert!(text(&again.stdout).contains("debug = true  # --debug"));
     let sentence = refused(&mut dbus_mqtt(&["config", "-k", "x"]));
     assert_eq!(sentence, "--keep-alive: \"x\" is not a whole number");
