@@ -292,7 +292,10 @@ fn s8_read_only_is_enforced_and_lifted_live() {
     peer.wait_calls("the write", 1, |call| call.is("SetValue", "/Mode"));
 
     settings.update(SETTINGS, VRM_PORTAL, V::I(1));
-    bridge.wait_log(&["may read now"]);
+    // The second time: it was read-only at the start.
+    poll("access to be taken away", PATIENCE, || {
+        (bridge.log_with(&["may read now"]).len() == 2).then_some(())
+    });
     write(4);
     fence();
     assert_eq!(peer.writes("/Mode"), [V::U(1)]);

@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::run::{Shared, now, wait};
-use super::transport::{self, Endpoint, Stream, Transport};
+use super::transport::{self, Endpoint, Stream};
 use crate::bridge::{PublishSink, text_payload};
 use crate::codec::packet::{self, Inbound};
 use crate::codec::request::RequestReader;
@@ -88,13 +88,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
 }
 
 async fn connect(broker: &BrokerConfig, packet_bytes_max: usize) -> Result<Stream, LinkError> {
-    let endpoint = Endpoint {
-        host: broker.host.clone(),
-        port: broker.port,
-        transport: Transport::Tcp,
-        tls: None,
-        packet_bytes_max,
-    };
+    let endpoint = Endpoint::of(broker, packet_bytes_max);
     let connected = transport::connect(&endpoint).await;
     connected.map_err(|error| LinkError::Io(error.into()))
 }

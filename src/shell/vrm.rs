@@ -13,8 +13,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tracing::{debug, info, warn};
 
 use super::run::{Shared, random};
-use super::transport::{Endpoint, TlsConfig, Transport, TransportError, connect};
-use crate::config::{Config, Login, Registration};
+use super::transport::{Endpoint, TransportError, connect};
+use crate::config::{Config, Login, Registration, TlsConfig, Transport};
 use crate::link::vrm::Schedule;
 
 /// How long one attempt may take, from the connection to the answer.

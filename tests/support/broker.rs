@@ -1,7 +1,7 @@
 //! A real `mosquitto`, owned by a guard.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub struct Broker {
     process: Option<Process>, // dropped before its folder
     folder: TempDir,
     login: Option<(String, String)>,
+    /// Whether the settings of OpenSSL hold it back from TLS 1.3.
+    old_tls: bool,
     pub port: u16,
 }
 
@@ -37,6 +39,7 @@ impl Broker {
             process: None,
             folder: tempfile::Builder::new().prefix("broker").tempdir().unwrap(),
             login: None,
+            old_tls: false,
             port: free_port(),
         };
         broker.configure("allow_anonymous true\npersistence false\n");
@@ -81,6 +84,29 @@ impl Broker {
         std::fs::write(self.folder.path().join("mosquitto.conf"), text).unwrap();
     }
 
+    /// Speaks TLS 1.2 at most, for which it has no setting of its own. Before it is started.
+    pub fn with_old_tls(mut self) -> Broker {
+        let text = "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n\
+                    [limits]\nMaxProtocol = TLSv1.2\n";
+        std::fs::write(self.folder.path().join("openssl.conf"), text).unwrap();
+        self.old_tls = true;
+        self
+    }
+
+    /// A further listener, with these lines below it. Before it is started; gives its port.
+    pub fn listen(&self, address: &str, lines: &str) -> u16 {
+        let port = free_port();
+        let file = self.folder.path().join("mosquitto.conf");
+        let before = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, format!("{before}listener {port} {address}\n{lines}")).unwrap();
+        port
+    }
+
+    /// Where files of its own may stand.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
@@ -92,6 +118,9 @@ impl Broker {
         command
             .arg("-c")
             .arg(self.folder.path().join("mosquitto.conf"));
+        if self.old_tls {
+            command.env("OPENSSL_CONF", self.folder.path().join("openssl.conf"));
+        }
         let complaints = self.folder.path().join("complaints");
         self.process = Some(Process::serve(command, &complaints, || {
             TcpStream::connect_timeout(&self.address(), Duration::from_secs(1)).is_ok()

@@ -21,7 +21,6 @@ mod websocket;
 #[cfg(any(feature = "tls", feature = "websocket"))]
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -36,6 +35,7 @@ pub use self::pem::FileProblem;
 pub use self::tls_error::{ClientProblem, ServerProblem, TlsError};
 #[cfg(feature = "websocket")]
 pub use self::websocket::WebSocketError;
+use crate::config::{BrokerConfig, TlsConfig, Transport};
 
 /// How long a broker may take to accept a connection, over all its addresses.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,35 +57,17 @@ pub struct Endpoint {
     pub packet_bytes_max: usize,
 }
 
-/// What lies between TCP and MQTT.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Transport {
-    /// Nothing.
-    Tcp,
-    /// TLS.
-    Tls,
-    /// WebSocket at this path.
-    Ws {
-        /// Begins with a slash.
-        path: String,
-    },
-    /// WebSocket in TLS at this path.
-    Wss {
-        /// Begins with a slash.
-        path: String,
-    },
-}
-
-/// Whom to trust, and who we are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TlsConfig {
-    /// The certificates that the broker's has to lead back to; without it, those of the system.
-    pub ca: Option<PathBuf>,
-    /// Our certificate, those that lead from it to its CA perhaps, and its key: two files, or twice
-    /// the same.
-    pub client: Option<(PathBuf, PathBuf)>,
-    /// The name that the broker's certificate has to have, where it is not the host.
-    pub server_name: Option<String>,
+impl Endpoint {
+    /// Where this broker is.
+    pub fn of(broker: &BrokerConfig, packet_bytes_max: usize) -> Endpoint {
+        Endpoint {
+            host: broker.host.clone(),
+            port: broker.port,
+            transport: broker.transport.clone(),
+            tls: broker.tls.clone(),
+            packet_bytes_max,
+        }
+    }
 }
 
 /// A connection to a broker: bytes of MQTT in both directions.

@@ -16,7 +16,8 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ALL_VERSIONS, ClientConfig, Error, InconsistentKeys};
 
 use super::pem::{self, FileProblem};
-use super::{Layer, TlsConfig, TlsError, TransportError, trust};
+use super::{Layer, TlsError, TransportError, trust};
+use crate::config::TlsConfig;
 
 /// All that a handshake needs, read and checked.
 pub(super) struct Prepared {
