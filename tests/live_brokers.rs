@@ -292,7 +292,10 @@ fn s8_read_only_is_enforced_and_lifted_live() {
     peer.wait_calls("the write", 1, |call| call.is("SetValue", "/Mode"));
 
     settings.update(SETTINGS, VRM_PORTAL, V::I(1));
-    bridge.wait_log(&["may read now"]);
+    // The second time: it was read-only at the start.
+    poll("access to be taken away", PATIENCE, || {
+        (bridge.log_with(&["may read now"]).len() == 2).then_some(())
+    });
     write(4);
     fence();
     assert_eq!(peer.writes("/Mode"), [V::U(1)]);
@@ -315,6 +318,18 @@ fn s8_read_only_is_enforced_and_lifted_live() {
     write(2);
     peer.wait_calls("the write", 2, |call| call.is("SetValue", "/Mode"));
     assert_eq!(peer.writes("/Mode"), [V::U(1), V::U(2)]);
+
+    // One that changes its mind: what holds in the end is there in the end.
+    client.publish(&r("keepalive"), "");
+    client.expect(mark, &n("vebus/257/Mode"), &value("2"));
+    for access in [0, 2, 0, 1] {
+        settings.update(SETTINGS, VRM_PORTAL, V::I(access));
+    }
+    poll("all to be there again", PATIENCE, || {
+        let all = retained(&broker, &n("#"));
+        let has = |topic: &str, payload: &str| all.get(&n(topic)).is_some_and(|p| p == payload);
+        (has("bridge/status", ONLINE) && has("vebus/257/Mode", &value("2"))).then_some(())
+    });
     bridge.assert_alive();
 }
 

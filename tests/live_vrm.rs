@@ -17,14 +17,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use support::PATIENCE;
 use support::bridge::Bridge;
 use support::broker::Broker;
 use support::bus::Bus;
+use support::certificates::Authority;
 use support::rig::{ONLINE, PORTAL, n, value};
 use support::service::{Service, battery};
 use support::wire::V;
@@ -43,6 +43,7 @@ enum Manner {
 
 /// An HTTPS server with a CA of its own.
 struct Web {
+    authority: Authority,
     folder: tempfile::TempDir,
     port: u16,
     state: Arc<(Mutex<State>, Condvar)>,
@@ -59,22 +60,18 @@ struct State {
 
 impl Web {
     fn start(manners: &[Manner]) -> Web {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = params.self_signed(&key).unwrap();
-        let issuer = Issuer::new(params, key);
-        let server_key = KeyPair::generate().unwrap();
-        let names = vec!["127.0.0.1".to_owned()];
-        let server = CertificateParams::new(names).unwrap();
-        let server = server.signed_by(&server_key, &issuer).unwrap();
-        let private = PrivatePkcs8KeyDer::from(server_key.serialize_der());
+        let authority = Authority::new("the CA of VRM");
+        let server = authority.server(&["127.0.0.1"]);
+        let private = PrivatePkcs8KeyDer::from(server.key.clone());
         let config = ServerConfig::builder()
             .with_no_client_auth()
-            .with_single_cert(vec![server.der().clone()], PrivateKeyDer::from(private))
+            .with_single_cert(
+                vec![CertificateDer::from(server.certificate.clone())],
+                PrivateKeyDer::from(private),
+            )
             .unwrap();
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), pem(ca.der())).unwrap();
+        std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
@@ -87,6 +84,7 @@ impl Web {
             }
         });
         Web {
+            authority,
             folder,
             port,
             state,
@@ -118,36 +116,6 @@ impl Web {
     fn requests(&self) -> usize {
         self.state.0.lock().unwrap().requests.len()
     }
-}
-
-/// A certificate as text.
-fn pem(der: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for part in der.chunks(3) {
-        let bits = part
-            .iter()
-            .fold(0, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - part.len()));
-        for place in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= part.len() {
-                letter.into()
-            } else {
-                '='
-            });
-        }
-    }
-    let lines: Vec<&str> = text
-        .as_bytes()
-        .chunks(64)
-        .map(|line| std::str::from_utf8(line).unwrap())
-        .collect();
-    let kind = "CERTIFICATE";
-    format!(
-        "-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n",
-        lines.join("\n")
-    )
 }
 
 fn serve(stream: TcpStream, config: Arc<ServerConfig>, state: &(Mutex<State>, Condvar)) {
@@ -357,4 +325,41 @@ fn s8_a_device_that_wants_nothing_of_vrm_is_not_registered() {
         (web.requests(), scene.bridge.log_with(&["VRM"])),
         (0, Vec::new())
     );
+}
+
+#[test]
+fn s8_registration_is_repeated_after_the_broker_was_lost() {
+    let web = Web::start(&[OK]);
+    let Some(mut uplink) = Broker::absent() else {
+        return;
+    };
+    let identity = web.authority.server(&["127.0.0.1"]);
+    let (certificate, key) = identity.write(uplink.folder(), "server");
+    let port = uplink.listen(
+        "127.0.0.1",
+        &format!(
+            "certfile {}\nkeyfile {}\n",
+            certificate.display(),
+            key.display()
+        ),
+    );
+    uplink.restart();
+    let Some(scene) = scene(&web, &ca(&web), 2, port) else {
+        return;
+    };
+    // Registered first, then connected; the uplink has clients of its own.
+    let client = uplink.listener();
+    client.expect(0, &n("bridge/status"), ONLINE);
+    assert_eq!(web.requests(), 1);
+    assert_eq!(
+        client.payloads(0, &n("battery/258/Soc")),
+        Vec::<String>::new()
+    );
+    uplink.kill();
+    scene.bridge.wait_log(&["vrm", "trying again"]);
+    web.wait(2);
+    uplink.restart();
+    uplink.listener().expect(0, &n("bridge/status"), ONLINE);
+    scene.serves_the_lan();
+    scene.never_showed_the_password();
 }

@@ -1,12 +1,34 @@
-//! What the clients of one broker may have: access, and lists of topic filters (§8).
+//! What an outlet is told, and what the clients of its broker may have: access, and lists of topic
+//! filters (§8).
 //!
 //! Whether an item is published there is decided once, when it becomes known, and kept as a bit.
 //! Requests are rare, and are held against the filters when they come.
+
+use std::time::Duration;
 
 use super::bits::Bits;
 use super::cache::SlotId;
 use crate::model::access::{Access, AccessRule};
 use crate::model::filter::Lists;
+
+/// What an outlet is told at the start.
+#[derive(Debug, Clone)]
+pub struct OutletConfig {
+    /// The broker's name, for the log.
+    pub name: Box<str>,
+    /// Whether notifications are retained (§4.1).
+    pub retain: bool,
+    /// How long a request keeps data flowing; `None`: always (§5.1).
+    pub keep_alive: Option<Duration>,
+    /// How many filters of selective keep-alives may be live.
+    pub filters_max: usize,
+    /// Stands before every topic: empty, or ends in `/` (§8).
+    pub prefix: Box<str>,
+    /// What its clients may do (§8).
+    pub access: AccessRule,
+    /// What may be published there, read and written from there (§8).
+    pub lists: Lists,
+}
 
 /// What the clients of one broker may have.
 #[derive(Debug)]

@@ -12,17 +12,17 @@
 //! broker gets the latest state, and never a history.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::answers::{Answer, Answers};
 use super::bits::Bits;
 use super::cache::SlotId;
 use super::gate::Gate;
+pub use super::gate::OutletConfig;
 use super::interest::{HEARTBEAT, Interest};
 use super::items::{Item, Items, Life};
 use super::outbox::{Control, Entry, Outbox};
-use crate::model::access::{Access, AccessRule};
-use crate::model::filter::Lists;
+use crate::model::access::Access;
 use crate::model::topic;
 use crate::schema::rule::Publish;
 
@@ -30,25 +30,6 @@ use crate::schema::rule::Publish;
 const ORPHANS_MAX: usize = 100_000;
 /// How many messages that are no items may wait; answers beyond share their item's place.
 const CONTROLS_MAX: usize = 4096;
-
-/// What an outlet is told at the start.
-#[derive(Debug, Clone)]
-pub struct OutletConfig {
-    /// The broker's name, for the log.
-    pub name: Box<str>,
-    /// Whether notifications are retained (§4.1).
-    pub retain: bool,
-    /// How long a request keeps data flowing; `None`: always (§5.1).
-    pub keep_alive: Option<Duration>,
-    /// How many filters of selective keep-alives may be live.
-    pub filters_max: usize,
-    /// Stands before every topic: empty, or ends in `/` (§8).
-    pub prefix: Box<str>,
-    /// What its clients may do (§8).
-    pub access: AccessRule,
-    /// What may be published there, read and written from there (§8).
-    pub lists: Lists,
-}
 
 /// What of all that changes is wanted. Kept, so that a change costs one look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,15 +302,26 @@ impl Outlet {
 
     /// The device says what clients may do, to brokers that follow it (§8). Tells whether that is new
     /// here. Without access everything is taken back, as at the end; the link closes then.
-    pub fn device_says(&mut self, access: Access) -> bool {
-        let new = self.gate.device_says(access);
-        if new {
-            if access == Access::Off {
-                self.leave();
-            }
-            self.update_wanted();
+    pub fn device_says(&mut self, now: Instant, access: Access, items: &Items) -> bool {
+        let was_off = self.gate.access() == Access::Off;
+        if !self.gate.device_says(access) {
+            return false;
         }
-        new
+        self.update_wanted();
+        if access == Access::Off {
+            self.leave();
+        } else if was_off && self.link == Link::Up && !self.ending {
+            // It was about to leave, and stays: all it took back comes again, behind that.
+            for control in [Control::Online, Control::Serial, Control::KeepAlive] {
+                self.outbox.push_control(control);
+            }
+            if self.interest.is_alive() {
+                self.publish_all(items);
+                self.outbox.push_control(Control::Completed(None));
+                self.heartbeat_at.get_or_insert(now);
+            }
+        }
+        true
     }
 
     fn leave(&mut self) {

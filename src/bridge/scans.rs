@@ -269,7 +269,7 @@ impl Bridge {
             let role = row.rule.role;
             service.note_role(role, change.value.as_ref());
         }
-        self.follow_access(id);
+        self.follow_access(now, id);
         let Some(service) = self.registry.get(id) else {
             return;
         };

@@ -272,7 +272,7 @@ impl Bridge {
             return;
         };
         let new = service.note_role(role, change.value.as_ref());
-        self.follow_access(id);
+        self.follow_access(now, id);
         let Some(service) = self.registry.get(id).filter(|_| new) else {
             return;
         };
@@ -286,13 +286,13 @@ impl Bridge {
     }
 
     /// Tells the brokers what the device says that VRM may do, where it says something new (§8).
-    pub(super) fn follow_access(&mut self, id: ServiceId) {
+    pub(super) fn follow_access(&mut self, now: Now, id: ServiceId) {
         let service = self.registry.get_mut(id);
         let Some(access) = service.and_then(|service| service.vrm_access.take()) else {
             return;
         };
         for outlet in &mut self.outlets {
-            if outlet.device_says(access) {
+            if outlet.device_says(now.monotonic, access, &self.items) {
                 let may = match access {
                     Access::Off => "nothing",
                     Access::ReadOnly => "read",
@@ -391,7 +391,7 @@ impl Bridge {
         }
         service.note_role(rule.role, change.value.as_ref());
         if rule.role == Role::VrmAccess {
-            self.follow_access(id);
+            self.follow_access(now, id);
         }
         let Some(service) = self.registry.get_mut(id) else {
             return;

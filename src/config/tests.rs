@@ -23,7 +23,7 @@ pub(super) struct Given<'a> {
 impl Given<'_> {
     /// Resolves it on a device with a portal id. The settings file is called FILE in complaints.
     pub(super) fn resolve(&self) -> Result<Config, String> {
-        self.with(|layers, machine| layers.resolve(machine))
+        self.with(Layers::resolve)
     }
 
     /// The configuration as text.

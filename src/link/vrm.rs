@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(schedule.due(), Some(start + minute));
         schedule.succeeded();
         assert_eq!(schedule.due(), None);
-        for (random, wait) in [(0, minute * 0), (u32::MAX, minute * 10)] {
+        for (random, wait) in [(0, Duration::ZERO), (u32::MAX, minute * 10)] {
             schedule.lost(start, random);
             assert_eq!(schedule.due(), Some(start + wait));
             schedule.succeeded();
