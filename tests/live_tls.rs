@@ -211,11 +211,12 @@ fn s6_each_fault_of_a_certificate_has_its_sentence() {
     let elsewhere = listen("elsewhere", &authority.server(&["venus.local", "10.0.0.1"]));
     let nameless = listen("nameless", &authority.server(&[]));
     let client = listen("client", &authority.client("no server", NOW));
+    let own = listen("own", &Identity::own_authority(&[v4], NOW));
     let own_expired = listen("own1", &Identity::own_authority(&[v4], PAST));
     let own_elsewhere = listen("own2", &Identity::own_authority(&["venus.local"], NOW));
     broker.restart();
 
-    let own = |name: &str| folder.join(name).display().to_string();
+    let in_folder = |name: &str| folder.join(name).display().to_string();
     check(
         &bus,
         vec![
@@ -255,13 +256,17 @@ fn s6_each_fault_of_a_certificate_has_its_sentence() {
                 format!("-q {v4}:{client} -c {ca}"),
                 &["the broker's certificate", "not meant for a server"],
             ),
+            case(
+                format!("-q {v4}:{own} -c {ca}"),
+                &["the broker's certificate is its own CA, so it has to be given in a file itself"],
+            ),
             // INVARIANT: a_certificate_that_is_its_own_ca_still_needs_its_dates_and_its_name
             case(
-                format!("-q {v4}:{own_expired} -c {}", own("own1.crt")),
+                format!("-q {v4}:{own_expired} -c {}", in_folder("own1.crt")),
                 &["the broker's certificate expired"],
             ),
             case(
-                format!("-q {v4}:{own_elsewhere} -c {}", own("own2.crt")),
+                format!("-q {v4}:{own_elsewhere} -c {}", in_folder("own2.crt")),
                 &["the broker's certificate is for venus.local, not for 127.0.0.1"],
             ),
         ],

@@ -8,6 +8,7 @@ use tokio_rustls::rustls::{AlertDescription as Alert, CertificateError, Error, P
 
 use super::pem::FileProblem;
 use super::tls::Settings;
+use super::trust::is_own_authority;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,8 @@ pub enum ServerProblem {
         /// The file with those whom we trust; without it the system says.
         ca: Option<PathBuf>,
     },
+    /// It is its own CA, or that of another, and not one whom we trust.
+    OwnAuthority,
     /// Its time is over.
     Expired {
         /// For so long.
@@ -207,6 +210,7 @@ impl ServerProblem {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 ServerProblem::WrongPurpose
             }
+            other if is_own_authority(&other) => ServerProblem::OwnAuthority,
             other => ServerProblem::Unusable(other),
         }
     }
@@ -221,6 +225,9 @@ impl fmt::Display for ServerProblem {
             ServerProblem::UnknownIssuer { ca: None } => f.write_str(
                 "is from a CA that this system does not know; its certificate has to be given in a file",
             ),
+            ServerProblem::OwnAuthority => {
+                f.write_str("is its own CA, so it has to be given in a file itself")
+            }
             ServerProblem::Expired { since } => {
                 write!(f, "expired {} ago", Rough(*since))
             }

@@ -113,7 +113,12 @@ impl ServerCertVerifier for Verifier {
 }
 
 fn is_ca_as_server(error: &Error) -> bool {
-    let Error::InvalidCertificate(CertificateError::Other(other)) = error else {
+    matches!(error, Error::InvalidCertificate(problem) if is_own_authority(problem))
+}
+
+/// Whether a server's certificate was refused because it is that of a CA.
+pub(super) fn is_own_authority(problem: &CertificateError) -> bool {
+    let CertificateError::Other(other) = problem else {
         return false;
     };
     matches!(
