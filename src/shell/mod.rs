@@ -10,4 +10,5 @@ pub mod bus;
 pub mod intercept;
 mod pace;
 pub mod run;
+mod sink;
 mod timer;
