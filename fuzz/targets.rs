@@ -12,12 +12,16 @@
     clippy::missing_panics_doc
 )]
 
-use dbus_mqtt::bridge::Bridge;
+use std::time::Duration;
+
+use dbus_mqtt::bridge::{Bridge, PublishSink};
 use dbus_mqtt::codec::bus_item::{self, Changes};
-use dbus_mqtt::codec::packet::{self, Inbound};
+use dbus_mqtt::codec::packet::{self, Inbound, RespondTo, Version, v5};
 use dbus_mqtt::codec::request::RequestReader;
 use dbus_mqtt::codec::{frame, introspect, payload};
+use dbus_mqtt::link::session::{LinkError, Session, SessionConfig};
 use dbus_mqtt::model::item::ItemChange;
+use dbus_mqtt::model::request::ResponseAddress;
 use dbus_mqtt::model::topic::parse_request;
 
 use crate::frames;
@@ -122,19 +126,76 @@ fn render(change: &ItemChange<'_>) {
     }
 }
 
-/// A stream of a broker: the same packets at once and byte by byte.
+/// A stream of a broker, in both versions of MQTT: the same at once and piece by piece.
 pub fn mqtt_stream(data: &[u8]) {
-    let at_once = packets(data, data.len());
-    let piecewise = packets(
-        data,
-        1 + usize::from(data.first().copied().unwrap_or_default()) % 7,
-    );
-    assert_eq!(at_once, piecewise);
+    let step = 1 + usize::from(data.first().copied().unwrap_or_default()) % 7;
+    for version in [Version::V3, Version::V5] {
+        let at_once = packets(version, data, data.len());
+        assert_eq!(at_once, packets(version, data, step));
+        let at_once = conversation(version, data, data.len());
+        assert_eq!(at_once, conversation(version, data, step));
+    }
 }
 
 /// The packets of the stream, and whether it ends in an error.
-fn packets(mut data: &[u8], step: usize) -> (Vec<String>, bool) {
-    let (mut buffer, mut found) = (Vec::new(), Vec::new());
+fn packets(version: Version, data: &[u8], step: usize) -> (Vec<String>, bool) {
+    let mut found = Vec::new();
+    let whole = each_packet(data, step, |packet| {
+        let packet = packet::decode_as(version, packet).map_err(|_| ())?;
+        found.push(describe(version, &packet));
+        Ok(())
+    });
+    (found, whole.is_err())
+}
+
+/// What a session makes of the stream, what it answers, and how it ends.
+fn conversation(version: Version, data: &[u8], step: usize) -> (Vec<String>, Vec<u8>, String) {
+    let config = SessionConfig {
+        version,
+        client_id: "fuzz".into(),
+        login: None,
+        ping: Duration::from_secs(30),
+        will_topic: "N/x/bridge/status".into(),
+        will_payload: Vec::new(),
+        plain_will: false,
+        packet_bytes_max: 1 << 16,
+        request_filters: vec!["R/x/#".into(), "W/x/#".into()],
+        retained_filter: Some("N/x/#".into()),
+    };
+    let now = frames::now().monotonic;
+    let (mut out, mut events) = (Vec::new(), Vec::new());
+    let mut session = Session::open(config, now, &mut out);
+    let mut end = String::new();
+    let whole = each_packet(data, step, |packet| {
+        let packet = packet::decode_as(version, packet).map_err(LinkError::from);
+        let event = packet.and_then(|packet| session.receive(now, packet, &mut out));
+        match event {
+            Ok(event) => events.push(format!("{event:?}")),
+            Err(error) => {
+                session.give_up(&error, &mut out);
+                end = error.to_string();
+                assert!(
+                    !end.is_empty() && !end.contains(char::is_control),
+                    "{end:?}"
+                );
+                return Err(());
+            }
+        }
+        Ok(())
+    });
+    if whole.is_err() && end.is_empty() {
+        end = "no packet".into();
+    }
+    (events, out, end)
+}
+
+/// Takes the stream apart as the shell does, so many bytes at a time.
+fn each_packet(
+    mut data: &[u8],
+    step: usize,
+    mut each: impl FnMut(&mut [u8]) -> Result<(), ()>,
+) -> Result<(), ()> {
+    let mut buffer = Vec::new();
     loop {
         let (piece, rest) = data.split_at(step.min(data.len()));
         buffer.extend_from_slice(piece);
@@ -143,32 +204,40 @@ fn packets(mut data: &[u8], step: usize) -> (Vec<String>, bool) {
             match packet::packet_len(&buffer, PACKET_BYTES_MAX) {
                 Ok(Some(len)) if len <= buffer.len() => {
                     let mut whole: Vec<_> = buffer.drain(..len).collect();
-                    match packet::decode(&mut whole) {
-                        Ok(packet) => found.push(describe(&packet)),
-                        Err(_) => return (found, true),
-                    }
+                    each(&mut whole)?;
                 }
                 Ok(Some(len)) => panic!("{len} bytes of {}", buffer.len()),
                 Ok(None) => break,
-                Err(_) => return (found, true),
+                Err(_) => return Err(()),
             }
         }
         if data.is_empty() {
-            return (found, false);
+            return Ok(());
         }
     }
 }
 
-fn describe(packet: &Inbound<'_>) -> String {
+fn describe(version: Version, packet: &Inbound<'_>) -> String {
     if let Inbound::Publish(publish) = packet {
         assert!(!publish.topic.is_empty() && !publish.topic.contains(['+', '#', '\0']));
         // What was read can be written, and is read the same.
         let mut out = Vec::new();
         let topic = [publish.topic.as_bytes(), b"", b""];
-        packet::write_publish(&mut out, publish.retain, &topic, |out| {
-            out.extend_from_slice(publish.payload);
-        });
-        let Ok(Inbound::Publish(again)) = packet::decode(&mut out) else {
+        let payload = |out: &mut Vec<u8>| out.extend_from_slice(publish.payload);
+        match (version, publish.respond_to) {
+            (Version::V3, _) => packet::write_publish(&mut out, publish.retain, &topic, payload),
+            (Version::V5, None) => {
+                v5::write_publish(&mut out, v5::Extra::default(), &topic, payload);
+            }
+            (Version::V5, Some(to)) => {
+                let to = RespondTo {
+                    topic: publish.topic,
+                    ..to
+                };
+                v5::write_response(&mut out, to, payload);
+            }
+        }
+        let Ok(Inbound::Publish(again)) = packet::decode_as(version, &mut out) else {
             panic!("{publish:?}")
         };
         assert_eq!(
@@ -223,8 +292,40 @@ pub fn payload(data: &[u8]) {
         // Buffers are kept between requests, and nothing else.
         assert_eq!(format!("{request:?}"), format!("{again:?}"));
         bridge.request(now, 0, &topic, request, false);
+        // And again by a client that wants to be told, wherever these bytes say.
+        let (head, tail) = data.split_at(data.len() / 2);
+        let respond_to = ResponseAddress {
+            topic: String::from_utf8_lossy(head).into(),
+            correlation: tail.into(),
+        };
+        bridge.request_from(now, 0, &topic, again, false, Some(respond_to));
     }
-    frames::drain(&mut bridge, now, 0);
+    while bridge.poll_publish(now, 0, &mut Answers) {}
+}
+
+/// Sees to it that what clients are told is JSON, and told where nobody else listens.
+struct Answers;
+
+impl PublishSink for Answers {
+    fn publish(&mut self, _: bool, _: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
+        payload(&mut Vec::new());
+    }
+
+    fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
+        assert!(!to.topic.is_empty() && !to.topic.contains(['+', '#', '\0']));
+        assert!(
+            !["N/", "R/", "W/", "$"]
+                .iter()
+                .any(|start| to.topic.starts_with(start))
+        );
+        let mut out = Vec::new();
+        payload(&mut out);
+        let told: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert!(
+            told["status"] == "ok" || told["error"].is_string(),
+            "{told}"
+        );
+    }
 }
 
 /// Any interleaving of what bus, clients, brokers and time can do.

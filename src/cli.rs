@@ -41,6 +41,7 @@ pub struct Args {
 
 /// The programs around the bridge.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is only one of it")]
 pub enum Command {
     /// Try it on this computer: a simulated installation, a broker, and the bridge between them
     #[cfg_attr(not(feature = "demo"), command(hide = true))]

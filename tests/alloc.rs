@@ -15,9 +15,10 @@ mod frames;
 
 use allocation_counter::measure;
 use dbus_mqtt::bridge::Bridge;
+use dbus_mqtt::link::aliases::Aliases;
 use dbus_mqtt::model::time::Now;
 use frames::wire::{V, s};
-use frames::{Change, Device, Packets};
+use frames::{Change, Device, Packets, Packets5};
 
 /// Takes each signal in, and what it has the broker sent.
 fn play(bridge: &mut Bridge, now: Now, signals: &[Vec<u8>], packets: &mut Packets) {
@@ -106,6 +107,38 @@ fn a_value_with_limits_allocates_nothing_where_they_stay() {
     play(&mut bridge, now, &changes, &mut packets);
     let info = measure(|| play(&mut bridge, now, &changes, &mut packets));
     assert_eq!(info.count_total, 0);
+}
+
+/// Numbers for topics, and an expiry on each value, come out of tables that stand.
+#[test]
+fn mqtt_5_with_all_it_offers_allocates_nothing() {
+    for (device, max) in devices()
+        .into_iter()
+        .zip([10, u16::MAX].into_iter().cycle())
+    {
+        let (mut bridge, now) = frames::live_bridge(std::slice::from_ref(&device));
+        let signals = device.single_signals(plain);
+        let mut packets = Packets5 {
+            out: Vec::with_capacity(1 << 20),
+            count: 0,
+            aliases: Aliases::new(max),
+            expiry_s: Some(600),
+        };
+        let mut round = |packets: &mut Packets5| {
+            for signal in &signals {
+                frames::feed(&mut bridge, now, signal);
+                packets.out.clear();
+                while bridge.poll_publish(now, 0, packets) {}
+            }
+        };
+        // Twice: a topic gets its number when it comes again.
+        round(&mut packets);
+        round(&mut packets);
+        packets.count = 0;
+        let info = measure(|| round(&mut packets));
+        assert_eq!(info.count_total, 0, "{}", device.name);
+        assert!(packets.count >= signals.len(), "{}", device.name);
+    }
 }
 
 #[test]

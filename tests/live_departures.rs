@@ -478,7 +478,7 @@ fn s4_10_the_will_is_part_of_the_connect() {
     let connect = Connect::parse(&packet.body);
     assert_eq!(
         (connect.protocol.as_str(), connect.level, connect.clean),
-        ("MQTT", 4, true)
+        ("MQTT", 5, true)
     );
     assert_eq!(
         connect.will,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use support::bus::Bus;
 use support::client::Message;
-use support::fake_broker::{FakeBroker, Manner, PUBLISH, SUBSCRIBE, filters};
+use support::fake_broker::{FakeBroker, Manner, PUBLISH, Packet, SUBSCRIBE};
 use support::rig::{COMPLETED, PORTAL, Rig, bridge_to, counts, n, r, value, w};
 use support::service::{BATTERY, battery, vebus};
 use support::wire::V;
@@ -79,7 +79,10 @@ fn s5_0_subscribed_before_anything_is_published() {
     let (first, _) = broker.wait("a PUBLISH", |packet| packet.kind() == PUBLISH);
     let before = &broker.packets()[..first];
     let requests = before.iter().filter(|packet| packet.kind() == SUBSCRIBE);
-    let subscribed: Vec<String> = requests.flat_map(|packet| filters(&packet.body)).collect();
+    let subscribed: Vec<String> = requests
+        .flat_map(Packet::filters)
+        .map(|(filter, _)| filter)
+        .collect();
     assert!(
         subscribed.contains(&r("#")) && subscribed.contains(&w("#")),
         "{subscribed:?}"

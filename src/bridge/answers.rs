@@ -3,6 +3,7 @@
 //! ```text
 //! ask_read ───────▶ Read ── answer ──▶ Answer ─┐
 //! ask_serial ─────▶ Serial ────────────────────┼─▶ next, in the order of the requests
+//! ask_respond ────▶ Respond ───────────────────┤
 //! ask_republish ──▶ Republish ─▶ due ─ budget ─┘
 //! ```
 //!
@@ -13,6 +14,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::items::ItemRef;
+use super::responses::Response;
 
 /// How many full republishes a broker gets in any second (§5.3).
 const REPUBLISHES_PER_SECOND: usize = 3;
@@ -31,6 +33,7 @@ enum Waiting {
     /// What a read brought: nothing, where it failed.
     Answer(Vec<ItemRef>),
     Serial,
+    Respond(Box<Response>),
     Republish(Echo),
 }
 
@@ -41,6 +44,8 @@ pub enum Answer {
     Items(Vec<ItemRef>),
     /// `system/0/Serial` (§5.2).
     Serial,
+    /// What a client is told of its request (§5.8).
+    Respond(Box<Response>),
     /// Everything, and then one completion message for each of these.
     Everything(Vec<Echo>),
 }
@@ -81,7 +86,9 @@ impl Answers {
         // One that waits already answers this one too.
         let same = match self.waiting.back() {
             Some(Waiting::Republish(last)) => *last == echo,
-            Some(Waiting::Read(_) | Waiting::Answer(_) | Waiting::Serial) => false,
+            Some(Waiting::Read(_) | Waiting::Answer(_) | Waiting::Serial | Waiting::Respond(_)) => {
+                false
+            }
             None => self.due.contains(&echo),
         };
         if same {
@@ -105,6 +112,24 @@ impl Answers {
         Some(self.tickets)
     }
 
+    /// Queues what a client is told. `false` where too much waits already.
+    pub fn ask_respond(&mut self, response: Response) -> bool {
+        if self.waiting.len() >= WAITING_MAX {
+            return false;
+        }
+        self.waiting.push_back(Waiting::Respond(Box::new(response)));
+        true
+    }
+
+    /// Puts what a client is told of a read behind its answer; call it before that comes.
+    pub fn respond_after(&mut self, ticket: u64, response: Response) {
+        let this = |waiting: &Waiting| matches!(waiting, Waiting::Read(t) if *t == ticket);
+        if let Some(place) = self.waiting.iter().position(this) {
+            let response = Waiting::Respond(Box::new(response));
+            self.waiting.insert(place + 1, response);
+        }
+    }
+
     /// A read has ended: with these items, or with none.
     pub fn answer(&mut self, ticket: u64, slots: Vec<ItemRef>) {
         let this = |waiting: &&mut Waiting| matches!(waiting, Waiting::Read(t) if *t == ticket);
@@ -123,6 +148,7 @@ impl Answers {
                 }
                 Waiting::Answer(slots) => return Some(Answer::Items(slots)),
                 Waiting::Serial => return Some(Answer::Serial),
+                Waiting::Respond(response) => return Some(Answer::Respond(response)),
                 Waiting::Republish(echo) if self.due.contains(&echo) => {}
                 Waiting::Republish(echo) => self.due.push(echo),
             }

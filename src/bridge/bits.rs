@@ -43,6 +43,11 @@ impl Bits {
         present
     }
 
+    /// No slot that is in it has this number or a higher one.
+    pub fn slots(&self) -> u32 {
+        u32::try_from(self.0.len() * 32).unwrap_or(u32::MAX)
+    }
+
     /// Takes all out.
     pub fn clear(&mut self) {
         self.0.clear();

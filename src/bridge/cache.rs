@@ -398,6 +398,21 @@ impl Reader {
             .is_some_and(|slot| slot.load().head & 0xff != kind::EMPTY)
     }
 
+    /// Writes the value alone. The slot must hold one.
+    pub fn render_value(&self, id: SlotId, out: &mut Vec<u8>) {
+        let words = self.shared.slot(id).map(Slot::load).unwrap_or_default();
+        if words.beside == 0 {
+            return render_words(words, out);
+        }
+        let all = self.shared.beside();
+        // Once more, as below.
+        let words = self.shared.slot(id).map(Slot::load).unwrap_or_default();
+        match all.get((words.beside as usize).wrapping_sub(1)) {
+            Some(beside) if words.head == kind::BESIDE => out.extend_from_slice(&beside.json),
+            _ => render_words(words, out),
+        }
+    }
+
     /// Writes the payload of a notification (§3): `{"value": …}`. The slot must hold a value.
     #[inline]
     pub fn render(&self, id: SlotId, out: &mut Vec<u8>) {

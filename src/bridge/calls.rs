@@ -7,6 +7,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::items::ServiceId;
+use super::responses::Writer;
+use crate::model::request::ResponseAddress;
 use crate::model::value::BusValue;
 
 /// The number of a call, which is also its D-Bus serial. The upper half of the range is ours, the
@@ -78,6 +80,8 @@ pub enum Purpose {
         path: Box<str>,
         /// Whether that is an item, or a node above items.
         leaf: bool,
+        /// Where the client wants to be told of it.
+        respond_to: Option<Box<ResponseAddress>>,
     },
     /// A client's write.
     Write {
@@ -85,6 +89,15 @@ pub enum Purpose {
         broker: usize,
         /// Its topic, for the log.
         topic: Box<str>,
+        /// Who wants to be told of it.
+        writer: Option<Box<Writer>>,
+    },
+    /// What a service made of a write that it took.
+    Confirm {
+        /// Whose broker.
+        broker: usize,
+        /// Who wants to be told of it.
+        writer: Box<Writer>,
     },
 }
 
@@ -210,13 +223,13 @@ impl Default for Calls {
 }
 
 fn is_write(purpose: &Purpose) -> bool {
-    matches!(purpose, Purpose::Write { .. })
+    matches!(purpose, Purpose::Write { .. } | Purpose::Confirm { .. })
 }
 
 /// Whether gathering would hold somebody up: a client, or a walk that asks step by step.
 fn is_urgent(purpose: &Purpose) -> bool {
     match purpose {
-        Purpose::Read { .. } | Purpose::Write { .. } => true,
+        Purpose::Read { .. } | Purpose::Write { .. } | Purpose::Confirm { .. } => true,
         Purpose::Scan { step, .. } => matches!(step, Step::Node(_) | Step::Leaf(_)),
         Purpose::Match(_) | Purpose::Names | Purpose::Owner(_) => false,
     }

@@ -71,6 +71,25 @@ pub struct ItemRef {
     serial: u32,
 }
 
+impl Item {
+    /// The item, and the slot in which it was found.
+    #[inline]
+    pub fn at(&self, slot: SlotId) -> ItemRef {
+        ItemRef {
+            slot,
+            serial: self.serial,
+        }
+    }
+}
+
+impl ItemRef {
+    /// Tells it from others that had, or will have, the same slot.
+    #[inline]
+    pub fn serial(self) -> u32 {
+        self.serial
+    }
+}
+
 /// What topics call `<type>/<instance>`.
 #[derive(Debug)]
 struct Device {

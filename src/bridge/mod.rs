@@ -22,9 +22,11 @@ mod names;
 mod outbox;
 mod outlet;
 mod publishing;
+mod refresh;
 mod registry;
 mod reload;
 mod requests;
+mod responses;
 mod scans;
 mod services;
 mod slot;
@@ -39,7 +41,6 @@ use self::calls::{Call, Calls};
 use self::items::Items;
 use self::outlet::Outlet;
 use self::registry::Registry;
-use self::throttle::Throttle;
 use crate::codec::bus_item;
 use crate::codec::frame::{Frame, Kind};
 use crate::model::name::PortalId;
@@ -47,9 +48,12 @@ use crate::model::time::Now;
 use crate::model::topic;
 use crate::schema::Schema;
 
+pub use self::items::ItemRef;
 pub use self::outlet::OutletConfig;
 pub use self::publishing::{PublishSink, text_payload};
+pub use self::refresh::EXPIRY_MIN;
 pub use self::reload::Settings;
+pub use self::throttle::Throttle;
 
 /// The bus's own name.
 const BUS: &str = "org.freedesktop.DBus";

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use super::bits::Bits;
 use super::cache::SlotId;
 use super::items::ItemRef;
+use super::responses::Response;
 
 /// A message that is no item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub enum Control {
     Completed(Option<Box<str>>),
     /// An item, once more or for once: the answer to a read (§5.5).
     Answer(ItemRef),
+    /// What a client is told of its request (§5.8).
+    Respond(Box<Response>),
     /// An empty retained payload for a topic below the portal id that no item has (§4.9).
     Clear(Box<str>),
 }

@@ -12,7 +12,7 @@
 //! broker gets the latest state, and never a history.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::answers::{Answer, Answers};
 use super::bits::Bits;
@@ -22,7 +22,10 @@ pub use super::gate::OutletConfig;
 use super::interest::{HEARTBEAT, Interest};
 use super::items::{Item, Items, Life};
 use super::outbox::{Control, Entry, Outbox};
+use super::refresh::Refresh;
+use super::responses::Response;
 use crate::model::access::Access;
+use crate::model::request::Rejection;
 use crate::model::topic;
 use crate::schema::rule::Publish;
 
@@ -87,6 +90,9 @@ pub struct Outlet {
     forced: Bits,
     answers: Answers,
     heartbeat_at: Option<Instant>,
+    /// After what time the broker forgets what it retains of ours, and what is done against it.
+    expiry: Option<Duration>,
+    refresh: Option<Refresh>,
     /// Retained topics that no item has, until the scans are done (§4.9).
     orphans: Vec<Box<str>>,
     ending: bool,
@@ -108,6 +114,8 @@ impl Outlet {
             forced: Bits::default(),
             answers: Answers::default(),
             heartbeat_at: None,
+            expiry: None,
+            refresh: None,
             orphans: Vec::new(),
             ending: false,
             config,
@@ -127,6 +135,11 @@ impl Outlet {
         self.prefix
             .get(self.config.prefix.len()..)
             .unwrap_or_default()
+    }
+
+    /// What the broker has before its topics (§8): empty, or ends in `/`.
+    pub fn broker_prefix(&self) -> &str {
+        &self.config.prefix
     }
 
     /// What its clients may have.
@@ -164,6 +177,11 @@ impl Outlet {
     /// Whether the broker is connected.
     pub fn is_connected(&self) -> bool {
         self.link != Link::Down
+    }
+
+    /// How long a request keeps data flowing; `None`: always.
+    pub fn keep_alive(&self) -> Option<Duration> {
+        self.config.keep_alive
     }
 
     /// Whether notifications are retained.
@@ -208,6 +226,11 @@ impl Outlet {
             .extend([Control::Online, Control::Serial, Control::KeepAlive]);
     }
 
+    /// The broker forgets what it retains of ours after this time; `None`: never.
+    pub fn expires(&mut self, after: Option<Duration>) {
+        self.expiry = after.filter(|_| self.config.retain);
+    }
+
     /// The broker told one of the topics that it retains, without `N/<portal>/` (§4.9).
     pub fn retained(&mut self, rest: &str, items: &Items) {
         if matches!(rest, topic::SERIAL | topic::KEEPALIVE | topic::STATUS) {
@@ -229,6 +252,7 @@ impl Outlet {
             return;
         }
         self.link = Link::Up;
+        self.refresh = self.expiry.map(|expiry| Refresh::new(expiry, now));
         if settled {
             self.settle(items);
         }
@@ -279,6 +303,7 @@ impl Outlet {
     /// The broker is lost. Gives the slots that waited and that nobody must be told of any more.
     pub fn disconnected(&mut self, items: &Items) -> Vec<SlotId> {
         self.link = Link::Down;
+        self.refresh = None;
         self.urgent.clear();
         self.orphans.clear();
         self.answers.clear();
@@ -493,6 +518,21 @@ impl Outlet {
         &mut self.answers
     }
 
+    /// Queues what a client is told of its request (§5.8); what is too much comes back.
+    pub fn respond(&mut self, response: Response) -> Result<(), (Response, Rejection)> {
+        if self.link == Link::Down {
+            // Its client is gone with the broker.
+            return Ok(());
+        }
+        if self.outbox.controls() >= CONTROLS_MAX {
+            let max = CONTROLS_MAX;
+            return Err((response, Rejection::Busy { max }));
+        }
+        self.outbox
+            .push_control(Control::Respond(Box::new(response)));
+        Ok(())
+    }
+
     /// Has an item published once, whatever the interest.
     pub fn allow(&mut self, slot: SlotId) {
         self.forced.insert(slot);
@@ -528,6 +568,9 @@ impl Outlet {
                     }
                 }
                 Answer::Serial => self.outbox.push_control(Control::Serial),
+                Answer::Respond(response) => {
+                    self.outbox.push_control(Control::Respond(response));
+                }
                 Answer::Everything(echoes) => {
                     self.publish_all(items);
                     for echo in echoes {
@@ -566,6 +609,18 @@ impl Outlet {
         .min()
     }
 
+    /// Queues values that the broker would forget soon.
+    fn say_again(&mut self, now: Instant) {
+        let Some(refresh) = &mut self.refresh else {
+            return;
+        };
+        for slot in refresh.due(now, self.published.slots()) {
+            if self.published.contains(slot) && self.covers(slot) {
+                self.outbox.push(slot);
+            }
+        }
+    }
+
     /// Time has passed.
     pub fn tick(&mut self, now: Instant, items: &Items) {
         let expired = self.interest.expire(now);
@@ -592,6 +647,7 @@ impl Outlet {
                 self.urgent.push_back(Control::Heartbeat);
             }
             self.heartbeat_at = Some(now + HEARTBEAT);
+            self.say_again(now);
         }
         self.advance(now, items);
     }

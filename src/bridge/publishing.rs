@@ -1,11 +1,15 @@
 //! The bridge towards its brokers: connections, and what is published next (§4).
 
+use std::time::Duration;
+
 use super::Bridge;
 use super::cache::SlotId;
+use super::items::ItemRef;
 use super::outbox::{Control, Entry};
 use super::outlet::{Outlet, Verdict};
 use crate::codec::payload;
 use crate::codec::request::ECHO;
+use crate::model::request::ResponseAddress;
 use crate::model::time::Now;
 use crate::model::topic;
 
@@ -13,6 +17,25 @@ use crate::model::topic;
 pub trait PublishSink {
     /// One message: its topic in parts, and what writes its payload.
     fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>));
+
+    /// The value of an item. Unlike other messages it comes again, and so its topic may be
+    /// abbreviated and its value expire.
+    #[inline]
+    fn notify(
+        &mut self,
+        item: ItemRef,
+        retain: bool,
+        topic: &[&[u8]; 3],
+        payload: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let _ = item;
+        self.publish(retain, topic, payload);
+    }
+
+    /// The answer to a request (§5.8). Only those that gave such an address are answered so.
+    fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
+        let _ = (to, payload);
+    }
 }
 
 impl Bridge {
@@ -21,6 +44,14 @@ impl Bridge {
     pub fn broker_connected(&mut self, broker: usize) {
         if let Some(outlet) = self.outlets.get_mut(broker) {
             outlet.connected();
+        }
+    }
+
+    /// A broker forgets the retained notifications of this connection after this time, at least
+    /// [`super::EXPIRY_MIN`]. Told before [`Bridge::broker_ready`]; those in demand are said again.
+    pub fn broker_expires(&mut self, broker: usize, after: Option<Duration>) {
+        if let Some(outlet) = self.outlets.get_mut(broker) {
+            outlet.expires(after);
         }
     }
 
@@ -134,7 +165,8 @@ impl Bridge {
                         let portal = self.config.portal_id.as_str();
                         sink.publish(retain, &topic, |out| text_payload(out, portal));
                     } else {
-                        sink.publish(retain, &topic, |out| self.values.render(slot, out));
+                        let item = item.at(slot);
+                        sink.notify(item, retain, &topic, |out| self.values.render(slot, out));
                     }
                 }
                 Verdict::Unpublish { retain } => sink.publish(retain, &topic, |_| {}),
@@ -201,6 +233,11 @@ impl Bridge {
                 }
             }),
             Control::Clear(rest) => publish(retain, rest, &|_| {}),
+            Control::Respond(response) => {
+                sink.respond(&response.to, |out| {
+                    self.render_response(outlet.gate(), &response.told, out);
+                });
+            }
             // Published as the item that it is.
             Control::Answer(_) => {}
         }

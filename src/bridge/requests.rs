@@ -3,17 +3,19 @@
 use tracing::warn;
 
 use super::Bridge;
-use super::answers::COMPLETIONS_MAX;
+use super::answers::{COMPLETIONS_MAX, Echo};
 use super::cache::{PresentType, SlotId};
 use super::calls::{Method, Purpose};
 use super::items::{DeviceId, ServiceId};
+use super::outlet::Outlet;
+use super::responses::{self, Response, Told, Writer};
 use super::{convert, validate};
 use crate::codec::bus_item::{self, Changes};
 use crate::codec::frame::Frame;
 use crate::model::access::Access;
 use crate::model::item::ItemChange;
 use crate::model::name::is_topic_path;
-use crate::model::request::{ItemAddress, KeepAlive, Rejection, Request};
+use crate::model::request::{ItemAddress, KeepAlive, Rejection, Request, ResponseAddress};
 use crate::model::time::Now;
 use crate::model::topic;
 use crate::model::value::Json;
@@ -55,50 +57,101 @@ impl Bridge {
         request: Result<Request<'_>, Rejection>,
         retained: bool,
     ) {
+        self.request_from(now, broker, topic, request, retained, None);
+    }
+
+    /// The same, of a client that wants to be told how it ended, if it says where (§5.8).
+    pub fn request_from(
+        &mut self,
+        now: Now,
+        broker: usize,
+        topic: &str,
+        request: Result<Request<'_>, Rejection>,
+        retained: bool,
+        respond_to: Option<ResponseAddress>,
+    ) {
         if !self.wants(broker) {
             return;
         }
+        let portal = &self.config.portal_id;
+        let prefix = self.outlets.get(broker).map_or("", Outlet::broker_prefix);
+        let checked = respond_to
+            .as_ref()
+            .map(|to| responses::check(to, portal, prefix));
+        let (request, respond_to) = match checked {
+            // Nobody can be told of it, so it is not done.
+            Some(Err(rejection)) => (Err(rejection), None),
+            Some(Ok(())) | None => (request, respond_to),
+        };
         if retained && topic.starts_with("W/") {
-            return self.reject(now, broker, topic, &Rejection::RetainedWrite);
+            let rejection = Rejection::RetainedWrite;
+            self.reject(now, broker, topic, &rejection);
+            if let Some(to) = respond_to {
+                self.respond(now, broker, to, Told::rejection(&rejection));
+            }
+            return;
         }
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return;
         };
+        let keep_alive_s = outlet.keep_alive().map_or(0, |time| time.as_secs());
         let mut keep_alive = false;
         let mut republish = false;
         let mut done = Ok(());
+        // Still to be told of what is not done; a write, of what is.
+        let mut rest = None;
         match request {
             Ok(Request::KeepAlive(KeepAlive::Selective(filters))) => {
-                return self.keep_filters_alive(now, broker, topic, filters);
+                let kept = self.keep_filters_alive(now, broker, topic, filters);
+                let told = kept.map_or_else(
+                    |rejection| Told::rejection(&rejection),
+                    |()| Told::Alive(keep_alive_s),
+                );
+                return self.respond_in_turn(now, broker, respond_to, told);
             }
             Ok(Request::KeepAlive(KeepAlive::Full {
                 echo,
                 suppress_republish,
             })) => {
                 keep_alive = true;
+                self.respond_in_turn(now, broker, respond_to, Told::Alive(keep_alive_s));
                 if !suppress_republish {
                     // Queued here, so that what this wakes is not published twice.
                     republish = true;
-                    if !outlet.answers().ask_republish(echo) {
-                        done = Err(Rejection::Busy {
-                            max: COMPLETIONS_MAX,
-                        });
-                    }
+                    done = self.ask_republish(broker, echo);
                 }
             }
             Ok(Request::Serial) => {
                 keep_alive = true;
                 outlet.answers().ask_serial();
-                if !outlet.retains() {
+                let republishes = !outlet.retains();
+                self.respond_in_turn(now, broker, respond_to, Told::PortalId);
+                if republishes {
                     republish = true;
-                    outlet.answers().ask_republish(None);
+                    done = self.ask_republish(broker, None);
                 }
             }
-            Ok(Request::Read(address)) => done = self.read(now, broker, address),
-            Ok(Request::Write(address, value)) => {
-                done = self.write(now, broker, topic, address, &value);
+            Ok(Request::Read(address)) => {
+                done = self.read(now, broker, address, respond_to.as_ref());
+                rest = respond_to.map(|to| (to, false));
             }
-            Err(rejection) => done = Err(rejection),
+            Ok(Request::Write(address, value)) => {
+                done = self.write(now, broker, topic, address, &value, respond_to.as_ref());
+                rest = respond_to.map(|to| (to, true));
+            }
+            Err(rejection) => {
+                done = Err(rejection);
+                rest = respond_to.map(|to| (to, topic.starts_with("W/")));
+            }
+        }
+        match (&done, rest) {
+            (Err(rejection), Some((to, true))) => {
+                self.respond(now, broker, to, Told::rejection(rejection));
+            }
+            (Err(rejection), Some((to, false))) => {
+                self.respond_in_turn(now, broker, Some(to), Told::rejection(rejection));
+            }
+            (Ok(()), _) | (_, None) => {}
         }
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return;
@@ -112,13 +165,52 @@ impl Bridge {
         }
     }
 
-    fn keep_filters_alive(&mut self, now: Now, broker: usize, topic: &str, filters: Vec<Box<str>>) {
-        let Some(outlet) = self.outlets.get_mut(broker) else {
+    fn ask_republish(&mut self, broker: usize, echo: Echo) -> Result<(), Rejection> {
+        let outlet = self.outlets.get_mut(broker);
+        if outlet.is_none_or(|outlet| outlet.answers().ask_republish(echo)) {
+            return Ok(());
+        }
+        Err(Rejection::Busy {
+            max: COMPLETIONS_MAX,
+        })
+    }
+
+    /// Tells a client how its request ended, when its turn among the requests has come (§5.5).
+    fn respond_in_turn(
+        &mut self,
+        now: Now,
+        broker: usize,
+        to: Option<ResponseAddress>,
+        told: Told,
+    ) {
+        let (Some(to), Some(outlet)) = (to, self.outlets.get_mut(broker)) else {
             return;
+        };
+        let topic = to.topic.clone();
+        if !outlet.answers().ask_respond(Response { to, told }) {
+            let max = self.config.calls_in_flight_max;
+            return self.reject(now, broker, &topic, &Rejection::Busy { max });
+        }
+        outlet.advance(now.monotonic, &self.items);
+    }
+
+    /// Fails with the last of what is wrong; all of it is in the log.
+    fn keep_filters_alive(
+        &mut self,
+        now: Now,
+        broker: usize,
+        topic: &str,
+        filters: Vec<Box<str>>,
+    ) -> Result<(), Rejection> {
+        let mut kept = Ok(());
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return kept;
         };
         let renewed = outlet.renew_selective(now.monotonic, filters, &self.items);
         for filter in renewed.invalid {
-            self.reject(now, broker, topic, &Rejection::Filter { filter });
+            let rejection = Rejection::Filter { filter };
+            self.reject(now, broker, topic, &rejection);
+            kept = Err(rejection);
         }
         if renewed.refused > 0 {
             let max = self
@@ -126,8 +218,11 @@ impl Bridge {
                 .outlets
                 .get(broker)
                 .map_or(0, |outlet| outlet.filters_max);
-            self.reject(now, broker, topic, &Rejection::Filters { max });
+            let rejection = Rejection::Filters { max };
+            self.reject(now, broker, topic, &rejection);
+            kept = Err(rejection);
         }
+        kept
     }
 
     /// Tells the log why a request is not carried out.
@@ -169,14 +264,7 @@ impl Bridge {
 
     /// The live items at and below a node.
     fn below(&self, device: DeviceId, node: &str) -> Vec<SlotId> {
-        let node = node.trim_end_matches('/');
-        let is_below = |slot: &SlotId| {
-            self.items.get(*slot).is_some_and(|item| {
-                let rest = self.items.path(item).strip_prefix(node);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
-        };
-        self.items.slots(device).filter(is_below).collect()
+        responses::below(&self.items, device, node).collect()
     }
 
     /// Whether a broker's clients may have an item, or any of those below a node (§8).
@@ -211,7 +299,13 @@ impl Bridge {
         }
     }
 
-    fn read(&mut self, now: Now, broker: usize, address: ItemAddress<'_>) -> Result<(), Rejection> {
+    fn read(
+        &mut self,
+        now: Now,
+        broker: usize,
+        address: ItemAddress<'_>,
+        respond_to: Option<&ResponseAddress>,
+    ) -> Result<(), Rejection> {
         let (device, service_id) = self.addressed(&address)?;
         let Some(service) = self.registry.get(service_id) else {
             return Ok(());
@@ -248,7 +342,16 @@ impl Bridge {
         let ticket = outlet.answers().ask_read().ok_or(Rejection::Busy { max })?;
         if !convert::is_object_path(address.path) {
             // It came in an ItemsChanged, and no call can name it: what is known is all there is.
-            let known = slot.and_then(|slot| self.items.item_ref(slot));
+            let gate = outlet.gate();
+            let known = slot
+                .filter(|_| gate.reads(self.items.device_key(device), address.path))
+                .and_then(|slot| self.items.item_ref(slot));
+            if let Some(to) = respond_to.cloned() {
+                let told = known.map_or(Told::Nothing, Told::Item);
+                outlet
+                    .answers()
+                    .respond_after(ticket, Response { to, told });
+            }
             outlet.answers().answer(ticket, known.into_iter().collect());
             return Ok(());
         }
@@ -258,6 +361,7 @@ impl Bridge {
             service: service_id,
             path: address.path.into(),
             leaf,
+            respond_to: respond_to.cloned().map(Box::new),
         };
         let timeout = self.config.read_timeout;
         self.calls.call(
@@ -278,6 +382,7 @@ impl Bridge {
         topic: &str,
         address: ItemAddress<'_>,
         value: &Json,
+        respond_to: Option<&ResponseAddress>,
     ) -> Result<(), Rejection> {
         let (device, service_id) = self.addressed(&address)?;
         let Some(service) = self.registry.get(service_id) else {
@@ -306,9 +411,17 @@ impl Bridge {
             Some(doubt) if self.strict_writes => return Err(doubt),
             doubt => doubt,
         };
+        let writer = respond_to.map(|to| {
+            Box::new(Writer {
+                to: to.clone(),
+                service: service_id,
+                path: address.path.into(),
+            })
+        });
         let purpose = Purpose::Write {
             broker,
             topic: topic.into(),
+            writer,
         };
         let timeout = self.config.call_timeout;
         let method = Method::SetValue(value);
@@ -331,17 +444,27 @@ impl Bridge {
         &mut self,
         now: Now,
         (broker, topic): (usize, &str),
+        writer: Option<Box<Writer>>,
         outcome: Outcome<'_>,
     ) {
         let code = match outcome {
             Outcome::Reply(frame) => bus_item::set_value_code(frame).map_err(|_| Rejection::Answer),
             Outcome::Error(_) | Outcome::Lost => Err(outcome.rejection()),
         };
-        match code {
+        let rejection = match code {
             // The change came as a signal, before this answer.
-            Ok(0) => {}
-            Ok(code) => self.reject(now, broker, topic, &Rejection::Refused { code }),
-            Err(rejection) => self.reject(now, broker, topic, &rejection),
+            Ok(0) => {
+                if let Some(writer) = writer {
+                    self.confirm(now, broker, *writer);
+                }
+                return;
+            }
+            Ok(code) => Rejection::Refused { code },
+            Err(rejection) => rejection,
+        };
+        self.reject(now, broker, topic, &rejection);
+        if let Some(writer) = writer {
+            self.respond(now, broker, writer.to, Told::rejection(&rejection));
         }
     }
 
@@ -350,6 +473,7 @@ impl Bridge {
         &mut self,
         now: Now,
         (broker, ticket, service, path, leaf): (usize, u64, ServiceId, &str, bool),
+        respond_to: Option<Box<ResponseAddress>>,
         outcome: Outcome<'_>,
     ) {
         let slots = match outcome {
@@ -357,6 +481,14 @@ impl Bridge {
             Outcome::Reply(frame) => Ok(self.read_node(now, (broker, service), path, frame)),
             Outcome::Error(_) | Outcome::Lost => Err(outcome.rejection()),
         };
+        let slots = slots.map(|slots| self.readable(broker, slots));
+        let told = respond_to.map(|to| Response {
+            to: *to,
+            told: match &slots {
+                Ok(slots) => self.told_of(slots, path),
+                Err(rejection) => Told::rejection(rejection),
+            },
+        });
         let slots = slots.unwrap_or_else(|rejection| {
             let device = self
                 .registry
@@ -368,23 +500,29 @@ impl Bridge {
             Vec::new()
         });
         if let Some(outlet) = self.outlets.get_mut(broker) {
-            let (items, gate) = (&self.items, outlet.gate());
-            let reads = |slot: &SlotId| {
-                items
-                    .get(*slot)
-                    .is_some_and(|item| gate.reads(items.device_key(item.device), items.path(item)))
-            };
-            let found: Vec<_> = slots.into_iter().filter(reads).collect();
-            let found = found
+            let found = slots
                 .into_iter()
                 .filter_map(|slot| self.items.item_ref(slot));
-            outlet.answers().answer(ticket, found.collect());
+            let found = found.collect();
+            if let Some(response) = told {
+                outlet.answers().respond_after(ticket, response);
+            }
+            outlet.answers().answer(ticket, found);
             outlet.advance(now.monotonic, &self.items);
         }
     }
 
+    /// Those of the slots that a broker's clients may read (§8).
+    fn readable(&self, broker: usize, slots: Vec<SlotId>) -> Vec<SlotId> {
+        let Some(outlet) = self.outlets.get(broker) else {
+            return Vec::new();
+        };
+        let reads = |slot: &SlotId| responses::may_see(outlet.gate(), &self.items, *slot);
+        slots.into_iter().filter(reads).collect()
+    }
+
     /// Takes over what an item has, or what a node has that turns out to be none.
-    fn read_leaf(
+    pub(super) fn read_leaf(
         &mut self,
         now: Now,
         (broker, service): (usize, ServiceId),

@@ -573,13 +573,25 @@ impl Bridge {
                     service,
                     path,
                     leaf,
+                    respond_to,
                 },
                 outcome,
             ) => {
-                self.has_read(now, (broker, ticket, service, &path, leaf), outcome);
+                let read = (broker, ticket, service, &*path, leaf);
+                self.has_read(now, read, respond_to, outcome);
             }
-            (Purpose::Write { broker, topic }, outcome) => {
-                self.written(now, (broker, &topic), outcome);
+            (
+                Purpose::Write {
+                    broker,
+                    topic,
+                    writer,
+                },
+                outcome,
+            ) => {
+                self.written(now, (broker, &topic), writer, outcome);
+            }
+            (Purpose::Confirm { broker, writer }, outcome) => {
+                self.confirmed(now, broker, *writer, outcome);
             }
         }
     }

@@ -1,8 +1,13 @@
 //! Decisions: one MQTT session, from CONNECT to its end, without sockets and clocks (§6).
 //!
-//! The bridge and the link never meet: the shell carries what one says to the other.
+//! The bridge and the link never meet: the shell carries what one says to the other. Begin with
+//! [`session`]; [`dialect`] chooses between the versions of MQTT, [`aliases`] gives numbers to
+//! topics, [`reason`] has the words for a broker's codes.
 
+pub mod aliases;
 pub mod backoff;
+pub mod dialect;
+pub mod reason;
 pub mod session;
 pub mod vrm;
 pub mod window;

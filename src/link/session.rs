@@ -11,11 +11,17 @@
 //! Subscribed before anything is published, so that no request is missed. What the broker retains of
 //! ours is read back before the first full publish (§4.9): a PINGREQ is the fence behind which a
 //! broker that answers in order has told all, and some quiet time serves those that do not.
+//!
+//! Both versions of MQTT go the same way. With MQTT 5 the broker says what it allows: its ping
+//! interval takes the place of ours, and [`Session::grants`] has the rest. What it allows to be
+//! unacknowledged does not touch us, since all that we publish has QoS 0.
 
 use std::time::{Duration, Instant};
 
+use super::reason;
 use super::window::Window;
-use crate::codec::packet::{self, InPublish, Inbound, PacketError};
+use crate::codec::packet::v5::{self, Stored};
+use crate::codec::packet::{self, Farewell, Grants, InPublish, Inbound, PacketError, Version, v3};
 
 /// How long a broker may take to answer CONNECT or SUBSCRIBE.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +36,8 @@ const RETAINED_ID: u16 = 2;
 /// What a session is told at the start.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
+    /// The version of MQTT.
+    pub version: Version,
     /// The client id.
     pub client_id: String,
     /// User and password.
@@ -40,6 +48,10 @@ pub struct SessionConfig {
     pub will_topic: String,
     /// The payload of the last will.
     pub will_payload: Vec<u8>,
+    /// Whether the last will is neither retained nor of QoS 1.
+    pub plain_will: bool,
+    /// The longest packet that we take.
+    pub packet_bytes_max: u32,
     /// What to subscribe to.
     pub request_filters: Vec<String>,
     /// What to read back at the start; `None`: nothing.
@@ -55,18 +67,41 @@ pub enum LinkError {
     /// The broker closed the connection.
     #[error("the broker closed the connection")]
     Closed,
+    /// The broker does not take this version of MQTT.
+    #[error("the broker does not speak {version}")]
+    Version {
+        /// The version.
+        version: Version,
+    },
     /// The broker refused the connection.
-    #[error("{}", refusal(*code))]
+    #[error("{}{said}", reason::refusal(*version, *code))]
     Refused {
-        /// The return code of CONNACK [MQTT-3.2.2.3].
+        /// In which version.
+        version: Version,
+        /// The code of CONNACK [MQTT-3.2.2-3 of 3.1.1, MQTT-3.2.2.2 of 5].
         code: u8,
+        /// What the broker says of it.
+        said: Box<str>,
+    },
+    /// The broker ended the session (MQTT 5).
+    #[error("the broker ended the session: {}{said}", reason::dismissal(*code))]
+    Dismissed {
+        /// The code of DISCONNECT.
+        code: u8,
+        /// What the broker says of it.
+        said: Box<str>,
     },
     /// The broker refused the subscription.
-    #[error("the broker lets us not subscribe to {filter} (check its access control list)")]
+    #[error("the broker lets us not subscribe to {filter} ({})", reason::subscription(*code))]
     Subscription {
         /// The filter of the requests.
         filter: String,
+        /// The code of SUBACK.
+        code: u8,
     },
+    /// The broker takes no filters with wildcards (MQTT 5).
+    #[error("the broker takes no filters with wildcards, and requests cannot be heard without")]
+    Wildcards,
     /// No answer in time.
     #[error("the broker did not answer {what} within {} s", ANSWER_TIMEOUT.as_secs())]
     NoAnswer {
@@ -90,23 +125,41 @@ pub enum LinkError {
 impl LinkError {
     /// Whether trying again soon is of no use: somebody must change something first.
     pub fn needs_operator(&self) -> bool {
-        matches!(
-            self,
-            LinkError::Refused {
-                code: 1 | 2 | 4 | 5
-            } | LinkError::Subscription { .. }
-        )
+        match self {
+            LinkError::Version { .. }
+            | LinkError::Subscription { .. }
+            | LinkError::Wildcards
+            | LinkError::Packet(PacketError::Auth) => true,
+            LinkError::Refused { version, code, .. } => {
+                reason::refusal_needs_operator(*version, *code)
+            }
+            LinkError::Dismissed { code, .. } => reason::dismissal_needs_operator(*code),
+            LinkError::Io(_)
+            | LinkError::Closed
+            | LinkError::NoAnswer { .. }
+            | LinkError::Silent { .. }
+            | LinkError::Packet(_)
+            | LinkError::OutOfTurn => false,
+        }
     }
-}
 
-fn refusal(code: u8) -> &'static str {
-    match code {
-        1 => "the broker does not take our protocol version, MQTT 3.1.1",
-        2 => "the broker does not like the client id",
-        3 => "the broker is not available right now",
-        4 => "the broker refused user name and password",
-        5 => "the broker says that we are not authorized (check user name and password)",
-        _ => "the broker refused the connection",
+    /// The reason that a broker of MQTT 5 is given when we end the session because of this.
+    fn code(&self) -> Option<u8> {
+        match self {
+            LinkError::Packet(PacketError::TooLarge { .. }) => Some(0x95),
+            LinkError::Packet(PacketError::Malformed { .. }) => Some(0x81),
+            LinkError::Packet(PacketError::TopicAlias) => Some(0x94),
+            LinkError::Packet(PacketError::Auth) | LinkError::OutOfTurn => Some(0x82),
+            LinkError::NoAnswer { .. }
+            | LinkError::Silent { .. }
+            | LinkError::Subscription { .. }
+            | LinkError::Wildcards => Some(0x80),
+            LinkError::Io(_)
+            | LinkError::Closed
+            | LinkError::Version { .. }
+            | LinkError::Refused { .. }
+            | LinkError::Dismissed { .. } => None,
+        }
     }
 }
 
@@ -140,6 +193,9 @@ enum State {
 pub struct Session {
     config: SessionConfig,
     state: State,
+    grants: Grants,
+    /// The ping interval: ours, or the broker's.
+    ping: Duration,
     /// When CONNECT or SUBSCRIBE was sent.
     asked: Instant,
     received: Instant,
@@ -158,12 +214,20 @@ impl Session {
                 .map(|(user, password)| (user.as_str(), password.as_str())),
             ping_s: u16::try_from(config.ping.as_secs()).unwrap_or(u16::MAX),
             will: Some((&config.will_topic, &config.will_payload)),
+            plain_will: config.plain_will,
+            packet_bytes_max: config.packet_bytes_max,
         };
-        packet::write_connect(out, &connect);
-        let ping_at = now + config.ping;
+        match config.version {
+            Version::V3 => v3::write_connect(out, &connect),
+            Version::V5 => v5::write_connect(out, &connect),
+        }
+        let ping = config.ping;
+        let ping_at = now + ping;
         Session {
             config,
             state: State::Connecting,
+            grants: Grants::default(),
+            ping,
             asked: now,
             received: now,
             ping_at,
@@ -188,6 +252,21 @@ impl Session {
         matches!(self.state, State::Reading { .. } | State::Up)
     }
 
+    /// Whether the broker took the connection.
+    pub fn is_taken(&self) -> bool {
+        self.state != State::Connecting
+    }
+
+    /// The version of MQTT that is spoken.
+    pub fn version(&self) -> Version {
+        self.config.version
+    }
+
+    /// What the broker allows; known once it took the connection.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
     /// Takes one packet of the broker; answers are written to `out`.
     pub fn receive<'a>(
         &mut self,
@@ -200,15 +279,22 @@ impl Session {
             self.window.answered();
         }
         match (packet, self.state) {
-            (Inbound::ConnAck { code: 0 }, State::Connecting) => {
-                packet::write_subscribe(out, REQUESTS_ID, &self.config.request_filters);
-                self.asked = now;
-                self.state = State::Subscribing;
+            (Inbound::Disconnect(farewell), _) => {
+                return Err(LinkError::Dismissed {
+                    code: farewell.code,
+                    said: reason::words(&farewell),
+                });
             }
-            (Inbound::ConnAck { code }, State::Connecting) => {
-                return Err(LinkError::Refused { code });
+            (Inbound::ConnAck(ack), State::Connecting) => {
+                if ack.form != self.config.version {
+                    return Err(LinkError::Version {
+                        version: self.config.version,
+                    });
+                }
+                self.accepted(now, &ack.farewell, ack.grants)?;
+                self.subscribe(REQUESTS_ID, out);
             }
-            (_, State::Connecting) | (Inbound::ConnAck { .. }, _) => {
+            (_, State::Connecting) | (Inbound::ConnAck(_), _) => {
                 return Err(LinkError::OutOfTurn);
             }
             (
@@ -218,24 +304,24 @@ impl Session {
                 },
                 State::Subscribing,
             ) => {
-                if refused {
+                if let Some(code) = refused {
                     let filter = self.config.request_filters.join(" and ");
-                    return Err(LinkError::Subscription { filter });
+                    return Err(LinkError::Subscription { filter, code });
                 }
                 self.state = State::Reading {
                     since: now,
                     last: now,
                     fenced: self.config.retained_filter.is_none(),
                 };
-                if let Some(filter) = &self.config.retained_filter {
-                    packet::write_subscribe(out, RETAINED_ID, std::slice::from_ref(filter));
+                if self.config.retained_filter.is_some() {
+                    self.subscribe(RETAINED_ID, out);
                     self.ping(out);
                 }
                 return Ok(Event::Connected);
             }
             (
                 Inbound::SubAck {
-                    refused: true,
+                    refused: Some(_),
                     id: RETAINED_ID,
                 },
                 State::Reading { .. },
@@ -274,6 +360,55 @@ impl Session {
         self.window.asked();
     }
 
+    /// The broker has answered CONNECT.
+    fn accepted(
+        &mut self,
+        now: Instant,
+        farewell: &Farewell<'_>,
+        grants: Grants,
+    ) -> Result<(), LinkError> {
+        let version = self.config.version;
+        match (version, farewell.code) {
+            (_, 0) => {}
+            (Version::V3, 1) | (Version::V5, 0x84) => return Err(LinkError::Version { version }),
+            (_, code) => {
+                return Err(LinkError::Refused {
+                    version,
+                    code,
+                    said: reason::words(farewell),
+                });
+            }
+        }
+        if !grants.wildcards {
+            return Err(LinkError::Wildcards);
+        }
+        // With 0 the broker does not watch us; we go on watching it.
+        if let Some(ping_s) = grants.ping_s.filter(|ping_s| *ping_s > 0) {
+            self.ping = Duration::from_secs(ping_s.into());
+            self.ping_at = now + self.ping;
+        }
+        if !grants.retain {
+            tracing::warn!("the broker does not retain messages: who comes later sees nothing");
+            self.config.retained_filter = None;
+        }
+        self.grants = grants;
+        self.asked = now;
+        self.state = State::Subscribing;
+        Ok(())
+    }
+
+    fn subscribe(&self, id: u16, out: &mut Vec<u8>) {
+        let (filters, stored) = match &self.config.retained_filter {
+            Some(filter) if id == RETAINED_ID => (std::slice::from_ref(filter), Stored::All),
+            // §5.7: a request that is in store would repeat itself at every connect.
+            _ => (&*self.config.request_filters, Stored::None),
+        };
+        match self.config.version {
+            Version::V3 => v3::write_subscribe(out, id, filters),
+            Version::V5 => v5::write_subscribe(out, id, filters, stored),
+        }
+    }
+
     fn told<'a>(
         &mut self,
         now: Instant,
@@ -303,7 +438,7 @@ impl Session {
 
     /// When [`Session::tick`] has something to do.
     pub fn deadline(&self) -> Instant {
-        let silence = self.received + self.config.ping * 3 / 2;
+        let silence = self.received + self.ping * 3 / 2;
         let own = match self.state {
             State::Connecting | State::Subscribing => self.asked + ANSWER_TIMEOUT,
             State::Reading {
@@ -323,7 +458,7 @@ impl Session {
     /// Time has passed. `true` where the reading back is over: the bridge may publish everything.
     pub fn tick(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<bool, LinkError> {
         let silent = now.saturating_duration_since(self.received);
-        if silent >= self.config.ping * 3 / 2 {
+        if silent >= self.ping * 3 / 2 {
             return Err(LinkError::Silent { silent });
         }
         let late = now >= self.asked + ANSWER_TIMEOUT;
@@ -335,7 +470,7 @@ impl Session {
         }
         if now >= self.ping_at {
             self.ping(out);
-            self.ping_at = now + self.config.ping;
+            self.ping_at = now + self.ping;
         }
         let State::Reading {
             since,
@@ -351,7 +486,10 @@ impl Session {
         };
         if told {
             if let Some(filter) = &self.config.retained_filter {
-                packet::write_unsubscribe(out, RETAINED_ID, filter);
+                match self.config.version {
+                    Version::V3 => v3::write_unsubscribe(out, RETAINED_ID, filter),
+                    Version::V5 => v5::write_unsubscribe(out, RETAINED_ID, filter),
+                }
             }
             self.state = State::Up;
         }
@@ -362,119 +500,17 @@ impl Session {
     pub fn close(&self, out: &mut Vec<u8>) {
         packet::write_disconnect(out);
     }
+
+    /// Ends the session because of an error: a broker of MQTT 5 is told which, where it is its
+    /// fault. It publishes the last will.
+    pub fn give_up(&self, error: &LinkError, out: &mut Vec<u8>) {
+        if let (Version::V5, true, Some(code)) =
+            (self.config.version, self.is_taken(), error.code())
+        {
+            v5::write_disconnect(out, code);
+        }
+    }
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)] // any moment will do
-mod tests {
-    use super::*;
-
-    fn config(reads_back: bool) -> SessionConfig {
-        SessionConfig {
-            client_id: "c".into(),
-            login: None,
-            ping: Duration::from_secs(30),
-            will_topic: "w".into(),
-            will_payload: b"off".to_vec(),
-            request_filters: vec!["R/x/#".into(), "W/x/#".into()],
-            retained_filter: reads_back.then(|| "N/x/#".into()),
-        }
-    }
-
-    fn connected(reads_back: bool, now: Instant) -> (Session, Vec<u8>) {
-        let mut out = Vec::new();
-        let mut session = Session::open(config(reads_back), now, &mut out);
-        assert_eq!(out[0] >> 4, 1);
-        out.clear();
-        assert_eq!(
-            session
-                .receive(now, Inbound::ConnAck { code: 0 }, &mut out)
-                .unwrap(),
-            Event::None
-        );
-        assert_eq!(out[0] >> 4, 8);
-        assert!(!session.is_connected());
-        out.clear();
-        let ack = Inbound::SubAck {
-            refused: false,
-            id: REQUESTS_ID,
-        };
-        assert_eq!(
-            session.receive(now, ack, &mut out).unwrap(),
-            Event::Connected
-        );
-        assert!(session.is_connected());
-        (session, out)
-    }
-
-    #[test]
-    fn s4_9_what_is_retained_is_read_back_first() {
-        let start = Instant::now();
-        let (mut session, mut out) = connected(true, start);
-        assert_eq!((out[0] >> 4, out.ends_with(&[0xc0, 0])), (8, true));
-        let mut payload = *b"{}";
-        let retained = Inbound::Publish(InPublish {
-            topic: "N/x/a",
-            payload: &mut payload,
-            retain: true,
-            id: None,
-        });
-        let later = start + Duration::from_millis(100);
-        assert_eq!(
-            session.receive(later, retained, &mut out).unwrap(),
-            Event::Retained("N/x/a")
-        );
-        assert!(!session.tick(later + QUIET, &mut out).unwrap());
-        assert_eq!(
-            session
-                .receive(later + QUIET, Inbound::PingResp, &mut out)
-                .unwrap(),
-            Event::None
-        );
-        assert!(!session.tick(later + QUIET, &mut out).unwrap());
-        out.clear();
-        assert_eq!(session.deadline(), later + QUIET * 2);
-        assert!(session.tick(later + QUIET * 2, &mut out).unwrap());
-        assert_eq!(out[0] >> 4, 10);
-        assert!(!session.tick(later + QUIET * 3, &mut out).unwrap());
-    }
-
-    #[test]
-    fn s6_a_silent_peer_is_dropped_after_one_and_a_half_intervals() {
-        let start = Instant::now();
-        let (mut session, mut out) = connected(false, start);
-        assert!(session.tick(start, &mut out).unwrap());
-        out.clear();
-        assert_eq!(session.deadline(), start + Duration::from_secs(30));
-        assert!(
-            !session
-                .tick(start + Duration::from_secs(30), &mut out)
-                .unwrap()
-        );
-        assert_eq!(out, [0xc0, 0]);
-        let end = session.tick(start + Duration::from_secs(45), &mut out);
-        assert!(matches!(end, Err(LinkError::Silent { .. })));
-    }
-
-    #[test]
-    fn s6_refusals_are_told_in_plain_words() {
-        let now = Instant::now();
-        let mut out = Vec::new();
-        let mut session = Session::open(config(true), now, &mut out);
-        let error = session
-            .receive(now, Inbound::ConnAck { code: 4 }, &mut out)
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the broker refused user name and password"
-        );
-        assert!(error.needs_operator());
-        let mut session = Session::open(config(true), now, &mut out);
-        assert!(matches!(
-            session.receive(now, Inbound::PingResp, &mut out),
-            Err(LinkError::OutOfTurn)
-        ));
-        let end = session.tick(now + ANSWER_TIMEOUT, &mut out);
-        assert!(matches!(end, Err(LinkError::NoAnswer { what: "CONNECT" })));
-    }
-}
+mod tests;

@@ -40,6 +40,15 @@ pub enum KeepAlive {
     Selective(Vec<Box<str>>),
 }
 
+/// Where, and with what, a client wants to be told how its request ended (§5.8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseAddress {
+    /// The topic.
+    pub topic: Box<str>,
+    /// What tells the client which of its requests it was.
+    pub correlation: Box<[u8]>,
+}
+
 /// Why a request is not carried out (§5.8).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -162,4 +171,48 @@ pub enum Rejection {
         /// The limit.
         max: usize,
     },
+    /// A response topic that is none, or that the bridge will not speak to.
+    #[error("it asks for its answer on {topic:?}: {why}")]
+    ResponseTopic {
+        /// The topic, or its beginning.
+        topic: Box<str>,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl Rejection {
+    /// A word for programs: what a client is told that gave a response topic (§5.8). These words
+    /// stay as they are.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Rejection::Topic => "bad-topic",
+            Rejection::TooLarge { .. } => "too-large",
+            Rejection::TooDeep { .. } => "too-deep",
+            Rejection::NoJson => "not-json",
+            Rejection::NoObject => "not-an-object",
+            Rejection::NoValue => "no-value",
+            Rejection::Number | Rejection::OutOfRange { .. } => "out-of-range",
+            Rejection::RetainedWrite => "retained",
+            Rejection::UnknownService { .. } => "unknown-service",
+            Rejection::UnknownPath { .. } => "unknown-path",
+            Rejection::TextForNumber => "wrong-type",
+            Rejection::NoLabel { .. } => "no-label",
+            Rejection::AmbiguousLabel { .. } => "ambiguous-label",
+            Rejection::ReadOnly | Rejection::ReadOnlyItem => "read-only",
+            Rejection::NotAllowed { .. } => "not-allowed",
+            Rejection::Busy { .. } | Rejection::Filters { .. } => "too-many",
+            Rejection::BusError { name, .. } => match name.rsplit('.').next() {
+                Some("UnknownObject" | "UnknownMethod" | "UnknownInterface") => "unknown-path",
+                Some("ServiceUnknown" | "NameHasNoOwner") => "unknown-service",
+                Some("NoReply" | "Timeout" | "TimedOut") => "timed-out",
+                _ => "refused",
+            },
+            Rejection::Refused { .. } => "refused",
+            Rejection::NoAnswer => "timed-out",
+            Rejection::Answer => "bad-answer",
+            Rejection::Filter { .. } => "bad-filter",
+            Rejection::ResponseTopic { .. } => "bad-response-topic",
+        }
+    }
 }

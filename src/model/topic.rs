@@ -62,6 +62,15 @@ pub fn parse_any(topic: &str) -> Option<(&str, &str)> {
     rest.split_once('/')
 }
 
+/// Whether a topic is of the grammar of §1, whosever it is, or of ours under a prefix (§8).
+pub fn is_reserved(topic: &str, portal: &PortalId) -> bool {
+    let is_kind = |level: &str| matches!(level, "N" | "R" | "W");
+    let ids = topic.split('/').skip(1);
+    let mut pairs = topic.split('/').zip(ids);
+    topic.split('/').next().is_some_and(is_kind)
+        || pairs.any(|(kind, id)| is_kind(kind) && id == portal.as_str())
+}
+
 /// `<type>/<instance>`: what stands between the portal id and the path.
 pub fn device(service_type: &str, instance: &str) -> Box<str> {
     format!("{service_type}/{instance}").into()

@@ -14,14 +14,17 @@ use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::run::{Shared, now, wait};
+use super::sink::{Buffered, Modern, Plain, Terms, TooLarge};
 use super::transport::{self, Endpoint, Stream};
-use crate::bridge::{PublishSink, text_payload};
-use crate::codec::packet::{self, Inbound};
+use crate::bridge::{EXPIRY_MIN, text_payload};
+use crate::codec::packet::{self, Inbound, Version};
 use crate::codec::request::RequestReader;
-use crate::config::{BrokerConfig, Config};
+use crate::config::{BrokerConfig, Config, MqttVersion};
 use crate::link::backoff::{Backoff, DELAY_MAX};
+use crate::link::dialect::{Dialect, Reached};
 use crate::link::session::{Event, LinkError, Session, SessionConfig};
 use crate::model::name::PortalId;
+use crate::model::request::ResponseAddress;
 use crate::model::topic;
 
 /// How long a broker may take to close a connection that we ended.
@@ -40,22 +43,49 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
     };
     let mut backoff = Backoff::default();
     let mut last_error = String::new();
+    let mut dialect = Dialect::new(wanted(broker));
+    let mut too_large = TooLarge::default();
     while shared.is_wanted(index).await {
         let began = Instant::now();
+        let version = dialect.version(began);
+        let mut reached = Reached::Nothing;
         let mut was_connected = false;
         let result = async {
             let packet_bytes_max = config.limits.request_bytes_max + PACKET_HEAD_BYTES;
             let stream = connect(broker, packet_bytes_max).await?;
-            let mut connection = Connection::new(&config, broker, index, &shared);
+            reached = Reached::Asked;
+            let mut connection = Connection::new(&config, broker, index, &shared, &mut too_large);
+            connection.session_config.version = version;
+            connection.session_config.plain_will = dialect.plain_will();
             let result = connection.serve(stream).await;
             was_connected = connection.was_connected;
+            if connection.was_taken {
+                reached = Reached::Taken;
+            }
             result
         }
         .await;
         shared.with(|bridge| bridge.broker_disconnected(index));
+        if reached == Reached::Taken {
+            dialect.taken(began, version);
+        }
         let Err(error) = result else { continue };
         if was_connected && began.elapsed() >= HEALED {
             backoff.reset();
+        }
+        if dialect.failed(Instant::now(), version, reached, &error) {
+            info!(
+                "{} {}:{}: {error}; going on {}",
+                broker.name,
+                broker.host,
+                broker.port,
+                if dialect.plain_will() {
+                    "with a last will that is not retained".to_owned()
+                } else {
+                    format!("with {}", dialect.version(Instant::now()))
+                }
+            );
+            continue;
         }
         let delay = if needs_operator(&error) {
             DELAY_MAX
@@ -99,6 +129,15 @@ fn needs_operator(error: &LinkError) -> bool {
         || matches!(error, LinkError::Io(error) if transport::needs_operator(error))
 }
 
+/// The only version of MQTT to try; `None`: what the broker takes.
+fn wanted(broker: &BrokerConfig) -> Option<Version> {
+    match broker.version {
+        MqttVersion::V3 => Some(Version::V3),
+        MqttVersion::V5 => Some(Version::V5),
+        MqttVersion::Auto => None,
+    }
+}
+
 /// What a connection has of a broker.
 struct Connection<'a> {
     broker: &'a BrokerConfig,
@@ -115,17 +154,12 @@ struct Connection<'a> {
     input: Vec<u8>,
     /// How much of `input` was read.
     have: usize,
+    /// The broker took the connection.
+    was_taken: bool,
     was_connected: bool,
-}
-
-/// Writes PUBLISH packets behind what is in the buffer.
-struct Sink<'a>(&'a mut Vec<u8>);
-
-impl PublishSink for Sink<'_> {
-    #[inline]
-    fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
-        packet::write_publish(self.0, retain, topic, payload);
-    }
+    /// With MQTT 5: what the broker and we agreed on.
+    terms: Option<Terms>,
+    too_large: &'a mut TooLarge,
 }
 
 /// Takes the broker's prefix off a topic (§8). What comes from elsewhere is no request of ours.
@@ -142,12 +176,15 @@ impl<'a> Connection<'a> {
         broker: &'a BrokerConfig,
         index: usize,
         shared: &'a Shared,
+        too_large: &'a mut TooLarge,
     ) -> Connection<'a> {
         let portal_id = &config.portal_id;
         let prefix = &broker.prefix;
         let mut will_payload = Vec::new();
         text_payload(&mut will_payload, "offline");
+        let packet_bytes_max = config.limits.request_bytes_max + PACKET_HEAD_BYTES;
         let session_config = SessionConfig {
+            version: Version::V3,
             client_id: broker.client_id.clone(),
             login: broker
                 .login
@@ -160,6 +197,8 @@ impl<'a> Connection<'a> {
                 topic::STATUS
             ),
             will_payload,
+            plain_will: false,
+            packet_bytes_max: u32::try_from(packet_bytes_max).unwrap_or(u32::MAX),
             request_filters: topic::request_filters(portal_id)
                 .map(|filter| format!("{prefix}{filter}"))
                 .into(),
@@ -175,12 +214,15 @@ impl<'a> Connection<'a> {
             session_config,
             requests: RequestReader::new(config.limits.request_bytes_max),
             out_bytes: config.limits.out_buffer_bytes,
-            packet_bytes_max: config.limits.request_bytes_max + PACKET_HEAD_BYTES,
+            packet_bytes_max,
             out: Vec::new(),
             sent: 0,
             input: Vec::new(),
             have: 0,
+            was_taken: false,
             was_connected: false,
+            terms: None,
+            too_large,
         }
     }
 
@@ -191,16 +233,31 @@ impl<'a> Connection<'a> {
     ) -> Result<(), LinkError> {
         let mut stream = stream;
         let mut session = Session::open(self.session_config.clone(), Instant::now(), &mut self.out);
+        let result = self.converse(&mut stream, &mut session).await;
+        self.was_taken = session.is_taken();
+        if let Err(error) = &result {
+            session.give_up(error, &mut self.out);
+            // Where there is room for it at once; nobody waits for a connection that is lost.
+            let _ = poll_fn(|context| Poll::Ready(self.poll_write(&mut stream, context))).await;
+        }
+        result
+    }
+
+    /// Reads and writes until one side ends it.
+    async fn converse<S>(&mut self, stream: &mut S, session: &mut Session) -> Result<(), LinkError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let mut sleep = pin!(tokio::time::sleep_until(session.deadline().into()));
         let mut armed = session.deadline();
         loop {
-            let more = self.fill(&mut session);
+            let more = self.fill(session);
             if !self.shared.wants(self.index)
                 && session.is_connected()
                 && !more
                 && self.sent == self.out.len()
             {
-                return self.close(&mut stream, &session).await;
+                return self.close(stream, session).await;
             }
             if !self.shared.wants(self.index) && !session.is_connected() {
                 return Ok(());
@@ -209,8 +266,8 @@ impl<'a> Connection<'a> {
                 armed = session.deadline();
                 sleep.as_mut().reset(armed.into());
             }
-            self.exchange(&mut stream, sleep.as_mut()).await?;
-            self.take_packets(&mut session)?;
+            self.exchange(stream, sleep.as_mut()).await?;
+            self.take_packets(session)?;
             let now_monotonic = Instant::now();
             if now_monotonic >= session.deadline() && session.tick(now_monotonic, &mut self.out)? {
                 self.shared
@@ -231,14 +288,27 @@ impl<'a> Connection<'a> {
         if !session.takes_publishes() {
             return session.is_connected();
         }
-        let mut bridge = self.shared.bridge();
-        let time = now();
-        let before = self.out.len();
-        let mut more = true;
-        while more && self.out.len() - self.sent < self.out_bytes {
-            more = bridge.poll_publish(time, self.index, &mut Sink(&mut self.out));
-        }
-        drop(bridge);
+        let Connection {
+            out,
+            terms,
+            too_large,
+            shared,
+            index,
+            ..
+        } = self;
+        let before = out.len();
+        let full = self.sent + self.out_bytes;
+        let more = match terms {
+            None => pull(shared, *index, full, &mut Plain(out)),
+            Some(terms) => {
+                let mut sink = Modern {
+                    out,
+                    terms,
+                    too_large,
+                };
+                pull(shared, *index, full, &mut sink)
+            }
+        };
         session.published(self.out.len() - before, &mut self.out);
         more
     }
@@ -323,31 +393,43 @@ impl<'a> Connection<'a> {
                 break;
             };
             taken += len;
-            let inbound = without_prefix(packet::decode(bytes)?, &self.broker.prefix);
+            let inbound = packet::decode_as(session.version(), bytes)?;
+            let inbound = without_prefix(inbound, &self.broker.prefix);
             match session.receive(Instant::now(), inbound, &mut self.out)? {
                 Event::None => {}
                 Event::Connected => {
                     info!(
-                        "{} {}:{}: connected",
-                        self.broker.name, self.broker.host, self.broker.port
+                        "{} {}:{}: connected, with {}",
+                        self.broker.name,
+                        self.broker.host,
+                        self.broker.port,
+                        session.version()
                     );
                     self.was_connected = true;
-                    self.shared
-                        .with(|bridge| bridge.broker_connected(self.index));
+                    let expiry = self.agree(session);
+                    self.shared.with(|bridge| {
+                        bridge.broker_expires(self.index, expiry);
+                        bridge.broker_connected(self.index);
+                    });
                 }
                 Event::Retained(topic) => self.shared.bridge().broker_retained(self.index, topic),
                 Event::Request(message) => {
                     let request =
                         self.requests
                             .read(message.topic, message.payload, self.portal_id);
+                    let respond_to = message.respond_to.map(|to| ResponseAddress {
+                        topic: to.topic.into(),
+                        correlation: to.correlation.into(),
+                    });
                     if let Some(request) = request {
                         self.shared.with(|bridge| {
-                            bridge.request(
+                            bridge.request_from(
                                 now(),
                                 self.index,
                                 message.topic,
                                 request,
                                 message.retain,
+                                respond_to,
                             );
                         });
                     }
@@ -361,6 +443,19 @@ impl<'a> Connection<'a> {
             self.input.shrink_to_fit();
         }
         Ok(())
+    }
+
+    /// What the broker and we agree on. Gives after what time it forgets values, where it does.
+    fn agree(&mut self, session: &Session) -> Option<Duration> {
+        if session.version() == Version::V3 {
+            return None;
+        }
+        let expiry = self.broker.expire.map(|expiry| expiry.max(EXPIRY_MIN));
+        let expiry = expiry.filter(|_| session.grants().retain);
+        let expiry_s = expiry.map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX));
+        let aliases = self.broker.topic_aliases;
+        self.terms = Some(Terms::new(session.grants(), expiry_s, aliases));
+        expiry
     }
 
     /// Ends the session in order.
@@ -394,4 +489,16 @@ impl<'a> Connection<'a> {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
         Ok(())
     }
+}
+
+/// Has the bridge fill the buffer up to `full`. Tells whether it has more.
+fn pull(shared: &Shared, index: usize, full: usize, sink: &mut impl Buffered) -> bool {
+    let mut bridge = shared.bridge();
+    let time = now();
+    while sink.len() < full {
+        if !bridge.poll_publish(time, index, sink) {
+            return false;
+        }
+    }
+    true
 }

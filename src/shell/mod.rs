@@ -11,6 +11,7 @@ pub mod intercept;
 mod pace;
 mod reload;
 pub mod run;
+mod sink;
 mod timer;
 pub mod transport;
 mod uplink;

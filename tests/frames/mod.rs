@@ -29,8 +29,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dbus_mqtt::bridge::calls::{Call, Method};
-use dbus_mqtt::bridge::{Bridge, BridgeConfig, OutletConfig, PublishSink};
+use dbus_mqtt::bridge::{Bridge, BridgeConfig, ItemRef, OutletConfig, PublishSink};
+use dbus_mqtt::codec::packet::v5::{self, Extra};
 use dbus_mqtt::codec::{frame, packet};
+use dbus_mqtt::link::aliases::Aliases;
 use dbus_mqtt::model::access::{Access, AccessRule};
 use dbus_mqtt::model::filter::Lists;
 use dbus_mqtt::model::name::PortalId;
@@ -253,6 +255,44 @@ impl PublishSink for Packets {
     fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
         self.count += 1;
         packet::write_publish(&mut self.out, retain, topic, payload);
+    }
+}
+
+/// Writes PUBLISH packets of MQTT 5, as the shell does.
+#[derive(Debug, Default)]
+pub struct Packets5 {
+    pub out: Vec<u8>,
+    pub count: usize,
+    pub aliases: Aliases,
+    pub expiry_s: Option<u32>,
+}
+
+impl PublishSink for Packets5 {
+    #[inline]
+    fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
+        self.count += 1;
+        let extra = Extra {
+            retain,
+            ..Extra::default()
+        };
+        v5::write_publish(&mut self.out, extra, topic, payload);
+    }
+
+    #[inline]
+    fn notify(
+        &mut self,
+        item: ItemRef,
+        retain: bool,
+        topic: &[&[u8]; 3],
+        payload: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.count += 1;
+        let extra = Extra {
+            retain,
+            alias: self.aliases.pick(item.slot.0, item.serial()),
+            expiry_s: self.expiry_s,
+        };
+        v5::write_publish(&mut self.out, extra, topic, payload);
     }
 }
 

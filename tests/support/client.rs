@@ -1,4 +1,4 @@
-//! A small synchronous MQTT 3.1.1 client, with a thread that collects what comes.
+//! A small synchronous client of MQTT 3.1.1, or 5 where a test wants, with a thread that collects what comes.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -16,6 +16,8 @@ pub struct Message {
     pub payload: Vec<u8>,
     pub retain: bool,
     pub qos: u8,
+    /// Of MQTT 5, as they came.
+    pub properties: Vec<u8>,
     pub at: Instant,
 }
 
@@ -48,18 +50,27 @@ pub struct Client {
     shared: Arc<Shared>,
     ids: AtomicU32,
     name: String,
+    level: u8,
 }
 
 static NAMES: AtomicU32 = AtomicU32::new(0);
 
 impl Client {
     pub fn connect(address: SocketAddr, login: Option<(&str, &str)>) -> Client {
+        Client::connect_as(4, address, login)
+    }
+
+    /// Connects with MQTT 3.1.1 (4) or 5.
+    pub fn connect_as(level: u8, address: SocketAddr, login: Option<(&str, &str)>) -> Client {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         let number = NAMES.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{}-{number}", std::process::id());
         let flags = if login.is_some() { 0xC2 } else { 0x02 };
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, flags, 0, 0];
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', level, flags, 0, 0];
+        if level == 5 {
+            body.push(0);
+        }
         put_text(&mut body, &name);
         if let Some((user, password)) = login {
             put_text(&mut body, user);
@@ -68,7 +79,7 @@ impl Client {
         stream.write_all(&packet(0x10, &body)).unwrap();
         let (head, body) = read_packet(&mut stream).unwrap();
         assert_eq!(
-            (head, body.as_slice()),
+            (head, &body[..2]),
             (0x20, [0, 0].as_slice()),
             "the broker's CONNACK"
         );
@@ -78,8 +89,9 @@ impl Client {
             shared: Arc::clone(&shared),
             ids: AtomicU32::new(1),
             name,
+            level,
         };
-        std::thread::spawn(move || shared.read(stream));
+        std::thread::spawn(move || shared.read(level, stream));
         client
     }
 
@@ -91,6 +103,9 @@ impl Client {
     pub fn subscribe(&self, filter: &str) {
         let id = u16::try_from(self.ids.fetch_add(1, Ordering::Relaxed) % 0xFFFF).unwrap() + 1;
         let mut body = id.to_be_bytes().to_vec();
+        if self.level == 5 {
+            body.push(0);
+        }
         put_text(&mut body, filter);
         body.push(1);
         self.send(&packet(0x82, &body));
@@ -101,10 +116,17 @@ impl Client {
     }
 
     pub fn publish(&self, topic: &str, payload: impl AsRef<[u8]>) {
-        self.send(&publish(topic, payload.as_ref(), false));
+        self.publish_with(topic, &[], payload);
+    }
+
+    /// The same, with these properties of MQTT 5.
+    pub fn publish_with(&self, topic: &str, properties: &[u8], payload: impl AsRef<[u8]>) {
+        let bytes = super::fake_broker::publish(self.level, topic, properties, payload.as_ref());
+        self.send(&bytes);
     }
 
     pub fn publish_retained(&self, topic: &str, payload: impl AsRef<[u8]>) {
+        assert_eq!(self.level, 4);
         self.send(&publish(topic, payload.as_ref(), true));
     }
 
@@ -245,7 +267,7 @@ impl Shared {
         }
     }
 
-    fn read(&self, stream: TcpStream) {
+    fn read(&self, level: u8, stream: TcpStream) {
         let mut ack = stream.try_clone().unwrap();
         let mut stream = io::BufReader::with_capacity(1 << 16, stream);
         while let Ok((head, body)) = read_packet(&mut stream) {
@@ -258,11 +280,16 @@ impl Shared {
                         ack.write_all(&packet(0x40, &rest[..2])).ok();
                         rest = &rest[2..];
                     }
+                    let mut properties = &[][..];
+                    if level == 5 {
+                        (properties, rest) = super::fake_broker::take_properties(rest);
+                    }
                     state.messages.push(Message {
                         topic,
                         payload: rest.to_vec(),
                         retain: head & 1 == 1,
                         qos,
+                        properties: properties.to_vec(),
                         at: Instant::now(),
                     });
                 }

@@ -1,4 +1,5 @@
-//! A broker that shows what it is sent, byte for byte, and behaves as badly as a test wants.
+//! A broker that shows what it is sent, byte for byte, and behaves as badly as a test wants. It speaks
+//! MQTT 3.1.1 and 5, whichever it is asked in.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,7 +14,12 @@ use super::client::{packet, put_text, read_packet, take_text};
 pub enum Manner {
     /// As a broker in good order: acknowledges, routes what the client subscribed to back to it.
     Good,
-    /// Answers CONNECT with this return code and closes.
+    /// As [`Manner::Good`], with these properties in its CONNACK of MQTT 5.
+    Allowing(Vec<u8>),
+    /// Knows 3.1.1 only: answers a CONNECT of MQTT 5 with these bytes, if any, and closes.
+    Old(Vec<u8>),
+    /// Answers CONNECT with this return code and closes; a code of 3.1.1 goes to MQTT 5 as the code
+    /// there that means the same.
     Refuse(u8),
     /// Closes as soon as CONNECT has come.
     Close,
@@ -27,6 +33,8 @@ pub enum Manner {
 #[derive(Clone, Debug)]
 pub struct Packet {
     pub connection: usize,
+    /// The level of the CONNECT: 4 or 5.
+    pub level: u8,
     pub head: u8,
     pub body: Vec<u8>,
     pub at: Instant,
@@ -46,13 +54,27 @@ impl Packet {
     /// Topic, payload and retain flag of a PUBLISH.
     pub fn published(&self) -> Option<(String, String, bool)> {
         (self.kind() == PUBLISH).then(|| {
-            let (topic, payload) = take_text(&self.body);
+            let (topic, mut payload) = take_text(&self.body);
+            if self.level == 5 {
+                payload = take_properties(payload).1;
+            }
             (
                 topic,
                 String::from_utf8(payload.to_vec()).unwrap(),
                 self.head & 1 == 1,
             )
         })
+    }
+
+    /// The properties of a PUBLISH.
+    pub fn properties(&self) -> &[u8] {
+        assert_eq!((self.kind(), self.level), (PUBLISH, 5));
+        take_properties(take_text(&self.body).1).0
+    }
+
+    /// The filters of a SUBSCRIBE, each with its options.
+    pub fn filters(&self) -> Vec<(String, u8)> {
+        filters(self.level, &self.body)
     }
 }
 
@@ -63,6 +85,8 @@ struct State {
     connections: usize,
     closed: Vec<usize>,
     current: Option<TcpStream>,
+    /// Of the newest connection.
+    level: u8,
     filters: Vec<String>,
 }
 
@@ -93,6 +117,7 @@ impl FakeBroker {
             connections: 0,
             closed: Vec::new(),
             current: None,
+            level: 4,
             filters: Vec::new(),
         };
         let shared = Arc::new(Shared {
@@ -140,7 +165,13 @@ impl FakeBroker {
 
     /// Publishes to the newest connection.
     pub fn publish(&self, topic: &str, payload: &str) {
-        self.send(&super::client::publish(topic, payload.as_bytes(), false));
+        self.publish_with(topic, &[], payload);
+    }
+
+    /// The same, with these properties where MQTT 5 is spoken.
+    pub fn publish_with(&self, topic: &str, properties: &[u8], payload: &str) {
+        let level = self.shared.state.lock().unwrap().level;
+        self.send(&publish(level, topic, properties, payload.as_bytes()));
     }
 
     pub fn connections(&self) -> usize {
@@ -265,8 +296,10 @@ impl Shared {
             let at = Instant::now();
             let mut state = self.state.lock().unwrap();
             let reply = answer(&mut state, head, &body);
+            let level = state.level;
             state.packets.push(Packet {
                 connection,
+                level,
                 head,
                 body,
                 at,
@@ -286,40 +319,123 @@ impl Shared {
 
 /// What to send for a packet; `None` closes.
 fn answer(state: &mut State, head: u8, body: &[u8]) -> Option<Vec<u8>> {
+    if head & 0xF0 == CONNECT {
+        state.level = take_text(body).1[0];
+    }
+    let modern = state.level == 5;
+    let last_word = |state: &mut State, bytes: &[u8]| {
+        if let Some(stream) = &mut state.current {
+            stream.write_all(bytes).ok();
+        }
+    };
     match (head & 0xF0, state.manner.clone()) {
-        (CONNECT, Manner::Good) => Some(packet(0x20, &[0, 0])),
+        (CONNECT, Manner::Good) if modern => Some(packet(0x20, &[0, 0, 0])),
+        // Retain available 0, and a last will that is to be retained.
+        (CONNECT, Manner::Allowing(properties))
+            if modern
+                && properties.starts_with(&[0x25, 0])
+                && Connect::parse(body).will.is_some_and(|will| will.2) =>
+        {
+            last_word(state, &packet(0x20, &[0, 0x9A, 0]));
+            None
+        }
+        (CONNECT, Manner::Allowing(properties)) if modern => {
+            let length = u8::try_from(properties.len()).unwrap();
+            Some(packet(0x20, &[&[0, 0, length], &*properties].concat()))
+        }
+        (CONNECT, Manner::Old(bytes)) if modern => {
+            last_word(state, &bytes);
+            None
+        }
+        (CONNECT, Manner::Good | Manner::Allowing(_) | Manner::Old(_)) => {
+            Some(packet(0x20, &[0, 0]))
+        }
         (CONNECT, Manner::Refuse(code)) => {
-            if let Some(stream) = &mut state.current {
-                stream.write_all(&packet(0x20, &[0, code])).ok();
-            }
+            let same = [code, 0x84, 0x85, 0x88, 0x86, 0x87];
+            let bytes = if modern {
+                let code = same.get(usize::from(code)).copied().unwrap_or(code);
+                packet(0x20, &[0, code, 0])
+            } else {
+                packet(0x20, &[0, code])
+            };
+            last_word(state, &bytes);
             None
         }
         (CONNECT, Manner::Close) => None,
         (CONNECT, Manner::Babble(bytes)) => Some(bytes),
         (_, Manner::Mute) => Some(Vec::new()),
         (SUBSCRIBE, _) => {
-            let (id, mut rest) = body.split_at(2);
-            let mut ack = id.to_vec();
-            while !rest.is_empty() {
-                let (filter, after) = take_text(rest);
-                rest = &after[1..];
-                state.filters.push(filter);
+            let mut ack = body[..2].to_vec();
+            if modern {
+                ack.push(0);
+            }
+            for (filter, options) in filters(state.level, body) {
+                // What it publishes itself does not come back where it asks for that.
+                if options & 4 == 0 {
+                    state.filters.push(filter);
+                }
                 ack.push(0);
             }
             Some(packet(0x90, &ack))
         }
+        (0xA0, _) if modern => Some(packet(0xB0, &[body[0], body[1], 0, 0])),
         (0xA0, _) => Some(packet(0xB0, &body[..2])),
         (PINGREQ, _) => Some(packet(0xD0, &[])),
         (PUBLISH, _) => {
-            let (topic, payload) = take_text(body);
+            let (topic, mut payload) = take_text(body);
+            if modern {
+                payload = take_properties(payload).1;
+            }
             let routed = state.filters.iter().any(|filter| matches(filter, &topic));
             Some(if routed {
-                super::client::publish(&topic, payload, false)
+                publish(state.level, &topic, &[], payload)
             } else {
                 Vec::new()
             })
         }
         _ => Some(Vec::new()),
+    }
+}
+
+/// A PUBLISH with QoS 0, for a client that speaks this level.
+pub fn publish(level: u8, topic: &str, properties: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_text(&mut body, topic);
+    if level == 5 {
+        let length = properties.len();
+        assert!(length < 16_384);
+        if length < 128 {
+            body.push(u8::try_from(length).unwrap());
+        } else {
+            body.push(u8::try_from(length % 128).unwrap() | 0x80);
+            body.push(u8::try_from(length / 128).unwrap());
+        }
+        body.extend_from_slice(properties);
+    }
+    body.extend_from_slice(payload);
+    packet(PUBLISH, &body)
+}
+
+/// The properties that a request with a response topic has.
+pub fn respond_to(topic: &str, correlation: &[u8]) -> Vec<u8> {
+    let mut properties = vec![8];
+    put_text(&mut properties, topic);
+    properties.push(9);
+    properties.extend_from_slice(&u16::try_from(correlation.len()).unwrap().to_be_bytes());
+    properties.extend_from_slice(correlation);
+    properties
+}
+
+/// Takes properties off the front of a body.
+pub fn take_properties(body: &[u8]) -> (&[u8], &[u8]) {
+    let (mut length, mut at, mut shift) = (0, 0, 0);
+    loop {
+        let byte = body[at];
+        length |= usize::from(byte & 0x7F) << shift;
+        (at, shift) = (at + 1, shift + 7);
+        if byte & 0x80 == 0 {
+            return body[at..].split_at(length);
+        }
     }
 }
 
@@ -344,6 +460,8 @@ pub struct Connect {
     pub level: u8,
     pub clean: bool,
     pub ping_s: u16,
+    /// Of MQTT 5.
+    pub properties: Vec<u8>,
     pub client_id: String,
     /// Topic, payload, retain flag.
     pub will: Option<(String, String, bool)>,
@@ -356,7 +474,17 @@ impl Connect {
         let (protocol, rest) = take_text(body);
         let (level, flags) = (rest[0], rest[1]);
         let ping_s = u16::from_be_bytes([rest[2], rest[3]]);
-        let (client_id, mut rest) = take_text(&rest[4..]);
+        let mut rest = &rest[4..];
+        let mut properties = &[][..];
+        if level == 5 {
+            (properties, rest) = take_properties(rest);
+        }
+        let (client_id, mut rest) = take_text(rest);
+        if level == 5 && flags & 0x04 != 0 {
+            let (of_will, after) = take_properties(rest);
+            assert!(of_will.is_empty());
+            rest = after;
+        }
         let mut next = |there: bool| {
             there.then(|| {
                 let (text, after) = take_text(rest);
@@ -376,6 +504,7 @@ impl Connect {
             level,
             clean: flags & 0x02 != 0,
             ping_s,
+            properties: properties.to_vec(),
             client_id,
             will,
             user,
@@ -384,13 +513,16 @@ impl Connect {
     }
 }
 
-/// A SUBSCRIBE's filters.
-pub fn filters(body: &[u8]) -> Vec<String> {
+/// The filters of a SUBSCRIBE of this level, each with its options.
+fn filters(level: u8, body: &[u8]) -> Vec<(String, u8)> {
     let mut rest = &body[2..];
+    if level == 5 {
+        rest = take_properties(rest).1;
+    }
     let mut filters = Vec::new();
     while !rest.is_empty() {
         let (filter, after) = take_text(rest);
-        filters.push(filter);
+        filters.push((filter, after[0]));
         rest = &after[1..];
     }
     filters

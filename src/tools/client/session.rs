@@ -11,8 +11,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::codec::packet::{self, InPublish, Inbound};
+use crate::codec::packet::{self, ConnAck, InPublish, Inbound, Version, v3};
 use crate::config::Login;
+use crate::link::reason;
 use crate::link::session::LinkError;
 
 /// How long a broker may take to answer CONNECT or SUBSCRIBE.
@@ -63,8 +64,10 @@ impl Session {
             login: login.map(|login| (login.user.as_str(), login.password.expose())),
             ping_s: u16::try_from(PING.as_secs()).unwrap_or(u16::MAX),
             will: None,
+            plain_will: false,
+            packet_bytes_max: u32::try_from(PACKET_BYTES_MAX).unwrap_or(u32::MAX),
         };
-        packet::write_connect(out, &connect);
+        v3::write_connect(out, &connect);
         Session {
             connected: false,
             asked: now,
@@ -79,14 +82,14 @@ impl Session {
     /// Asks for what fits these filters.
     pub fn subscribe(&mut self, filters: &[String], now: Instant, out: &mut Vec<u8>) {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-        packet::write_subscribe(out, self.last_id, filters);
+        v3::write_subscribe(out, self.last_id, filters);
         let filters = filters.join(" and ");
         self.subscribing.push_back((self.last_id, filters, now));
     }
 
     /// Sends a message.
     pub fn publish(&self, topic: &str, payload: &[u8], out: &mut Vec<u8>) {
-        packet::write_publish(out, false, &[topic.as_bytes(), b"", b""], |out| {
+        v3::write_publish(out, false, &[topic.as_bytes(), b"", b""], |out| {
             out.extend_from_slice(payload);
         });
     }
@@ -113,7 +116,7 @@ impl Session {
             return Ok(None);
         };
         self.received = now;
-        let event = self.packet(packet::decode(whole)?, out)?;
+        let event = self.packet(v3::decode(whole)?, out)?;
         Ok(Some((length, event)))
     }
 
@@ -123,18 +126,20 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<Event<'a>, LinkError> {
         match packet {
-            Inbound::ConnAck { code: 0 } if !self.connected => {
-                self.connected = true;
+            Inbound::ConnAck(ack) if !self.connected => {
+                self.accepted(&ack)?;
                 Ok(Event::Connected)
             }
-            Inbound::ConnAck { code } if !self.connected => Err(LinkError::Refused { code }),
-            Inbound::ConnAck { .. } => Err(LinkError::OutOfTurn),
+            Inbound::ConnAck(_) => Err(LinkError::OutOfTurn),
             _ if !self.connected => Err(LinkError::OutOfTurn),
             Inbound::SubAck { refused, id } => {
                 let place = self.subscribing.iter().position(|(own, ..)| *own == id);
                 match place.and_then(|place| self.subscribing.remove(place)) {
-                    Some((_, filter, _)) if refused => Err(LinkError::Subscription { filter }),
-                    Some(_) | None => Ok(Event::None),
+                    Some((_, filter, _)) => match refused {
+                        Some(code) => Err(LinkError::Subscription { filter, code }),
+                        None => Ok(Event::None),
+                    },
+                    None => Ok(Event::None),
                 }
             }
             Inbound::PingResp => match self.pings.pop_front() {
@@ -147,8 +152,27 @@ impl Session {
                 }
                 Ok(Event::Message(message))
             }
+            // Only MQTT 5 has a broker say farewell.
+            Inbound::Disconnect(_) => Err(LinkError::OutOfTurn),
             Inbound::UnsubAck | Inbound::Other => Ok(Event::None),
         }
+    }
+
+    /// The broker has answered CONNECT.
+    fn accepted(&mut self, ack: &ConnAck<'_>) -> Result<(), LinkError> {
+        let version = Version::V3;
+        match ack.farewell.code {
+            0 => self.connected = true,
+            1 => return Err(LinkError::Version { version }),
+            code => {
+                return Err(LinkError::Refused {
+                    version,
+                    code,
+                    said: reason::words(&ack.farewell),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// When [`Session::tick`] has something to do.

@@ -1,0 +1,352 @@
+//! What a client is told that gave a response topic with its request (§5.8).
+//!
+//! `{"status": "ok", "value": …}` or `{"status": "error", "error": "<code>", "message": "…"}`, with
+//! the correlation data as it came. Answers to reads and keep-alives take their turn among the
+//! requests; the answer to a write comes when the service has answered, and waits for no other.
+//!
+//! A response topic is the word of a stranger. Where it would make the bridge speak to itself, or ask
+//! another one in its own name, the request is refused.
+
+use super::Bridge;
+use super::cache::SlotId;
+use super::calls::{Method, Purpose};
+use super::gate::Gate;
+use super::items::{ItemRef, Items, ServiceId};
+use super::requests::Outcome;
+use crate::codec::payload;
+use crate::model::name::PortalId;
+use crate::model::request::{Rejection, ResponseAddress};
+use crate::model::time::Now;
+use crate::model::topic::is_reserved;
+use crate::schema::rule::Publish;
+
+/// The longest response topic, and the longest correlation data, in bytes.
+const ADDRESS_BYTES_MAX: usize = 512;
+/// How much of a message of a service is repeated.
+const MESSAGE_CHARS_MAX: usize = 200;
+/// How many items the answer to a read of an inner node may have.
+const NODE_ITEMS_MAX: usize = 5_000;
+
+/// What a client is told, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// Where.
+    pub to: ResponseAddress,
+    /// What.
+    pub told: Told,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Well; the value is that of this item when the answer is sent.
+    Item(ItemRef),
+    /// Well; the values are those of all items below this node, of the device that has this item.
+    Node(ItemRef, Box<str>),
+    /// Well; the value is the portal id.
+    PortalId,
+    /// Well; the value is for how many seconds the interest lives, 0 for ever.
+    Alive(u64),
+    /// Well, and there is no value.
+    Nothing,
+    /// Badly.
+    Error {
+        /// A word for programs.
+        code: &'static str,
+        /// A sentence for people.
+        message: Box<str>,
+    },
+}
+
+impl Told {
+    /// Why a request was not carried out.
+    pub fn rejection(rejection: &Rejection) -> Told {
+        let message = rejection.to_string();
+        Told::Error {
+            code: rejection.code(),
+            message: message.chars().take(MESSAGE_CHARS_MAX).collect(),
+        }
+    }
+}
+
+/// A write whose client wants to be told how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// Where.
+    pub to: ResponseAddress,
+    /// To which service the write went.
+    pub service: ServiceId,
+    /// To which path.
+    pub path: Box<str>,
+}
+
+/// Refuses addresses that are none, or that would make the bridge speak to itself or to others like
+/// it: all topics of the grammar of §1, as they stand or behind the broker's prefix, and those of our
+/// own portal id under any prefix (§8).
+pub fn check(to: &ResponseAddress, portal: &PortalId, prefix: &str) -> Result<(), Rejection> {
+    let topic = &*to.topic;
+    let why = if topic.is_empty() {
+        "it is empty"
+    } else if topic.len() > ADDRESS_BYTES_MAX {
+        "it is too long"
+    } else if to.correlation.len() > ADDRESS_BYTES_MAX {
+        "its correlation data is too long"
+    } else if topic.contains(['+', '#', '\0']) {
+        "it is a filter"
+    } else if topic.starts_with('$') {
+        "it is the broker's own"
+    } else if is_reserved(topic, portal)
+        || is_reserved(topic.strip_prefix(prefix).unwrap_or(topic), portal)
+    {
+        "it is a topic of notifications or requests"
+    } else {
+        return Ok(());
+    };
+    let topic = topic.escape_debug().take(100).collect::<String>();
+    Err(Rejection::ResponseTopic {
+        topic: topic.into(),
+        why,
+    })
+}
+
+impl Bridge {
+    /// Tells a client how its request ended, at once.
+    pub(super) fn respond(&mut self, now: Now, broker: usize, to: ResponseAddress, told: Told) {
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return;
+        };
+        if let Err((response, rejection)) = outlet.respond(Response { to, told }) {
+            self.reject(now, broker, &response.to.topic, &rejection);
+        }
+    }
+
+    /// The service took a write. What it made of the value is asked for, and told.
+    pub(super) fn confirm(&mut self, now: Now, broker: usize, writer: Writer) {
+        let Some(service) = self.registry.get(writer.service) else {
+            return self.respond(now, broker, writer.to, Told::Nothing);
+        };
+        let (name, path) = (service.name.as_str(), writer.path.clone());
+        let purpose = Purpose::Confirm {
+            broker,
+            writer: Box::new(writer),
+        };
+        let timeout = self.config.read_timeout;
+        self.calls.call(
+            now.monotonic,
+            timeout,
+            name,
+            &path,
+            Method::GetValue,
+            purpose,
+        );
+    }
+
+    /// The service told what it made of a write.
+    pub(super) fn confirmed(
+        &mut self,
+        now: Now,
+        broker: usize,
+        writer: Writer,
+        outcome: Outcome<'_>,
+    ) {
+        let mut slot = None;
+        if let Outcome::Reply(frame) = outcome {
+            // For all brokers, this one included: the answer is not a notification.
+            let nobody = usize::MAX;
+            let found = self.read_leaf(now, (nobody, writer.service), &writer.path, frame);
+            slot = found.ok().and_then(|slots| slots.first().copied());
+        }
+        let item = slot.and_then(|slot| self.items.item_ref(slot));
+        self.respond(
+            now,
+            broker,
+            writer.to,
+            item.map_or(Told::Nothing, Told::Item),
+        );
+    }
+
+    /// What a read brought, for the client.
+    pub(super) fn told_of(&self, slots: &[SlotId], path: &str) -> Told {
+        let first = slots.first().and_then(|slot| {
+            let item = self.items.get(*slot)?;
+            Some((item.at(*slot), self.items.path(item)))
+        });
+        match first {
+            None => Told::Nothing,
+            Some((item, found)) if found == path => Told::Item(item),
+            Some(_) if slots.len() > NODE_ITEMS_MAX => Told::Error {
+                code: "too-large",
+                message: format!("{} values are below {path}", slots.len()).into(),
+            },
+            Some((item, _)) => Told::Node(item, path.into()),
+        }
+    }
+
+    /// Writes the payload of a response, with nothing that the clients of its broker may not read
+    /// (§8): who may write an item may not be one of those that see it.
+    pub(super) fn render_response(&self, gate: &Gate, told: &Told, out: &mut Vec<u8>) {
+        const OK: &[u8] = b"{\"status\": \"ok\", \"value\": ";
+        match told {
+            Told::Item(item)
+                if self.items.is_there(*item) && may_see(gate, &self.items, item.slot) =>
+            {
+                out.extend_from_slice(OK);
+                self.render_one(item.slot, out);
+            }
+            Told::Node(item, path) if self.items.is_there(*item) => {
+                out.extend_from_slice(OK);
+                self.render_node(gate, *item, path, out);
+            }
+            Told::Item(_) | Told::Node(..) | Told::Nothing => {
+                out.extend_from_slice(OK);
+                out.extend_from_slice(b"null");
+            }
+            Told::PortalId => {
+                out.extend_from_slice(OK);
+                payload::write_text(out, self.config.portal_id.as_str());
+            }
+            Told::Alive(seconds) => {
+                out.extend_from_slice(OK);
+                payload::write_uint(out, *seconds);
+            }
+            Told::Error { code, message } => {
+                out.extend_from_slice(b"{\"status\": \"error\", \"error\": ");
+                payload::write_text(out, code);
+                out.extend_from_slice(b", \"message\": ");
+                payload::write_text(out, message);
+            }
+        }
+        out.push(b'}');
+    }
+
+    /// One value, as clients may see it.
+    fn render_one(&self, slot: SlotId, out: &mut Vec<u8>) {
+        let rule = self.items.get(slot).map(|item| item.rule.publish);
+        if rule == Some(Publish::PortalId) {
+            payload::write_text(out, self.config.portal_id.as_str());
+        } else if self.values.has_value(slot) {
+            self.values.render_value(slot, out);
+        } else {
+            out.extend_from_slice(b"null");
+        }
+    }
+
+    /// An object with a member for each item below a node, by its path from there.
+    fn render_node(&self, gate: &Gate, item: ItemRef, node: &str, out: &mut Vec<u8>) {
+        let Some(device) = self.items.get(item.slot).map(|item| item.device) else {
+            return out.extend_from_slice(b"null");
+        };
+        out.push(b'{');
+        let mut separator: &[u8] = b"";
+        let seen = |slot: &SlotId| may_see(gate, &self.items, *slot);
+        for slot in below(&self.items, device, node).filter(seen) {
+            let Some(item) = self.items.get(slot) else {
+                continue;
+            };
+            let path = self.items.path(item);
+            let rest = path
+                .strip_prefix(node.trim_end_matches('/'))
+                .unwrap_or(path);
+            out.extend_from_slice(separator);
+            payload::write_text(out, rest.trim_start_matches('/'));
+            out.extend_from_slice(b": ");
+            self.render_one(slot, out);
+            separator = b", ";
+        }
+        out.push(b'}');
+    }
+}
+
+/// Whether clients may have the value of an item (§8).
+pub(super) fn may_see(gate: &Gate, items: &Items, slot: SlotId) -> bool {
+    items
+        .get(slot)
+        .is_some_and(|item| gate.reads(items.device_key(item.device), items.path(item)))
+}
+
+/// The live items at and below a node.
+pub(super) fn below<'a>(
+    items: &'a Items,
+    device: super::items::DeviceId,
+    node: &'a str,
+) -> impl Iterator<Item = SlotId> + 'a {
+    let node = node.trim_end_matches('/');
+    items.slots(device).filter(move |slot| {
+        items.get(*slot).is_some_and(|item| {
+            let rest = items.path(item).strip_prefix(node);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(topic: &str, correlation: usize) -> ResponseAddress {
+        ResponseAddress {
+            topic: topic.into(),
+            correlation: vec![0; correlation].into(),
+        }
+    }
+
+    #[test]
+    fn s5_8_a_hostile_response_topic_is_refused() {
+        let portal = "c0619ab12345";
+        let id = PortalId::new(portal).unwrap();
+        for topic in [
+            "",
+            "#",
+            "a/+/b",
+            "a/#",
+            "a\0b",
+            "$SYS/broker",
+            "$share/x/y",
+            "N",
+            &format!("N/{portal}/battery/0/Soc"),
+            &format!("R/{portal}/keepalive"),
+            &format!("W/{portal}/vebus/257/Mode"),
+            &format!("venus/W/{portal}/vebus/257/Mode"),
+            "W/another/vebus/257/Mode",
+            "home/gx/W/another/vebus/257/Mode",
+            "home/gx/N",
+            &"x".repeat(ADDRESS_BYTES_MAX + 1),
+        ] {
+            let found = check(&address(topic, 0), &id, "home/gx/");
+            assert!(
+                matches!(found, Err(Rejection::ResponseTopic { .. })),
+                "{topic:?}"
+            );
+        }
+        assert!(check(&address("a", ADDRESS_BYTES_MAX + 1), &id, "").is_err());
+        assert_eq!(check(&address("home/gx/W/another", 0), &id, ""), Ok(()));
+        for topic in [
+            "answers/1",
+            "Nobody",
+            "x/N/y",
+            "home/gx/answers/1",
+            &"x".repeat(ADDRESS_BYTES_MAX),
+        ] {
+            assert_eq!(
+                check(&address(topic, ADDRESS_BYTES_MAX), &id, "home/gx/"),
+                Ok(()),
+                "{topic}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut() {
+        let rejection = Rejection::BusError {
+            name: "com.example.Error".into(),
+            message: "ü".repeat(100_000).into(),
+        };
+        let Told::Error { code, message } = Told::rejection(&rejection) else {
+            panic!()
+        };
+        assert_eq!(
+            (code, message.chars().count()),
+            ("refused", MESSAGE_CHARS_MAX)
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! MQTT packets, of both versions: [`v3`] is MQTT 3.1.1, [`v5`] MQTT 5.
+//!
+//! What both have in common is here: how long a packet is, what one means to a session, and the few
+//! packets that look the same in both. A session reads with [`decode_as`]; the packets it writes
+//! differ more, and it says which it means. Sole users of mqttbytes.
+
+pub mod properties;
+pub mod v3;
+pub mod v5;
+
+pub use self::v3::{decode, write_publish};
+
+/// A version of MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// MQTT 3.1.1.
+    #[default]
+    V3,
+    /// MQTT 5.
+    V5,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Version::V3 => "MQTT 3.1.1",
+            Version::V5 => "MQTT 5",
+        })
+    }
+}
+
+/// Bytes of a peer that are no MQTT as we can use it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PacketError {
+    /// Longer than we buffer.
+    #[error("a packet of {found} bytes, more than {max}")]
+    TooLarge {
+        /// Its length in bytes.
+        found: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// Not as the standard says.
+    #[error("a malformed {} (first byte 0x{first:02x})", packet_name(*first))]
+    Malformed {
+        /// The first byte of the packet.
+        first: u8,
+    },
+    /// A topic alias, though none was allowed [MQTT-3.1.2-27].
+    #[error("a topic alias, though none was allowed")]
+    TopicAlias,
+    /// A challenge of an authentication method [MQTT-3.15].
+    #[error("an AUTH packet: it wants a method of authentication that is not supported here")]
+    Auth,
+}
+
+fn packet_name(first: u8) -> &'static str {
+    match first >> 4 {
+        1 => "CONNECT",
+        2 => "CONNACK",
+        3 => "PUBLISH",
+        4 => "PUBACK",
+        5 => "PUBREC",
+        6 => "PUBREL",
+        7 => "PUBCOMP",
+        8 => "SUBSCRIBE",
+        9 => "SUBACK",
+        10 => "UNSUBSCRIBE",
+        11 => "UNSUBACK",
+        12 => "PINGREQ",
+        13 => "PINGRESP",
+        14 => "DISCONNECT",
+        15 => "AUTH",
+        _ => "packet",
+    }
+}
+
+/// What a broker sends.
+#[derive(Debug, PartialEq)]
+pub enum Inbound<'a> {
+    /// The answer to CONNECT.
+    ConnAck(ConnAck<'a>),
+    /// A message.
+    Publish(InPublish<'a>),
+    /// The answer to SUBSCRIBE.
+    SubAck {
+        /// The reason code of the first filter that was refused; `None` where all were taken.
+        refused: Option<u8>,
+        /// Which SUBSCRIBE it answers.
+        id: u16,
+    },
+    /// The answer to UNSUBSCRIBE.
+    UnsubAck,
+    /// The answer to PINGREQ.
+    PingResp,
+    /// The broker ends the session, and says why (MQTT 5).
+    Disconnect(Farewell<'a>),
+    /// Something a broker may send, and that we need not look at.
+    Other,
+}
+
+/// A broker's last words (MQTT 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Farewell<'a> {
+    /// The reason code.
+    pub code: u8,
+    /// The reason in the broker's own words; empty where it gives none.
+    pub reason: &'a str,
+    /// The broker to go to instead; empty where it names none.
+    pub server: &'a str,
+}
+
+/// The answer to CONNECT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConnAck<'a> {
+    /// Which version's form it has: a broker that knows 3.1.1 only answers in that form to MQTT 5.
+    pub form: Version,
+    /// 0, or why not, with what the broker says of it.
+    pub farewell: Farewell<'a>,
+    /// What the broker allows.
+    pub grants: Grants,
+}
+
+/// What a broker allows; the default is what holds where it says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grants {
+    /// How many messages with QoS 1 or 2 may be unacknowledged. Ours have QoS 0, and it does not
+    /// apply to them.
+    pub receive_max: u16,
+    /// The longest packet that it takes, in bytes.
+    pub packet_bytes_max: Option<u32>,
+    /// The highest topic alias; 0: none.
+    pub aliases_max: u16,
+    /// The ping interval in seconds, in place of ours; 0: none.
+    pub ping_s: Option<u16>,
+    /// Whether it retains messages.
+    pub retain: bool,
+    /// The highest QoS of messages to it.
+    pub qos_max: u8,
+    /// Whether filters may have wildcards.
+    pub wildcards: bool,
+    /// Whether it has shared subscriptions.
+    pub shared: bool,
+}
+
+impl Default for Grants {
+    fn default() -> Grants {
+        Grants {
+            receive_max: u16::MAX,
+            packet_bytes_max: None,
+            aliases_max: 0,
+            ping_s: None,
+            retain: true,
+            qos_max: 2,
+            wildcards: true,
+            shared: true,
+        }
+    }
+}
+
+/// A message from the broker, borrowed from the read buffer; the payload is ours to rewrite.
+#[derive(Debug, PartialEq)]
+pub struct InPublish<'a> {
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its payload.
+    pub payload: &'a mut [u8],
+    /// Whether the broker had it in store when we subscribed [MQTT-3.3.1-8].
+    pub retain: bool,
+    /// Which PUBACK the broker waits for; `None` with QoS 0.
+    pub id: Option<u16>,
+    /// Where an answer is expected (MQTT 5).
+    pub respond_to: Option<RespondTo<'a>>,
+}
+
+/// Where, and with what, a request wants to be answered (MQTT 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RespondTo<'a> {
+    /// The response topic, whatever the client made it.
+    pub topic: &'a str,
+    /// The correlation data.
+    pub correlation: &'a [u8],
+}
+
+/// What CONNECT says [MQTT-3.1].
+#[derive(Debug, Clone)]
+pub struct Connect<'a> {
+    /// The client id.
+    pub client_id: &'a str,
+    /// User and password.
+    pub login: Option<(&'a str, &'a str)>,
+    /// The ping interval, in seconds.
+    pub ping_s: u16,
+    /// Topic and payload that the broker publishes when we are lost.
+    pub will: Option<(&'a str, &'a [u8])>,
+    /// Whether the will is neither retained nor of QoS 1, for a broker that takes neither.
+    pub plain_will: bool,
+    /// The longest packet that we take (MQTT 5).
+    pub packet_bytes_max: u32,
+}
+
+/// The length of the packet that `bytes` begin with, `None` where too few are there to tell or the
+/// packet is not whole. Refuses what is longer than `max` before it is all there.
+pub fn packet_len(bytes: &[u8], max: usize) -> Result<Option<usize>, PacketError> {
+    let Some((&first, _)) = bytes.split_first() else {
+        return Ok(None);
+    };
+    match mqttbytes::check(bytes.iter(), max) {
+        Ok(header) => Ok(Some(header.frame_length())),
+        Err(mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
+        Err(mqttbytes::Error::PayloadSizeLimitExceeded(found)) => {
+            Err(PacketError::TooLarge { found, max })
+        }
+        Err(_) => Err(PacketError::Malformed { first }),
+    }
+}
+
+/// Reads one whole packet of that version.
+pub fn decode_as(version: Version, packet: &mut [u8]) -> Result<Inbound<'_>, PacketError> {
+    match version {
+        Version::V3 => v3::decode(packet),
+        Version::V5 => v5::decode(packet),
+    }
+}
+
+/// How many bytes of a packet stand before its body: first byte and remaining length.
+fn head_len(packet: &[u8]) -> usize {
+    let lengths = packet.iter().skip(1).take(4);
+    lengths.take_while(|&&byte| byte & 0x80 != 0).count() + 2
+}
+
+/// Whether text is a topic that a message can have [MQTT-3.3.2-2].
+pub fn is_topic(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['+', '#', '\0'])
+}
+
+/// Writes PUBACK; both versions have the same where all is well.
+pub fn write_puback(out: &mut Vec<u8>, id: u16) {
+    let [high, low] = id.to_be_bytes();
+    out.extend_from_slice(&[0x40, 2, high, low]);
+}
+
+/// Writes PINGREQ.
+pub fn write_pingreq(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0xc0, 0]);
+}
+
+/// Writes DISCONNECT as a client that is done.
+pub fn write_disconnect(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0xe0, 0]);
+}
+
+/// Writes a packet whose body is about that long.
+///
+/// The remaining length stands before the body and takes one to four bytes: one is left for a body
+/// that promises to be short enough, and the body is moved where that was wrong.
+#[inline]
+fn frame(out: &mut Vec<u8>, first: u8, body_bytes_usual: usize, body: impl FnOnce(&mut Vec<u8>)) {
+    let guess = if body_bytes_usual < 128 { 1 } else { 2 };
+    let start = out.len();
+    let head = [first, 0, 0];
+    out.extend_from_slice(head.get(..=guess).unwrap_or(&head));
+    body(out);
+    set_length(out, start, guess);
+}
+
+/// Sets the remaining length of the packet that begins at `start` and ends with the buffer, which
+/// has `guess` bytes for it.
+#[inline]
+fn set_length(out: &mut Vec<u8>, start: usize, guess: usize) {
+    let remaining = out.len() - start - 1 - guess;
+    if guess == 1
+        && let Some(length) = u8::try_from(remaining).ok().filter(|&length| length < 128)
+        && let Some(place) = out.get_mut(start + 1)
+    {
+        *place = length;
+        return;
+    }
+    let (length, used) = variable(remaining);
+    let length = length.get(..used).unwrap_or_default();
+    if used == guess {
+        if let Some(place) = out.get_mut(start + 1..start + 1 + used) {
+            place.copy_from_slice(length);
+        }
+    } else {
+        out.splice(start + 1..start + 1 + guess, length.iter().copied());
+    }
+}
+
+/// A length as it stands in a packet [MQTT-2.2.3], and how many bytes of it count.
+fn variable(mut length: usize) -> ([u8; 4], usize) {
+    let mut bytes = [0; 4];
+    let mut used = 0;
+    for byte in &mut bytes {
+        used += 1;
+        *byte = u8::try_from(length & 0x7f).unwrap_or_default();
+        length >>= 7;
+        if length == 0 {
+            break;
+        }
+        *byte |= 0x80;
+    }
+    (bytes, used)
+}
+
+/// Has mqttbytes write a packet. Into a buffer of its own: it writes a CONNECT wrong into one that
+/// is not empty.
+fn append<E>(out: &mut Vec<u8>, write: impl FnOnce(&mut bytes::BytesMut) -> Result<usize, E>) {
+    let mut buffer = bytes::BytesMut::new();
+    // It fails for packet id 0 and lengths beyond the protocol, neither of which we make.
+    if write(&mut buffer).is_ok() {
+        out.extend_from_slice(&buffer);
+    }
+}
+
+/// `{"value": }` around a number of usual length.
+const PAYLOAD_BYTES_USUAL: usize = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_known_before_the_packet_is_whole() {
+        assert_eq!(packet_len(&[], 100), Ok(None));
+        assert_eq!(packet_len(&[0x30], 100), Ok(None));
+        assert_eq!(packet_len(&[0x30, 0x80], 100), Ok(None));
+        assert_eq!(packet_len(&[0x30, 50, 1], 100), Ok(None));
+        assert!(matches!(
+            packet_len(&[0x30, 0xff, 0x7f], 100),
+            Err(PacketError::TooLarge { .. })
+        ));
+        assert!(matches!(
+            packet_len(&[0x30, 0xff, 0xff, 0xff, 0xff, 1], 100),
+            Err(PacketError::Malformed { .. })
+        ));
+    }
+
+    #[test]
+    fn an_error_names_the_packet() {
+        let text = PacketError::Malformed { first: 0x22 }.to_string();
+        assert_eq!(text, "a malformed CONNACK (first byte 0x22)");
+    }
+}

@@ -1,0 +1,398 @@
+//! MQTT 5.
+//!
+//! CONNECT, SUBSCRIBE and UNSUBSCRIBE are written by mqttbytes. All that is read is read here, and
+//! PUBLISH and DISCONNECT are written here. Where mqttbytes reads MQTT 5 it is not sound: a
+//! DISCONNECT without properties, or with nothing at all, is an error to it; an AUTH it does not
+//! know; an answer in the form of 3.1.1 is an error too; bytes behind the end of a packet's content,
+//! reserved flags and what comes twice are all the same to it (see `properties`).
+
+use mqttbytes::QoS;
+use mqttbytes::v5;
+
+use super::properties::{Malformed, Name, Property, Reader};
+use super::{
+    ConnAck, Connect, Farewell, Grants, InPublish, Inbound, PAYLOAD_BYTES_USUAL, PacketError,
+    RespondTo, Version, append, frame, head_len, is_topic, variable,
+};
+
+/// Reads one whole packet.
+pub fn decode(packet: &mut [u8]) -> Result<Inbound<'_>, PacketError> {
+    let first = packet.first().copied().unwrap_or_default();
+    let malformed = PacketError::Malformed { first };
+    let head = head_len(packet);
+    if first >> 4 == 3 {
+        return match packet
+            .get_mut(head..)
+            .map(|body| decode_publish(body, first))
+        {
+            Some(Ok(Ok(publish))) => Ok(Inbound::Publish(publish)),
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(Malformed)) | None => Err(malformed),
+        };
+    }
+    // What is reserved must be as the standard has it [MQTT-2.1.3-1].
+    let Some(body) = packet.get(head..).filter(|_| first << 4 == 0) else {
+        return Err(malformed);
+    };
+    let mut body = Reader(body);
+    let inbound = match first >> 4 {
+        2 => conn_ack(&mut body),
+        4 | 5 | 7 => acknowledgement(&mut body),
+        9 => body_of_acks(&mut body).map(|(id, refused)| Inbound::SubAck { refused, id }),
+        11 => body_of_acks(&mut body).map(|_| Inbound::UnsubAck),
+        13 => Ok(Inbound::PingResp),
+        14 => farewell(&mut body).map(Inbound::Disconnect),
+        15 => return Err(PacketError::Auth),
+        _ => Err(Malformed),
+    };
+    match inbound {
+        Ok(inbound) if body.is_empty() => Ok(inbound),
+        Ok(_) | Err(Malformed) => Err(malformed),
+    }
+}
+
+fn conn_ack<'a>(body: &mut Reader<'a>) -> Result<Inbound<'a>, Malformed> {
+    let flags = body.byte()?;
+    let code = body.byte()?;
+    if flags > 1 {
+        return Err(Malformed);
+    }
+    let mut ack = ConnAck {
+        form: Version::V5,
+        farewell: Farewell {
+            code,
+            ..Farewell::default()
+        },
+        ..ConnAck::default()
+    };
+    if body.is_empty() {
+        // No place for properties: the form of 3.1.1, or of a broker that is short of words.
+        if code < 0x80 {
+            ack.form = Version::V3;
+        }
+        return Ok(Inbound::ConnAck(ack));
+    }
+    let (farewell, grants) = (&mut ack.farewell, &mut ack.grants);
+    body.properties()?.each(&OF_CONNACK, |property| {
+        match property {
+            Property::Number(name, number) => grant(grants, name, number)?,
+            Property::Text(Name::ReasonString, text) => farewell.reason = text,
+            Property::Text(Name::ServerReference, text) => farewell.server = text,
+            Property::Text(..) | Property::Bytes(..) | Property::User => {}
+        }
+        Ok(())
+    })?;
+    Ok(Inbound::ConnAck(ack))
+}
+
+fn grant(grants: &mut Grants, name: Name, number: u32) -> Result<(), Malformed> {
+    let flag = || match number {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Malformed),
+    };
+    let two = || u16::try_from(number).map_err(|_| Malformed);
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the rest says nothing to us"
+    )]
+    match name {
+        Name::ReceiveMaximum => {
+            grants.receive_max = Some(two()?).filter(|&n| n > 0).ok_or(Malformed)?;
+        }
+        Name::MaximumPacketSize => {
+            grants.packet_bytes_max = Some(Some(number).filter(|&n| n > 0).ok_or(Malformed)?);
+        }
+        Name::TopicAliasMaximum => grants.aliases_max = two()?,
+        Name::ServerKeepAlive => grants.ping_s = Some(two()?),
+        Name::MaximumQos => grants.qos_max = u8::from(flag()?),
+        Name::RetainAvailable => grants.retain = flag()?,
+        Name::WildcardSubscriptions => grants.wildcards = flag()?,
+        Name::SharedSubscriptions => grants.shared = flag()?,
+        Name::SubscriptionIds => {
+            flag()?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// PUBACK, PUBREC, PUBCOMP: we sent nothing that they answer.
+fn acknowledgement<'a>(body: &mut Reader<'a>) -> Result<Inbound<'a>, Malformed> {
+    body.two()?;
+    if !body.is_empty() {
+        body.byte()?;
+    }
+    if !body.is_empty() {
+        body.properties()?.only(&[Name::ReasonString])?;
+    }
+    Ok(Inbound::Other)
+}
+
+/// Of SUBACK and UNSUBACK: what they answer, and the first refusal.
+fn body_of_acks(body: &mut Reader<'_>) -> Result<(u16, Option<u8>), Malformed> {
+    let id = body.two()?;
+    body.properties()?.only(&[Name::ReasonString])?;
+    let codes = body.take(body.0.len())?;
+    if id == 0 || codes.is_empty() {
+        return Err(Malformed);
+    }
+    Ok((id, codes.iter().copied().find(|&code| code >= 0x80)))
+}
+
+fn farewell<'a>(body: &mut Reader<'a>) -> Result<Farewell<'a>, Malformed> {
+    let mut farewell = Farewell::default();
+    // Both may be left out [MQTT-3.14.2.1, MQTT-3.14.2.2.1].
+    if !body.is_empty() {
+        farewell.code = body.byte()?;
+    }
+    if !body.is_empty() {
+        let allowed = [
+            Name::SessionExpiry,
+            Name::ReasonString,
+            Name::ServerReference,
+        ];
+        body.properties()?.each(&allowed, |property| {
+            match property {
+                Property::Text(Name::ReasonString, text) => farewell.reason = text,
+                Property::Text(Name::ServerReference, text) => farewell.server = text,
+                Property::Number(..)
+                | Property::Text(..)
+                | Property::Bytes(..)
+                | Property::User => {}
+            }
+            Ok(())
+        })?;
+    }
+    Ok(farewell)
+}
+
+type Publish<'a> = Result<InPublish<'a>, PacketError>;
+
+fn decode_publish(body: &mut [u8], first: u8) -> Result<Publish<'_>, Malformed> {
+    // The payload begins where the properties end, and is handed out for writing.
+    let mut reader = Reader(body);
+    reader.bytes()?;
+    let qos = (first >> 1) & 3;
+    // We subscribe with QoS 1, so that QoS 2 cannot come [MQTT-3.8.4-8]; a message with QoS 0 is
+    // never a repetition [MQTT-3.3.1-2].
+    if qos > 1 || (qos == 0 && first & 0x08 != 0) {
+        return Err(Malformed);
+    }
+    if qos > 0 {
+        reader.two()?;
+    }
+    reader.properties()?;
+    let head = body.len() - reader.0.len();
+    let (head, payload) = body.split_at_mut_checked(head).ok_or(Malformed)?;
+
+    let mut reader = Reader(head);
+    let topic = reader.text()?;
+    let id = if qos > 0 {
+        Some(Some(reader.two()?).filter(|&id| id > 0).ok_or(Malformed)?)
+    } else {
+        None
+    };
+    let (mut response, mut correlation, mut alias) = (None, &[][..], false);
+    reader.properties()?.each(&OF_PUBLISH, |property| {
+        match property {
+            Property::Text(Name::ResponseTopic, text) => response = Some(text),
+            Property::Bytes(Name::CorrelationData, bytes) => correlation = bytes,
+            Property::Number(Name::TopicAlias, _) => alias = true,
+            Property::Number(Name::SubscriptionId, 0) => return Err(Malformed),
+            Property::Number(..) | Property::Text(..) | Property::Bytes(..) | Property::User => {}
+        }
+        Ok(())
+    })?;
+    if alias {
+        return Ok(Err(PacketError::TopicAlias));
+    }
+    if !is_topic(topic) {
+        return Err(Malformed);
+    }
+    Ok(Ok(InPublish {
+        topic,
+        payload,
+        retain: first & 1 != 0,
+        id,
+        respond_to: response.map(|topic| RespondTo { topic, correlation }),
+    }))
+}
+
+const OF_CONNACK: [Name; 16] = [
+    Name::SessionExpiry,
+    Name::ReceiveMaximum,
+    Name::MaximumQos,
+    Name::RetainAvailable,
+    Name::MaximumPacketSize,
+    Name::AssignedClientId,
+    Name::TopicAliasMaximum,
+    Name::ReasonString,
+    Name::WildcardSubscriptions,
+    Name::SubscriptionIds,
+    Name::SharedSubscriptions,
+    Name::ServerKeepAlive,
+    Name::ResponseInformation,
+    Name::ServerReference,
+    Name::AuthenticationMethod,
+    Name::AuthenticationData,
+];
+
+const OF_PUBLISH: [Name; 7] = [
+    Name::PayloadFormat,
+    Name::MessageExpiry,
+    Name::TopicAlias,
+    Name::ResponseTopic,
+    Name::CorrelationData,
+    Name::SubscriptionId,
+    Name::ContentType,
+];
+
+/// Writes CONNECT with a clean start and a session that ends with the connection.
+pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
+    let mut packet = v5::Connect::new(connect.client_id);
+    packet.keep_alive = connect.ping_s;
+    packet.clean_session = true;
+    // Without a session expiry the session ends with the connection, and without a topic alias
+    // maximum the broker may use none.
+    packet.properties = Some(v5::ConnectProperties {
+        session_expiry_interval: None,
+        receive_maximum: None,
+        max_packet_size: Some(connect.packet_bytes_max),
+        topic_alias_max: None,
+        request_response_info: None,
+        request_problem_info: None,
+        user_properties: Vec::new(),
+        authentication_method: None,
+        authentication_data: None,
+    });
+    let qos = if connect.plain_will {
+        QoS::AtMostOnce
+    } else {
+        QoS::AtLeastOnce
+    };
+    // Its properties stay empty: it goes out at once, and does not expire.
+    packet.last_will = connect
+        .will
+        .map(|(topic, payload)| v5::LastWill::new(topic, payload, qos, !connect.plain_will));
+    if let Some((user, password)) = connect.login {
+        packet.set_login(user, password);
+    }
+    append(out, |buffer| packet.write(buffer));
+}
+
+/// What a subscription wants of the messages that the broker has in store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// Nothing of it: a request that is in store is an old one.
+    None,
+    /// All of it, and nothing that we publish ourselves.
+    All,
+}
+
+/// Writes SUBSCRIBE with QoS 1: what a client sends with QoS 0 comes with QoS 0 all the same.
+pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String], stored: Stored) {
+    let filters = filters.iter().map(|filter| {
+        let mut filter = v5::SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce);
+        match stored {
+            Stored::None => filter.retain_forward_rule = v5::RetainForwardRule::Never,
+            Stored::All => filter.nolocal = true,
+        }
+        filter
+    });
+    let mut packet = v5::Subscribe::new_many(filters);
+    packet.pkid = id;
+    append(out, |buffer| packet.write(buffer));
+}
+
+/// Writes UNSUBSCRIBE.
+pub fn write_unsubscribe(out: &mut Vec<u8>, id: u16, filter: &str) {
+    let mut packet = v5::Unsubscribe::new(filter);
+    packet.pkid = id;
+    append(out, |buffer| packet.write(buffer));
+}
+
+/// Writes DISCONNECT with the reason for which we give a broker up. It publishes our will then.
+pub fn write_disconnect(out: &mut Vec<u8>, code: u8) {
+    out.extend_from_slice(&[0xe0, 1, code]);
+}
+
+/// What a PUBLISH says besides topic and payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extra {
+    /// Whether the broker keeps it.
+    pub retain: bool,
+    /// A number for the topic, and whether the broker knows already which topic it stands for: then
+    /// the topic is left out.
+    pub alias: Option<(u16, bool)>,
+    /// After how many seconds the broker is to forget it.
+    pub expiry_s: Option<u32>,
+}
+
+/// Writes a PUBLISH with QoS 0. The topic comes in parts, and `payload` writes behind what is there.
+#[inline]
+pub fn write_publish(
+    out: &mut Vec<u8>,
+    extra: Extra,
+    topic: &[&[u8]; 3],
+    payload: impl FnOnce(&mut Vec<u8>),
+) {
+    let known = matches!(extra.alias, Some((_, true)));
+    let topic_len: usize = if known {
+        0
+    } else {
+        topic.iter().map(|part| part.len()).sum()
+    };
+    let properties =
+        if extra.alias.is_some() { 3 } else { 0 } + if extra.expiry_s.is_some() { 5 } else { 0 };
+    let usual = 2 + topic_len + 1 + usize::from(properties) + PAYLOAD_BYTES_USUAL;
+    frame(out, 0x30 | u8::from(extra.retain), usual, |out| {
+        let length = u16::try_from(topic_len).unwrap_or(u16::MAX);
+        out.extend_from_slice(&length.to_be_bytes());
+        if !known {
+            for part in topic {
+                out.extend_from_slice(part);
+            }
+        }
+        out.push(properties);
+        if let Some(expiry_s) = extra.expiry_s {
+            out.push(2);
+            out.extend_from_slice(&expiry_s.to_be_bytes());
+        }
+        if let Some((alias, _)) = extra.alias {
+            out.push(35);
+            out.extend_from_slice(&alias.to_be_bytes());
+        }
+        payload(out);
+    });
+}
+
+/// Writes the answer to a request, as a PUBLISH with QoS 0. The correlation data comes back as it
+/// came; none is none.
+pub fn write_response(out: &mut Vec<u8>, to: RespondTo<'_>, payload: impl FnOnce(&mut Vec<u8>)) {
+    let [high, low] = u16::try_from(to.topic.len())
+        .unwrap_or(u16::MAX)
+        .to_be_bytes();
+    let data_len = u16::try_from(to.correlation.len()).unwrap_or(u16::MAX);
+    let properties = if data_len == 0 {
+        0
+    } else {
+        3 + usize::from(data_len)
+    };
+    let usual = 4 + to.topic.len() + properties + PAYLOAD_BYTES_USUAL;
+    frame(out, 0x30, usual, |out| {
+        out.extend_from_slice(&[high, low]);
+        out.extend_from_slice(to.topic.as_bytes());
+        let (length, used) = variable(properties);
+        out.extend_from_slice(length.get(..used).unwrap_or_default());
+        if data_len > 0 {
+            out.push(9);
+            out.extend_from_slice(&data_len.to_be_bytes());
+            out.extend_from_slice(to.correlation);
+        }
+        payload(out);
+    });
+}
+
+#[cfg(test)]
+mod tests;

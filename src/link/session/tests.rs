@@ -1,0 +1,242 @@
+#![allow(clippy::disallowed_methods)] // any moment will do
+
+use super::*;
+
+use crate::codec::packet::ConnAck;
+
+fn config(reads_back: bool) -> SessionConfig {
+    SessionConfig {
+        version: Version::V3,
+        client_id: "c".into(),
+        login: None,
+        ping: Duration::from_secs(30),
+        will_topic: "w".into(),
+        will_payload: b"off".to_vec(),
+        plain_will: false,
+        packet_bytes_max: 1 << 17,
+        request_filters: vec!["R/x/#".into(), "W/x/#".into()],
+        retained_filter: reads_back.then(|| "N/x/#".into()),
+    }
+}
+
+fn conn_ack(form: Version, code: u8) -> ConnAck<'static> {
+    ConnAck {
+        form,
+        farewell: Farewell {
+            code,
+            ..Farewell::default()
+        },
+        ..ConnAck::default()
+    }
+}
+
+fn connected(reads_back: bool, now: Instant) -> (Session, Vec<u8>) {
+    connected_as(config(reads_back), conn_ack(Version::V3, 0), now)
+}
+
+fn connected_as(config: SessionConfig, ack: ConnAck<'static>, now: Instant) -> (Session, Vec<u8>) {
+    let mut out = Vec::new();
+    let mut session = Session::open(config, now, &mut out);
+    assert_eq!(out[0] >> 4, 1);
+    out.clear();
+    assert_eq!(
+        session
+            .receive(now, Inbound::ConnAck(ack), &mut out)
+            .unwrap(),
+        Event::None
+    );
+    assert_eq!(out[0] >> 4, 8);
+    assert!(!session.is_connected());
+    out.clear();
+    let ack = Inbound::SubAck {
+        refused: None,
+        id: REQUESTS_ID,
+    };
+    assert_eq!(
+        session.receive(now, ack, &mut out).unwrap(),
+        Event::Connected
+    );
+    assert!(session.is_connected());
+    (session, out)
+}
+
+#[test]
+fn s4_9_what_is_retained_is_read_back_first() {
+    let start = Instant::now();
+    let (mut session, mut out) = connected(true, start);
+    assert_eq!((out[0] >> 4, out.ends_with(&[0xc0, 0])), (8, true));
+    let mut payload = *b"{}";
+    let retained = Inbound::Publish(InPublish {
+        topic: "N/x/a",
+        payload: &mut payload,
+        retain: true,
+        id: None,
+        respond_to: None,
+    });
+    let later = start + Duration::from_millis(100);
+    assert_eq!(
+        session.receive(later, retained, &mut out).unwrap(),
+        Event::Retained("N/x/a")
+    );
+    assert!(!session.tick(later + QUIET, &mut out).unwrap());
+    assert_eq!(
+        session
+            .receive(later + QUIET, Inbound::PingResp, &mut out)
+            .unwrap(),
+        Event::None
+    );
+    assert!(!session.tick(later + QUIET, &mut out).unwrap());
+    out.clear();
+    assert_eq!(session.deadline(), later + QUIET * 2);
+    assert!(session.tick(later + QUIET * 2, &mut out).unwrap());
+    assert_eq!(out[0] >> 4, 10);
+    assert!(!session.tick(later + QUIET * 3, &mut out).unwrap());
+}
+
+#[test]
+fn s6_a_silent_peer_is_dropped_after_one_and_a_half_intervals() {
+    let start = Instant::now();
+    let (mut session, mut out) = connected(false, start);
+    assert!(session.tick(start, &mut out).unwrap());
+    out.clear();
+    assert_eq!(session.deadline(), start + Duration::from_secs(30));
+    assert!(
+        !session
+            .tick(start + Duration::from_secs(30), &mut out)
+            .unwrap()
+    );
+    assert_eq!(out, [0xc0, 0]);
+    let end = session.tick(start + Duration::from_secs(45), &mut out);
+    assert!(matches!(end, Err(LinkError::Silent { .. })));
+}
+
+#[test]
+fn s6_refusals_are_told_in_plain_words() {
+    let now = Instant::now();
+    let mut out = Vec::new();
+    let mut session = Session::open(config(true), now, &mut out);
+    let error = session
+        .receive(now, Inbound::ConnAck(conn_ack(Version::V3, 4)), &mut out)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the broker refused user name and password"
+    );
+    assert!(error.needs_operator());
+    let mut session = Session::open(config(true), now, &mut out);
+    assert!(matches!(
+        session.receive(now, Inbound::PingResp, &mut out),
+        Err(LinkError::OutOfTurn)
+    ));
+    let end = session.tick(now + ANSWER_TIMEOUT, &mut out);
+    assert!(matches!(end, Err(LinkError::NoAnswer { what: "CONNECT" })));
+}
+
+fn of_5(reads_back: bool) -> SessionConfig {
+    SessionConfig {
+        version: Version::V5,
+        ..config(reads_back)
+    }
+}
+
+#[test]
+fn s6_the_brokers_ping_interval_takes_the_place_of_ours() {
+    let start = Instant::now();
+    let mut ack = conn_ack(Version::V5, 0);
+    ack.grants.ping_s = Some(5);
+    let (mut session, mut out) = connected_as(of_5(false), ack, start);
+    assert!(session.tick(start, &mut out).unwrap());
+    assert_eq!(session.deadline(), start + Duration::from_secs(5));
+    let end = session.tick(start + Duration::from_millis(7_500), &mut out);
+    assert!(matches!(end, Err(LinkError::Silent { .. })));
+    ack.grants.ping_s = Some(0);
+    let (mut session, mut out) = connected_as(of_5(false), ack, start);
+    assert!(session.tick(start, &mut out).unwrap());
+    assert_eq!(session.deadline(), start + Duration::from_secs(30));
+}
+
+#[test]
+fn s5_7_requests_in_store_are_not_asked_for_and_ours_do_not_come_back() {
+    let now = Instant::now();
+    let mut out = Vec::new();
+    let mut session = Session::open(of_5(true), now, &mut out);
+    out.clear();
+    let ack = Inbound::ConnAck(conn_ack(Version::V5, 0));
+    session.receive(now, ack, &mut out).unwrap();
+    assert_eq!(out, b"\x82\x13\0\x01\0\0\x05R/x/#\x21\0\x05W/x/#\x21");
+    out.clear();
+    let ack = Inbound::SubAck {
+        refused: None,
+        id: REQUESTS_ID,
+    };
+    session.receive(now, ack, &mut out).unwrap();
+    assert_eq!(out, b"\x82\x0b\0\x02\0\0\x05N/x/#\x05\xc0\0");
+}
+
+#[test]
+fn s6_a_broker_that_retains_nothing_is_not_read_back() {
+    let now = Instant::now();
+    let mut ack = conn_ack(Version::V5, 0);
+    ack.grants.retain = false;
+    let (mut session, mut out) = connected_as(of_5(true), ack, now);
+    assert!(out.is_empty());
+    assert!(session.tick(now, &mut out).unwrap());
+    assert!(!session.grants().retain);
+}
+
+#[test]
+fn s6_the_reason_of_an_end_is_told_in_both_directions() {
+    let now = Instant::now();
+    let (mut session, mut out) = connected_as(of_5(false), conn_ack(Version::V5, 0), now);
+    let farewell = Farewell {
+        code: 0x8e,
+        reason: "bye",
+        server: "",
+    };
+    let error = session
+        .receive(now, Inbound::Disconnect(farewell), &mut out)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the broker ended the session: another client has taken our client id \
+         (is a second bridge running?); it says: bye"
+    );
+    assert!(error.needs_operator());
+    out.clear();
+    session.give_up(&error, &mut out);
+    assert!(out.is_empty());
+    let malformed = PacketError::Malformed { first: 0x20 };
+    session.give_up(&LinkError::Packet(malformed), &mut out);
+    assert_eq!(out, [0xe0, 1, 0x81]);
+}
+
+#[test]
+fn s6_a_refused_version_is_known_in_every_form() {
+    let now = Instant::now();
+    for (version, form, code) in [
+        (Version::V5, Version::V5, 0x84),
+        (Version::V5, Version::V3, 1),
+        (Version::V5, Version::V3, 0),
+        (Version::V5, Version::V3, 5),
+        (Version::V3, Version::V3, 1),
+    ] {
+        let mut out = Vec::new();
+        let config = SessionConfig {
+            version,
+            ..config(false)
+        };
+        let mut session = Session::open(config, now, &mut out);
+        let ack = Inbound::ConnAck(conn_ack(form, code));
+        let end = session.receive(now, ack, &mut out);
+        assert!(
+            matches!(end, Err(LinkError::Version { version: found }) if found == version),
+            "{end:?}"
+        );
+    }
+    let mut out = Vec::new();
+    let mut session = Session::open(of_5(false), now, &mut out);
+    let mut ack = conn_ack(Version::V5, 0);
+    ack.grants.wildcards = false;
+    let end = session.receive(now, Inbound::ConnAck(ack), &mut out);
+    assert!(matches!(end, Err(LinkError::Wildcards)));
+}

@@ -1,0 +1,187 @@
+//! From the bridge's messages to PUBLISH packets, one way for each version of MQTT.
+//!
+//! With 3.1.1 there is nothing to decide. With 5 a notification may carry an expiry and a number in
+//! place of its topic, and what is longer than the broker takes is left out and reported.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use tracing::warn;
+
+use crate::bridge::{ItemRef, PublishSink, Throttle};
+use crate::codec::packet::v5::{self, Extra};
+use crate::codec::packet::{self, Grants, RespondTo};
+use crate::link::aliases::Aliases;
+use crate::model::request::ResponseAddress;
+
+/// How many topics are remembered as reported.
+const REPORTED_MAX: usize = 1_000;
+
+/// What a client is told whose answer is longer than the broker takes (§5.8).
+const ANSWER_TOO_LARGE: &[u8] = b"{\"status\": \"error\", \"error\": \"too-large\", \
+    \"message\": \"the answer is longer than the broker takes\"}";
+
+/// A sink that tells how much it has written.
+pub(super) trait Buffered: PublishSink {
+    /// How long the buffer is.
+    fn len(&self) -> usize;
+}
+
+/// Writes packets of MQTT 3.1.1.
+pub(super) struct Plain<'a>(pub &'a mut Vec<u8>);
+
+impl PublishSink for Plain<'_> {
+    #[inline]
+    fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
+        packet::write_publish(self.0, retain, topic, payload);
+    }
+}
+
+impl Buffered for Plain<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What one connection with MQTT 5 knows.
+#[derive(Debug)]
+pub(super) struct Terms {
+    /// After how many seconds the broker is to forget a retained notification.
+    expiry_s: Option<u32>,
+    retain: bool,
+    packet_bytes_max: usize,
+    aliases: Aliases,
+}
+
+impl Terms {
+    /// What the broker allows, as far as it is wanted.
+    pub fn new(grants: &Grants, expiry_s: Option<u32>, topic_aliases: bool) -> Terms {
+        let unlimited = usize::MAX;
+        let bytes = grants.packet_bytes_max.map(usize::try_from);
+        Terms {
+            expiry_s,
+            retain: grants.retain,
+            packet_bytes_max: bytes.and_then(Result::ok).unwrap_or(unlimited),
+            aliases: Aliases::new(if topic_aliases { grants.aliases_max } else { 0 }),
+        }
+    }
+}
+
+/// Messages that were too large for a broker, each topic said once.
+#[derive(Debug, Default)]
+pub(super) struct TooLarge {
+    reported: HashSet<Box<str>>,
+    throttle: Throttle,
+}
+
+impl TooLarge {
+    fn report(&mut self, topic: &str, found: usize, max: usize) {
+        if self.reported.contains(topic) || self.reported.len() >= REPORTED_MAX {
+            return;
+        }
+        if let Some(suppressed) = self.throttle.allow(Instant::now()) {
+            if suppressed > 0 {
+                warn!("{suppressed} more messages that are too large are not shown");
+            }
+            self.reported.insert(topic.into());
+            warn!("{topic} is left out: {found} bytes, and the broker takes {max}");
+        }
+    }
+}
+
+/// Writes packets of MQTT 5.
+pub(super) struct Modern<'a> {
+    pub out: &'a mut Vec<u8>,
+    pub terms: &'a mut Terms,
+    pub too_large: &'a mut TooLarge,
+}
+
+impl Modern<'_> {
+    /// Takes back what was written since `start` where it is longer than the broker takes.
+    #[inline]
+    fn fits(&mut self, start: usize, topic: &[&[u8]; 3]) -> bool {
+        let found = self.out.len() - start;
+        if found <= self.terms.packet_bytes_max {
+            return true;
+        }
+        self.out.truncate(start);
+        let topic = topic.concat();
+        let topic = String::from_utf8_lossy(&topic);
+        self.too_large
+            .report(&topic, found, self.terms.packet_bytes_max);
+        false
+    }
+
+    /// What the broker retains is an older value now, and no value is better than a stale one.
+    #[cold]
+    fn clear(&mut self, topic: &[&[u8]; 3]) {
+        let start = self.out.len();
+        let extra = Extra {
+            retain: true,
+            ..Extra::default()
+        };
+        v5::write_publish(self.out, extra, topic, |_| {});
+        if self.out.len() - start > self.terms.packet_bytes_max {
+            self.out.truncate(start);
+        }
+    }
+}
+
+impl PublishSink for Modern<'_> {
+    #[inline]
+    fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.out.len();
+        let extra = Extra {
+            retain: retain && self.terms.retain,
+            ..Extra::default()
+        };
+        v5::write_publish(self.out, extra, topic, payload);
+        self.fits(start, topic);
+    }
+
+    #[inline]
+    fn notify(
+        &mut self,
+        item: ItemRef,
+        retain: bool,
+        topic: &[&[u8]; 3],
+        payload: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.out.len();
+        let retain = retain && self.terms.retain;
+        let extra = Extra {
+            retain,
+            alias: self.terms.aliases.pick(item.slot.0, item.serial()),
+            expiry_s: self.terms.expiry_s.filter(|_| retain),
+        };
+        v5::write_publish(self.out, extra, topic, payload);
+        if !self.fits(start, topic) {
+            self.terms.aliases.forget(item.slot.0);
+            if retain {
+                self.clear(topic);
+            }
+        }
+    }
+
+    fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.out.len();
+        let to = RespondTo {
+            topic: &to.topic,
+            correlation: &to.correlation,
+        };
+        let topic = [to.topic.as_bytes(), b"", b""];
+        v5::write_response(self.out, to, payload);
+        if !self.fits(start, &topic) {
+            v5::write_response(self.out, to, |out| out.extend_from_slice(ANSWER_TOO_LARGE));
+            self.fits(start, &topic);
+        }
+    }
+}
+
+impl Buffered for Modern<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.out.len()
+    }
+}
