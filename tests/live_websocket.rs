@@ -22,11 +22,11 @@ use support::client::{packet, publish};
 use support::fake_broker::{FakeBroker, Manner as Broken};
 use support::front::Front;
 use support::gateway::{BINARY, CLOSE, Gateway, Manner, PING, PONG, TEXT, header, write_frame};
-use support::in_parallel;
 use support::load::Load;
 use support::rig::{ONLINE, PORTAL, Rig, both, n, value};
 use support::service::battery;
 use support::wire::s;
+use support::{PATIENCE, in_parallel, poll};
 
 /// A bridge that has no broker of its own to be seen by.
 fn bridge(bus: &Bus, url: &str, more: &str) -> Bridge {
@@ -57,7 +57,12 @@ fn s6_websocket_carries_all_that_tcp_does() {
         header(&requests[0], "Host"),
         Some(gateway.address().to_string().as_str())
     );
-    let frames = gateway.frames();
+    // The program may end before the gateway has looked at its last frame.
+    let frames = poll("the goodbye", PATIENCE, || {
+        let frames = gateway.frames();
+        let last = frames.last().map(|frame| frame.opcode);
+        (last == Some(CLOSE)).then_some(frames)
+    });
     let kinds = |opcode: u8| frames.iter().filter(|frame| frame.opcode == opcode).count();
     assert!(frames.iter().all(|frame| frame.masked && frame.last));
     assert_eq!(frames.len(), kinds(BINARY) + kinds(CLOSE));

@@ -23,11 +23,11 @@ use super::interest::{HEARTBEAT, Interest};
 use super::items::{Item, Items, Life};
 use super::outbox::{Control, Entry, Outbox};
 use super::refresh::Refresh;
-use super::responses::Response;
 use crate::model::access::Access;
-use crate::model::request::Rejection;
 use crate::model::topic;
 use crate::schema::rule::Publish;
+
+mod requests;
 
 /// How many retained topics without an item are remembered until the scans are done.
 const ORPHANS_MAX: usize = 100_000;
@@ -459,92 +459,7 @@ impl Outlet {
         }
     }
 
-    // Requests.
-
-    /// A request renews the general interest; one that only reads or writes does not where only
-    /// selective interests are live (§5.1). What that wakes is queued behind the request itself.
-    pub fn renew(&mut self, now: Instant, keep_alive: bool) -> bool {
-        if !keep_alive && !self.interest.is_general() && self.interest.is_selective() {
-            return false;
-        }
-        let woke = self.interest.renew(now);
-        if woke {
-            self.update_wanted();
-        }
-        if woke && self.link == Link::Up {
-            self.heartbeat_at.get_or_insert(now);
-        }
-        woke
-    }
-
-    /// Changes how long a request keeps data flowing; what that wakes is published.
-    pub fn set_keep_alive(&mut self, now: Instant, keep_alive: Option<Duration>, items: &Items) {
-        self.config.keep_alive = keep_alive;
-        if self.interest.set_keep_alive(now, keep_alive) && self.link == Link::Up {
-            self.heartbeat_at.get_or_insert(now);
-            self.answers.ask_republish(None);
-            self.advance(now, items);
-        }
-    }
-
-    /// Renews a selective interest; what new filters match is published once (§5.4).
-    pub fn renew_selective(
-        &mut self,
-        now: Instant,
-        filters: Vec<Box<str>>,
-        items: &Items,
-    ) -> super::interest::Renewed {
-        let renewed = self.interest.renew_selective(now, filters);
-        self.update_wanted();
-        for filter in &renewed.new {
-            items.matching(filter, |slot| {
-                if self.gate.hides(slot) {
-                    return;
-                }
-                self.covered.insert(slot);
-                if self.link == Link::Up {
-                    self.outbox.push(slot);
-                }
-            });
-        }
-        if self.link == Link::Up && self.interest.is_alive() {
-            self.heartbeat_at.get_or_insert(now);
-        }
-        renewed
-    }
-
-    /// The requests that wait for their turn.
-    pub fn answers(&mut self) -> &mut Answers {
-        &mut self.answers
-    }
-
-    /// Queues what a client is told of its request (§5.8); what is too much comes back.
-    pub fn respond(&mut self, response: Response) -> Result<(), (Response, Rejection)> {
-        if self.link == Link::Down {
-            // Its client is gone with the broker.
-            return Ok(());
-        }
-        if self.outbox.controls() >= CONTROLS_MAX {
-            let max = CONTROLS_MAX;
-            return Err((response, Rejection::Busy { max }));
-        }
-        self.outbox
-            .push_control(Control::Respond(Box::new(response)));
-        Ok(())
-    }
-
-    /// Has an item published once, whatever the interest.
-    pub fn allow(&mut self, slot: SlotId) {
-        self.forced.insert(slot);
-    }
-
-    /// Queues an item to be published once, whatever the interest.
-    fn force(&mut self, slot: SlotId) {
-        if self.link == Link::Up {
-            self.forced.insert(slot);
-            self.outbox.push(slot);
-        }
-    }
+    // Requests: more in `requests`.
 
     /// Answers what can be answered, in the order of the requests.
     pub fn advance(&mut self, now: Instant, items: &Items) {

@@ -12,7 +12,6 @@ use super::responses::{self, Response, Told, Writer};
 use super::{convert, validate};
 use crate::codec::bus_item::{self, Changes};
 use crate::codec::frame::Frame;
-use crate::model::access::Access;
 use crate::model::item::ItemChange;
 use crate::model::name::is_topic_path;
 use crate::model::request::{ItemAddress, KeepAlive, Rejection, Request, ResponseAddress};
@@ -263,40 +262,8 @@ impl Bridge {
     }
 
     /// The live items at and below a node.
-    fn below(&self, device: DeviceId, node: &str) -> Vec<SlotId> {
+    pub(super) fn below(&self, device: DeviceId, node: &str) -> Vec<SlotId> {
         responses::below(&self.items, device, node).collect()
-    }
-
-    /// Whether a broker's clients may have an item, or any of those below a node (§8).
-    fn reads_any(&self, broker: usize, device: DeviceId, path: &str, below: &[SlotId]) -> bool {
-        let Some(outlet) = self.outlets.get(broker) else {
-            return false;
-        };
-        let reads = |path: &str| outlet.gate().reads(self.items.device_key(device), path);
-        reads(path)
-            || below
-                .iter()
-                .filter_map(|slot| self.items.get(*slot))
-                .any(|item| reads(self.items.path(item)))
-    }
-
-    /// Refuses a write that a broker's clients may not make (§8). Who may not write an item may not
-    /// write a node above it either.
-    fn may_write(&self, broker: usize, device: DeviceId, path: &str) -> Result<(), Rejection> {
-        let Some(outlet) = self.outlets.get(broker) else {
-            return Ok(());
-        };
-        if outlet.gate().access() != Access::Full {
-            return Err(Rejection::ReadOnly);
-        }
-        let writes = |path: &str| outlet.gate().writes(self.items.device_key(device), path);
-        let below = self.below(device, path);
-        let mut items = below.iter().filter_map(|slot| self.items.get(*slot));
-        if writes(path) && items.all(|item| writes(self.items.path(item))) {
-            Ok(())
-        } else {
-            Err(Rejection::NotAllowed { what: "write" })
-        }
     }
 
     fn read(

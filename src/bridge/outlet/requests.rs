@@ -1,0 +1,99 @@
+//! What requests do to an outlet: interest, and answers of their own (§5).
+
+use std::time::{Duration, Instant};
+
+use super::super::answers::Answers;
+use super::super::cache::SlotId;
+use super::super::interest::Renewed;
+use super::super::items::Items;
+use super::super::outbox::Control;
+use super::super::responses::Response;
+use super::{CONTROLS_MAX, Link, Outlet};
+use crate::model::request::Rejection;
+
+impl Outlet {
+    /// A request renews the general interest; one that only reads or writes does not where only
+    /// selective interests are live (§5.1). What that wakes is queued behind the request itself.
+    pub fn renew(&mut self, now: Instant, keep_alive: bool) -> bool {
+        if !keep_alive && !self.interest.is_general() && self.interest.is_selective() {
+            return false;
+        }
+        let woke = self.interest.renew(now);
+        if woke {
+            self.update_wanted();
+        }
+        if woke && self.link == Link::Up {
+            self.heartbeat_at.get_or_insert(now);
+        }
+        woke
+    }
+
+    /// Changes how long a request keeps data flowing; what that wakes is published.
+    pub fn set_keep_alive(&mut self, now: Instant, keep_alive: Option<Duration>, items: &Items) {
+        self.config.keep_alive = keep_alive;
+        if self.interest.set_keep_alive(now, keep_alive) && self.link == Link::Up {
+            self.heartbeat_at.get_or_insert(now);
+            self.answers.ask_republish(None);
+            self.advance(now, items);
+        }
+    }
+
+    /// Renews a selective interest; what new filters match is published once (§5.4).
+    pub fn renew_selective(
+        &mut self,
+        now: Instant,
+        filters: Vec<Box<str>>,
+        items: &Items,
+    ) -> Renewed {
+        let renewed = self.interest.renew_selective(now, filters);
+        self.update_wanted();
+        for filter in &renewed.new {
+            items.matching(filter, |slot| {
+                if self.gate.hides(slot) {
+                    return;
+                }
+                self.covered.insert(slot);
+                if self.link == Link::Up {
+                    self.outbox.push(slot);
+                }
+            });
+        }
+        if self.link == Link::Up && self.interest.is_alive() {
+            self.heartbeat_at.get_or_insert(now);
+        }
+        renewed
+    }
+
+    /// The requests that wait for their turn.
+    pub fn answers(&mut self) -> &mut Answers {
+        &mut self.answers
+    }
+
+    /// Queues what a client is told of its request (§5.8); what is too much comes back.
+    pub fn respond(&mut self, response: Response) -> Result<(), (Response, Rejection)> {
+        if self.link == Link::Down {
+            // Its client is gone with the broker.
+            return Ok(());
+        }
+        if self.outbox.controls() >= CONTROLS_MAX {
+            let max = CONTROLS_MAX;
+            return Err((response, Rejection::Busy { max }));
+        }
+        self.outbox
+            .push_control(Control::Respond(Box::new(response)));
+        Ok(())
+    }
+
+    /// Has an item published once, whatever the interest.
+    pub fn allow(&mut self, slot: SlotId) {
+        self.forced.insert(slot);
+    }
+
+    /// Queues an item to be published once, whatever the interest.
+    pub(super) fn force(&mut self, slot: SlotId) {
+        if self.link == Link::Up {
+            self.forced.insert(slot);
+            self.outbox.push(slot);
+        }
+    }
+}
