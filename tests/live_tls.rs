@@ -19,31 +19,15 @@ use std::time::Duration;
 use support::bridge::Bridge;
 use support::broker::Broker;
 use support::bus::Bus;
-use support::certificates::{Authority, FUTURE, Identity, NOW, PAST, write};
+use support::certificates::{
+    Authority, FUTURE, Identity, NOW, PAST, encrypted, exclusive, trusted, write,
+};
 use support::front::Front;
 use support::in_parallel;
 use support::load::Load;
 use support::rig::{ONLINE, Rig, both, n, value};
 use support::service::battery;
 use support::wire::s;
-
-/// What is below a listener that speaks TLS; its certificate's files are written too.
-fn encrypted(folder: &Path, name: &str, identity: &Identity) -> String {
-    let (certificate, key) = identity.write(folder, name);
-    format!(
-        "certfile {}\nkeyfile {}\n",
-        certificate.display(),
-        key.display()
-    )
-}
-
-/// The same, and only clients of an authority are let in.
-fn exclusive(folder: &Path, name: &str, identity: &Identity, clients: &Authority) -> String {
-    let ca = write(folder, &format!("{name}.clients.crt"), &clients.pem());
-    let base = encrypted(folder, name, identity);
-    let ca = ca.display();
-    format!("{base}cafile {ca}\nrequire_certificate true\n")
-}
 
 /// A bridge that lives beside others: a name of its own, and an installation of its own.
 fn bridge(bus: &Bus, number: usize, args: &[String], environment: &[(&str, &str)]) -> Bridge {
@@ -113,9 +97,7 @@ fn s6_tls_in_all_its_forms() {
     };
     let folder = broker.folder().to_owned();
     let authority = Authority::new("boat");
-    let ca = write(&folder, "ca.crt", &authority.pem())
-        .display()
-        .to_string();
+    let ca = trusted(&folder, "ca.crt", &authority);
     let listen = |address: &str, name: &str, identity: &Identity, more: &str| {
         broker.listen(address, &(encrypted(&folder, name, identity) + more))
     };
@@ -195,13 +177,9 @@ fn s6_each_fault_of_a_certificate_has_its_sentence() {
     };
     let folder = broker.folder().to_owned();
     let authority = Authority::new("boat");
-    let ca = write(&folder, "ca.crt", &authority.pem())
-        .display()
-        .to_string();
+    let ca = trusted(&folder, "ca.crt", &authority);
     let other = Authority::new("other");
-    let other_ca = write(&folder, "other.crt", &other.pem())
-        .display()
-        .to_string();
+    let other_ca = trusted(&folder, "other.crt", &other);
     let v4 = "127.0.0.1";
     let listen =
         |name: &str, identity: &Identity| broker.listen(v4, &encrypted(&folder, name, identity));
@@ -289,9 +267,7 @@ fn s6_a_client_certificate_that_is_missing_or_refused_is_said() {
     };
     let folder = broker.folder().to_owned();
     let (authority, clients) = (Authority::new("boat"), Authority::new("crew"));
-    let ca = write(&folder, "ca.crt", &authority.pem())
-        .display()
-        .to_string();
+    let ca = trusted(&folder, "ca.crt", &authority);
     let v4 = "127.0.0.1";
     let lines = exclusive(&folder, "closed", &authority.server(&[v4]), &clients);
     let new = broker.listen(v4, &lines);

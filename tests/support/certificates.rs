@@ -116,6 +116,30 @@ impl Identity {
     }
 }
 
+/// What is below a listener that speaks TLS; its certificate's files are written too.
+pub fn encrypted(folder: &Path, name: &str, identity: &Identity) -> String {
+    let (certificate, key) = identity.write(folder, name);
+    format!(
+        "certfile {}\nkeyfile {}\n",
+        certificate.display(),
+        key.display()
+    )
+}
+
+/// The same, and only clients of an authority are let in.
+pub fn exclusive(folder: &Path, name: &str, identity: &Identity, clients: &Authority) -> String {
+    let ca = write(folder, &format!("{name}.clients.crt"), &clients.pem());
+    let base = encrypted(folder, name, identity);
+    let ca = ca.display();
+    format!("{base}cafile {ca}\nrequire_certificate true\n")
+}
+
+/// Writes an authority's certificate; gives the file's name as an argument.
+pub fn trusted(folder: &Path, name: &str, authority: &Authority) -> String {
+    let file = write(folder, name, &authority.pem());
+    file.display().to_string()
+}
+
 /// Writes a file into a folder.
 pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let file = folder.join(name);
