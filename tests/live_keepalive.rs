@@ -80,7 +80,7 @@ fn s5_0_subscribed_before_anything_is_published() {
     let before = &broker.packets()[..first];
     let requests = before.iter().filter(|packet| packet.kind() == SUBSCRIBE);
     let subscribed: Vec<String> = requests
-        .flat_map(|packet| packet.filters())
+        .flat_map(support::fake_broker::Packet::filters)
         .map(|(filter, _)| filter)
         .collect();
     assert!(

@@ -76,6 +76,7 @@ impl Asker {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "made on the spot")]
 fn ok(value: Json) -> Json {
     json!({"status": "ok", "value": value})
 }
