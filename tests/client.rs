@@ -13,6 +13,8 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
+
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Instant;
@@ -446,6 +448,8 @@ fn a_password_is_taken_as_the_bridge_takes_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(path("password"), "secret\n").unwrap();
+    let only_ours = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path("password"), only_ours).unwrap();
     let settings = format!(
         "mqtt-user = 'boat'\nmqtt-password-file = '{}'\n",
         path("password")

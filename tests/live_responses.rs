@@ -11,7 +11,6 @@
 mod support;
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use support::client::Client;
@@ -161,7 +160,12 @@ fn s5_8_each_error_has_its_word() {
         format!("{{\"value\": \"{}\"}}", "x".repeat(65_536)),
         "too-large",
     );
-    asker.refused(&mode, r#"{"value": "text"}"#, "wrong-type");
+    asker.refused(&mode, r#"{"value": "text"}"#, "no-label");
+    asker.refused(
+        &w("vebus/257/Ac/In/1/CurrentLimit"),
+        r#"{"value": "text"}"#,
+        "wrong-type",
+    );
     asker.refused(&mode, r#"{"value": 3}"#, "refused");
     asker.refused(&w("vebus/257/State"), r#"{"value": 3}"#, "refused");
     asker.refused(
@@ -301,13 +305,14 @@ fn s5_6_too_many_writes_are_told_so() {
     let _bridge = rig.bridge("--keep-alive 0");
     let asker = Asker::new(&rig);
     let mode = w("vebus/257/Mode");
-    let sent: Vec<_> = (0..1_025)
-        .map(|_| asker.send(&mode, r#"{"value": 1}"#))
-        .collect();
+    // In portions: a broker drops messages of QoS 0 that it cannot hand on as fast as they come.
+    let mut sent = Vec::new();
+    for _ in 0..8 {
+        sent.extend((0..128).map(|_| asker.send(&mode, r#"{"value": 1}"#)));
+        peer.wait_calls("the writes", sent.len(), |call| call.member == "SetValue");
+    }
+    sent.push(asker.send(&mode, r#"{"value": 1}"#));
     assert_eq!(asker.told(&sent[1_024]).1["error"], "too-many");
-    peer.wait_calls_for("the writes", 1_024, Duration::from_secs(60), |call| {
-        call.member == "SetValue"
-    });
     peer.release();
     for correlation in [&sent[0], &sent[1_023]] {
         assert_eq!(asker.told(correlation).1, ok(&json!(1)));

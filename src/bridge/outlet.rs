@@ -153,7 +153,7 @@ impl Outlet {
     }
 
     /// After each change of what it depends on.
-    fn update_wanted(&mut self) {
+    pub(super) fn update_wanted(&mut self) {
         self.wanted = if self.is_leaving() {
             Wanted::Nothing
         } else if self.interest.is_general() {

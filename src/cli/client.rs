@@ -36,6 +36,9 @@ pub struct BrokerArgs {
     /// File with the password in its first line
     #[arg(long, value_name = "FILE", help_heading = BROKER)]
     pub mqtt_password_file: Option<PathBuf>,
+    /// Take the password from a file that other users can read too
+    #[arg(long, help_heading = BROKER)]
+    pub allow_readable_secrets: bool,
     /// Certificate of the broker, for an encrypted connection
     #[arg(short = 'c', long, value_name = "CA.pem", help_heading = BROKER)]
     pub mqtt_certificate: Option<PathBuf>,
@@ -163,6 +166,7 @@ impl BrokerArgs {
                 server_name: args.mqtt_server_name,
                 ..RawBroker::default()
             },
+            allow_readable_secrets: args.allow_readable_secrets.then_some(true),
             portal_id: args.portal_id,
             config: args.config,
             ..RawConfig::default()

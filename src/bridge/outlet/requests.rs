@@ -31,7 +31,9 @@ impl Outlet {
     /// Changes how long a request keeps data flowing; what that wakes is published.
     pub fn set_keep_alive(&mut self, now: Instant, keep_alive: Option<Duration>, items: &Items) {
         self.config.keep_alive = keep_alive;
-        if self.interest.set_keep_alive(now, keep_alive) && self.link == Link::Up {
+        let woke = self.interest.set_keep_alive(now, keep_alive);
+        self.update_wanted();
+        if woke && self.link == Link::Up {
             self.heartbeat_at.get_or_insert(now);
             self.answers.ask_republish(None);
             self.advance(now, items);
