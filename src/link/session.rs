@@ -126,10 +126,9 @@ impl LinkError {
     /// Whether trying again soon is of no use: somebody must change something first.
     pub fn needs_operator(&self) -> bool {
         match self {
-            LinkError::Version { .. }
-            | LinkError::Subscription { .. }
-            | LinkError::Wildcards
-            | LinkError::Packet(PacketError::Auth) => true,
+            LinkError::Version { .. } | LinkError::Subscription { .. } | LinkError::Wildcards => {
+                true
+            }
             LinkError::Refused { version, code, .. } => {
                 reason::refusal_needs_operator(*version, *code)
             }
