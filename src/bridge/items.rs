@@ -18,7 +18,8 @@ use super::cache::SlotId;
 use super::names::{Names, PathId};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::topic;
-use crate::schema::{self, rule::Rule};
+use crate::schema;
+use crate::schema::rule::{Role, Rule};
 
 /// Which device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +54,10 @@ pub struct Item {
     pub rule: &'static Rule,
     /// Whether it is there.
     pub life: Life,
+    /// Whether its changes mean more than a new value: it has a role, or Home Assistant waits for it.
+    pub watched: bool,
+    /// Whether Home Assistant shows it.
+    pub shown: bool,
     /// Tells the item from others that had, or will have, the same slot.
     serial: u32,
 }
@@ -169,6 +174,27 @@ impl Items {
     #[inline]
     pub fn is_live(&self, slot: SlotId) -> bool {
         self.get(slot).is_some_and(|item| item.life == Life::Live)
+    }
+
+    /// Has a change of the item noted.
+    pub fn watch(&mut self, slot: SlotId) {
+        if let Some(item) = self.all.get_mut(slot.0 as usize) {
+            item.watched = true;
+        }
+    }
+
+    /// Has changes of the item noted no longer, unless it has a role.
+    pub fn unwatch(&mut self, slot: SlotId) {
+        if let Some(item) = self.all.get_mut(slot.0 as usize) {
+            item.watched = item.rule.role != Role::None;
+        }
+    }
+
+    /// Has Home Assistant show the item.
+    pub fn show(&mut self, slot: SlotId) {
+        if let Some(item) = self.all.get_mut(slot.0 as usize) {
+            item.shown = true;
+        }
     }
 
     /// The item's path.
@@ -338,6 +364,8 @@ impl Items {
             path: path_id,
             rule: row.rule,
             life: Life::Live,
+            watched: row.rule.role != Role::None,
+            shown: false,
             serial: self.serial,
         };
         let slot = if let Some(slot) = self.free.pop() {

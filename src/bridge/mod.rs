@@ -11,9 +11,12 @@
 
 mod answers;
 mod bits;
+mod board;
 pub mod cache;
 pub mod calls;
 mod convert;
+mod description;
+mod discovery;
 pub mod filter;
 mod interest;
 mod items;
@@ -31,6 +34,7 @@ mod throttle;
 use std::time::{Duration, Instant};
 
 use self::calls::{Call, Calls};
+use self::discovery::Discovery;
 use self::items::Items;
 use self::outlet::Outlet;
 use self::registry::Registry;
@@ -41,6 +45,7 @@ use crate::model::name::PortalId;
 use crate::model::time::Now;
 use crate::model::topic;
 
+pub use self::board::DiscoveryConfig;
 pub use self::outlet::OutletConfig;
 pub use self::publishing::{PublishSink, text_payload};
 
@@ -97,6 +102,7 @@ pub struct Bridge {
     owners_pending: usize,
     calls: Calls,
     outlets: Vec<Outlet>,
+    discovery: Discovery,
     counters: Counters,
     rejections: Throttle,
     full_reported: bool,
@@ -116,6 +122,7 @@ impl Bridge {
             owners_pending: 0,
             calls: Calls::new(),
             outlets: config.outlets.iter().cloned().map(Outlet::new).collect(),
+            discovery: Discovery::new(&config.outlets),
             counters: Counters::default(),
             rejections: Throttle::default(),
             full_reported: false,
@@ -167,6 +174,7 @@ impl Bridge {
         outlets
             .chain(self.calls.deadline())
             .chain(self.registry.next_retry)
+            .chain(self.discovery.deadline())
             .min()
     }
 
@@ -180,6 +188,7 @@ impl Bridge {
             outlet.tick(now.monotonic, &self.items);
         }
         self.settle();
+        self.tick_discovery(now);
     }
 
     /// What the bridge has done so far.

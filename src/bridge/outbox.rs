@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use super::bits::Bits;
 use super::cache::SlotId;
-use super::items::ItemRef;
+use super::items::{DeviceId, ItemRef};
 
 /// A message that is no item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub enum Control {
     Answer(ItemRef),
     /// An empty retained payload for a topic below the portal id that no item has (§4.9).
     Clear(Box<str>),
+    /// The configuration of a device, for Home Assistant.
+    Describe(DeviceId),
+    /// An empty retained payload for the configuration of a device that is gone: its object id.
+    Forget(Box<str>),
 }
 
 /// What comes next.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::answers::{Answer, Answers};
 use super::bits::Bits;
+use super::board::{Board, DiscoveryConfig};
 use super::cache::SlotId;
 use super::filter::{Filter, Path};
 use super::interest::{HEARTBEAT, Interest};
@@ -40,6 +41,8 @@ pub struct OutletConfig {
     pub keep_alive: Option<Duration>,
     /// How many filters of selective keep-alives may be live.
     pub filters_max: usize,
+    /// Home Assistant, where it is set up by us, or was.
+    pub discovery: Option<DiscoveryConfig>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,14 +89,20 @@ pub struct Outlet {
     /// Retained topics that no item has, until the scans are done (§4.9).
     orphans: Vec<Box<str>>,
     ending: bool,
+    /// What the broker holds for Home Assistant.
+    pub(super) board: Option<Board>,
 }
 
 impl Outlet {
     /// An outlet whose broker is not connected.
     pub fn new(config: OutletConfig) -> Outlet {
+        let board = config.discovery.clone().map(Board::new);
+        // Home Assistant sends no keep-alives.
+        let endless = board.as_ref().is_some_and(Board::is_enabled);
+        let keep_alive = config.keep_alive.filter(|_| !endless);
         Outlet {
             link: Link::Down,
-            interest: Interest::new(config.keep_alive, config.filters_max),
+            interest: Interest::new(keep_alive, config.filters_max),
             outbox: Outbox::default(),
             urgent: VecDeque::new(),
             published: Bits::default(),
@@ -103,6 +112,7 @@ impl Outlet {
             heartbeat_at: None,
             orphans: Vec::new(),
             ending: false,
+            board,
             config,
         }
     }
@@ -123,6 +133,26 @@ impl Outlet {
         !self.ending
             && (self.interest.is_general()
                 || (self.interest.is_selective() && self.covered.contains(slot)))
+    }
+
+    /// Whether the broker is connected and has been read back.
+    pub fn is_up(&self) -> bool {
+        self.link == Link::Up
+    }
+
+    /// Whether the broker is connected.
+    pub fn is_connected(&self) -> bool {
+        self.link != Link::Down
+    }
+
+    /// Whether the bridge ends.
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// Puts a message that is no item at the end of what waits.
+    pub fn queue(&mut self, control: Control) {
+        self.outbox.push_control(control);
     }
 
     /// Whether anything can be sent.
@@ -224,6 +254,9 @@ impl Outlet {
         self.answers.clear();
         self.forced.clear();
         self.heartbeat_at = None;
+        if let Some(board) = &mut self.board {
+            board.disconnected();
+        }
         let waited = self.outbox.clear();
         let told = |slot: &SlotId| {
             !self.published.contains(*slot)
@@ -449,10 +482,12 @@ impl Outlet {
 
     /// When [`Outlet::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
+        let board = self.board.as_ref().filter(|_| self.is_up());
         [
             self.interest.deadline(),
             self.heartbeat_at,
             self.answers.deadline(),
+            board.and_then(Board::deadline),
         ]
         .into_iter()
         .flatten()

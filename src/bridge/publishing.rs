@@ -26,17 +26,20 @@ impl Bridge {
 
     /// A broker told one of the topics that it retains (§4.9).
     pub fn broker_retained(&mut self, broker: usize, topic: &str) {
-        if let (Some(outlet), Some(rest)) = (
+        match (
             self.outlets.get_mut(broker),
             topic.strip_prefix(&*self.prefix),
         ) {
-            outlet.retained(rest, &self.items);
+            (Some(outlet), Some(rest)) => outlet.retained(rest, &self.items),
+            _ => self.config_retained(broker, topic),
         }
     }
 
     /// A broker has told all that it retains, or there was nothing to ask for.
     pub fn broker_ready(&mut self, now: Now, broker: usize) {
         let settled = self.registry.is_settled();
+        // Before any value, so that who is told of them is there to take it.
+        self.describe_all(now, broker);
         if let Some(outlet) = self.outlets.get_mut(broker) {
             outlet.ready(now.monotonic, &self.items, settled);
         }
@@ -99,6 +102,20 @@ impl Bridge {
                     }
                     outlet.allow(item.slot);
                     item.slot
+                }
+                Some(Entry::Control(Control::Describe(device))) => {
+                    if !self.publish_config(now, broker, device, sink) {
+                        continue;
+                    }
+                    self.counters.published = self.counters.published.wrapping_add(1);
+                    return true;
+                }
+                Some(Entry::Control(Control::Forget(object))) => {
+                    if !self.publish_no_config(broker, &object, sink) {
+                        continue;
+                    }
+                    self.counters.published = self.counters.published.wrapping_add(1);
+                    return true;
                 }
                 Some(Entry::Control(control)) => {
                     let retains = outlet.retains();
@@ -188,8 +205,8 @@ impl Bridge {
                 }
             }),
             Control::Clear(rest) => publish(retain, rest, &|_| {}),
-            // Published as the item that it is.
-            Control::Answer(_) => {}
+            // Published as the item that it is, or by `discovery`.
+            Control::Answer(_) | Control::Describe(_) | Control::Forget(_) => {}
         }
     }
 }

@@ -50,6 +50,21 @@ pub struct RawConfig {
     )]
     pub init_broker: Option<bool>,
 
+    /// Set Home Assistant up with all devices and their values; values flow all the time then.
+    /// false takes back what was set up before (default: leave it alone)
+    #[arg(
+        long, value_name = "true|false", value_parser = truth, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", hide_possible_values = true, help_heading = HOME_ASSISTANT
+    )]
+    pub home_assistant: Option<bool>,
+    /// What Home Assistant's discovery topics begin with (default: homeassistant)
+    #[arg(long, value_name = "PREFIX", help_heading = HOME_ASSISTANT)]
+    pub home_assistant_prefix: Option<String>,
+    /// How long Home Assistant keeps a device that is gone; 0 removes it at once (default: 86400,
+    /// a day)
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = HOME_ASSISTANT)]
+    pub home_assistant_keep: Option<u32>,
+
     /// The D-Bus to read from (default: the one of this device)
     #[arg(short = 'b', long, value_name = "ADDRESS", help_heading = DEVICE)]
     pub dbus: Option<String>,
@@ -130,5 +145,6 @@ fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Secret>, D
 }
 
 const BROKER: &str = "MQTT broker";
+const HOME_ASSISTANT: &str = "Home Assistant";
 const DEVICE: &str = "Victron device";
 const FLOW: &str = "Flow of values";

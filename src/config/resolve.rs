@@ -12,8 +12,8 @@ use super::layers::{Found, Layers};
 use super::machine::Machine;
 use super::server::Server;
 use super::{
-    BrokerConfig, BusAddress, Config, ConfigError, Limits, Login, Origin, Problem, RawLimits,
-    Secret, portal,
+    BrokerConfig, BusAddress, Config, ConfigError, HomeAssistant, Limits, Login, Origin, Problem,
+    RawLimits, Secret, portal,
 };
 
 impl Layers {
@@ -110,7 +110,28 @@ impl Layers {
                 .is_none_or(|found| found.value),
             keep_alive: (keep_alive_s > 0).then(|| Duration::from_secs(keep_alive_s.into())),
             ping: PING,
+            home_assistant: self.home_assistant()?,
         })
+    }
+
+    fn home_assistant(&self) -> Result<Option<HomeAssistant>, ConfigError> {
+        let enabled = self.find("home-assistant", |raw| raw.home_assistant);
+        let prefix = match self.find("home-assistant-prefix", |raw| {
+            raw.home_assistant_prefix.clone()
+        }) {
+            Some(found) if is_discovery_prefix(&found.value) => found.value,
+            Some(found) => {
+                return Err(found.wrong(Problem::HomeAssistantPrefix(found.value.clone())));
+            }
+            None => HOME_ASSISTANT_PREFIX.to_owned(),
+        };
+        let keep = self.find("home-assistant-keep", |raw| raw.home_assistant_keep);
+        let keep_s = keep.map_or(HOME_ASSISTANT_KEEP_S, |found| found.value);
+        Ok(enabled.map(|found| HomeAssistant {
+            enabled: found.value,
+            prefix,
+            keep: Some(Duration::from_secs(keep_s.into())),
+        }))
     }
 
     fn login(&self) -> Result<Option<Login>, ConfigError> {
@@ -187,6 +208,13 @@ fn is_client_id(text: &str) -> bool {
     (1..=CLIENT_ID_BYTES_MAX).contains(&text.len()) && !text.contains(is_wrong)
 }
 
+/// Levels of a topic, none of them empty or a wildcard.
+fn is_discovery_prefix(text: &str) -> bool {
+    let is_wrong = |letter: char| letter.is_control() || matches!(letter, '+' | '#');
+    let is_level = |level: &str| !level.is_empty() && !level.contains(is_wrong);
+    text.len() <= PREFIX_BYTES_MAX && text.split('/').all(is_level)
+}
+
 impl From<RawLimits> for Limits {
     fn from(raw: RawLimits) -> Limits {
         let default = Limits::default();
@@ -212,6 +240,9 @@ impl From<RawLimits> for Limits {
 
 const SYSTEM_BUS: &str = "unix:path=/var/run/dbus/system_bus_socket";
 const KEEP_ALIVE_S: u32 = 60;
+const HOME_ASSISTANT_PREFIX: &str = "homeassistant";
+const HOME_ASSISTANT_KEEP_S: u32 = 86_400;
+const PREFIX_BYTES_MAX: usize = 1024;
 const PING: Duration = Duration::from_secs(30);
 const GATHER: Duration = Duration::from_millis(20);
 /// With more, a change would no longer be published at once (§4.4).

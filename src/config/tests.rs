@@ -81,6 +81,7 @@ fn file(text: &str) -> Given<'_> {
 #[test]
 fn defaults() {
     let broker = BrokerConfig {
+        home_assistant: None,
         name: "broker".to_owned(),
         host: "127.0.0.1".to_owned(),
         port: 1883,
@@ -147,8 +148,8 @@ fn s7_every_flag_is_a_variable_and_a_key() {
         keys += 1;
         let (word, value) = match key {
             "config" => continue,
-            "retain" | "init-broker" | "debug" => ("false", "false"),
-            "keep-alive" | "gather-ms" => ("7", "7"),
+            "retain" | "init-broker" | "debug" | "home-assistant" => ("false", "false"),
+            "keep-alive" | "gather-ms" | "home-assistant-keep" => ("7", "7"),
             "dbus" => ("unix:path=/x", "'unix:path=/x'"),
             "portal-id" => ("abc", "'abc'"),
             _ => ("x", "'x'"),
@@ -163,7 +164,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 14);
+    assert_eq!(keys, 17);
 }
 
 #[test]
@@ -423,6 +424,38 @@ fn what_a_later_version_brings_is_refused_in_words() {
         "this version cannot register at VRM yet; leave the setting out to use a local broker";
     flags(&["-i"]).refused(&format!("--init-broker: {vrm}"));
     file("init-broker = true").refused(&format!("FILE:1: init-broker: {vrm}"));
+}
+
+#[test]
+fn home_assistant_is_left_alone_unless_it_is_asked_for() {
+    let home = |given: Given<'_>| given.broker().home_assistant;
+    assert_eq!(home(Given::default()), None);
+    assert_eq!(home(flags(&["--home-assistant-keep", "5"])), None);
+    let expected = HomeAssistant {
+        enabled: true,
+        prefix: "homeassistant".into(),
+        keep: Some(Duration::from_secs(86_400)),
+    };
+    assert_eq!(home(flags(&["--home-assistant"])), Some(expected.clone()));
+    let off = HomeAssistant {
+        enabled: false,
+        ..expected
+    };
+    assert_eq!(home(file("home-assistant = false")), Some(off));
+    let given = "home-assistant = true\nhome-assistant-prefix = 'a/b'\nhome-assistant-keep = 0";
+    let expected = HomeAssistant {
+        enabled: true,
+        prefix: "a/b".into(),
+        keep: Some(Duration::ZERO),
+    };
+    assert_eq!(home(file(given)), Some(expected));
+    flags(&["--home-assistant-prefix", "a/#"]).refused(
+        "--home-assistant-prefix: \"a/#\" is no topic to begin with; the usual one is homeassistant",
+    );
+    variables(&[("DBUS_MQTT_HOME_ASSISTANT_PREFIX", "/a")]).refused(
+        "DBUS_MQTT_HOME_ASSISTANT_PREFIX: \"/a\" is no topic to begin with; the usual one is \
+         homeassistant",
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::codec::payload;
 
 /// A configuration is not made longer than this: Home Assistant takes its time over each of them.
 /// What is for everyday use comes first, so that what is left out is what is hidden anyway.
-pub const BYTES_MAX: usize = 100_000;
+pub const BYTES_MAX: usize = 200_000;
 
 /// The value in a topic's payload, none where there is none.
 const VALUE: &str = "(value_json|default({})).value|default(none)";

@@ -25,6 +25,7 @@ const READING_MAX: Duration = Duration::from_secs(10);
 
 const REQUESTS_ID: u16 = 1;
 const RETAINED_ID: u16 = 2;
+const NOTICES_ID: u16 = 3;
 
 /// What a session is told at the start.
 #[derive(Debug, Clone)]
@@ -41,8 +42,10 @@ pub struct SessionConfig {
     pub will_payload: Vec<u8>,
     /// What to subscribe to.
     pub request_filters: Vec<String>,
-    /// What to read back at the start; `None`: nothing.
-    pub retained_filter: Option<String>,
+    /// What to read back at the start.
+    pub retained_filters: Vec<String>,
+    /// What else to subscribe to, if the broker allows it.
+    pub notice_filters: Vec<String>,
 }
 
 /// Why a session is over.
@@ -207,10 +210,13 @@ impl Session {
                 self.state = State::Reading {
                     since: now,
                     last: now,
-                    fenced: self.config.retained_filter.is_none(),
+                    fenced: self.config.retained_filters.is_empty(),
                 };
-                if let Some(filter) = &self.config.retained_filter {
-                    packet::write_subscribe(out, RETAINED_ID, std::slice::from_ref(filter));
+                if !self.config.notice_filters.is_empty() {
+                    packet::write_subscribe(out, NOTICES_ID, &self.config.notice_filters);
+                }
+                if !self.config.retained_filters.is_empty() {
+                    packet::write_subscribe(out, RETAINED_ID, &self.config.retained_filters);
                     packet::write_pingreq(out);
                 }
                 return Ok(Event::Connected);
@@ -225,6 +231,16 @@ impl Session {
                 tracing::warn!(
                     "the broker does not let us read back what it retains: stale values may stay"
                 );
+            }
+            (
+                Inbound::SubAck {
+                    refused: true,
+                    id: NOTICES_ID,
+                },
+                _,
+            ) => {
+                let filters = self.config.notice_filters.join(" and ");
+                tracing::warn!("the broker lets us not subscribe to {filters}");
             }
             (
                 Inbound::PingResp,
@@ -261,7 +277,11 @@ impl Session {
         if let Some(id) = publish.id {
             packet::write_puback(out, id);
         }
-        if !publish.topic.starts_with("N/") {
+        let is_ours = |filter: &String| {
+            let head = filter.split(['+', '#']).next().unwrap_or_default();
+            publish.topic.starts_with(head)
+        };
+        if !self.config.retained_filters.iter().any(is_ours) {
             return Event::Request(publish);
         }
         // Our own publishes come back too while we are subscribed to them.
@@ -285,7 +305,7 @@ impl Session {
             State::Connecting | State::Subscribing => self.asked + ANSWER_TIMEOUT,
             State::Reading {
                 last, fenced: true, ..
-            } if self.config.retained_filter.is_some() => last + QUIET,
+            } if !self.config.retained_filters.is_empty() => last + QUIET,
             State::Reading {
                 since,
                 fenced: false,
@@ -322,13 +342,13 @@ impl Session {
         else {
             return Ok(false);
         };
-        let told = match &self.config.retained_filter {
-            None => true,
-            Some(_) => (fenced && now >= last + QUIET) || now >= since + READING_MAX,
-        };
+        let told = self.config.retained_filters.is_empty()
+            || (fenced && now >= last + QUIET)
+            || now >= since + READING_MAX;
         if told {
-            if let Some(filter) = &self.config.retained_filter {
-                packet::write_unsubscribe(out, RETAINED_ID, filter);
+            // Each packet has an id of its own until it is answered [MQTT-2.3.1-4].
+            for (id, filter) in (NOTICES_ID + 1..).zip(&self.config.retained_filters) {
+                packet::write_unsubscribe(out, id, filter);
             }
             self.state = State::Up;
         }
@@ -354,7 +374,8 @@ mod tests {
             will_topic: "w".into(),
             will_payload: b"off".to_vec(),
             request_filters: vec!["R/x/#".into(), "W/x/#".into()],
-            retained_filter: reads_back.then(|| "N/x/#".into()),
+            retained_filters: reads_back.then(|| "N/x/#".into()).into_iter().collect(),
+            notice_filters: Vec::new(),
         }
     }
 
@@ -414,6 +435,46 @@ mod tests {
         assert!(session.tick(later + QUIET * 2, &mut out).unwrap());
         assert_eq!(out[0] >> 4, 10);
         assert!(!session.tick(later + QUIET * 3, &mut out).unwrap());
+    }
+
+    #[test]
+    fn what_else_is_subscribed_to_may_be_refused() {
+        let start = Instant::now();
+        let mut out = Vec::new();
+        let mut more = config(false);
+        more.retained_filters.push("h/device/x/+/config".into());
+        more.notice_filters.push("h/status".into());
+        let mut session = Session::open(more, start, &mut out);
+        let ack = |id, refused| Inbound::SubAck { refused, id };
+        session
+            .receive(start, Inbound::ConnAck { code: 0 }, &mut out)
+            .unwrap();
+        out.clear();
+        let event = session.receive(start, ack(REQUESTS_ID, false), &mut out);
+        assert_eq!(event.unwrap(), Event::Connected);
+        let subscribes = out.windows(4).filter(|bytes| {
+            bytes[0] == 0x82 && [RETAINED_ID, NOTICES_ID].contains(&u16::from(bytes[3]))
+        });
+        assert_eq!(subscribes.count(), 2);
+        let event = session.receive(start, ack(NOTICES_ID, true), &mut out);
+        assert_eq!(event.unwrap(), Event::None);
+        let mut told = |topic, retain| {
+            let mut payload = *b"online";
+            let publish = Inbound::Publish(InPublish {
+                topic,
+                payload: &mut payload,
+                retain,
+                id: None,
+            });
+            match session.receive(start, publish, &mut out).unwrap() {
+                Event::Retained(topic) => topic.to_owned(),
+                Event::Request(message) => format!("request {}", message.topic),
+                Event::None | Event::Connected => "nothing".to_owned(),
+            }
+        };
+        assert_eq!(told("h/device/x/a/config", true), "h/device/x/a/config");
+        assert_eq!(told("h/status", false), "request h/status");
+        assert_eq!(told("R/x/keepalive", false), "request R/x/keepalive");
     }
 
     #[test]

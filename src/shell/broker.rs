@@ -17,9 +17,10 @@ use tracing::{debug, info, warn};
 
 use super::run::{Shared, now, wait};
 use crate::bridge::{PublishSink, text_payload};
-use crate::codec::packet;
+use crate::codec::packet::{self, InPublish};
 use crate::codec::request::RequestReader;
 use crate::config::{BrokerConfig, Config};
+use crate::homeassistant;
 use crate::link::backoff::{Backoff, DELAY_MAX};
 use crate::link::session::{Event, LinkError, Session, SessionConfig};
 use crate::model::name::PortalId;
@@ -89,6 +90,21 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
     }
 }
 
+/// What the broker may have in store of ours (§4.9).
+fn retained_filters(broker: &BrokerConfig, portal_id: &PortalId) -> Vec<String> {
+    let notifications = broker.retain.then(|| topic::notification_filter(portal_id));
+    let home = broker.home_assistant.as_ref();
+    let configs = home.map(|home| homeassistant::Names::new(&home.prefix, portal_id).filter());
+    notifications.into_iter().chain(configs).collect()
+}
+
+/// Whether Home Assistant says that it has started.
+fn is_birth(broker: &BrokerConfig, message: &InPublish<'_>) -> bool {
+    let home = broker.home_assistant.as_ref();
+    message.payload == homeassistant::BIRTH
+        && home.is_some_and(|home| message.topic == homeassistant::status_topic(&home.prefix))
+}
+
 async fn connect(broker: &BrokerConfig) -> Result<TcpStream, LinkError> {
     let address = (broker.host.as_str(), broker.port);
     let timeout = || io::Error::new(io::ErrorKind::TimedOut, "no connection within 10 s");
@@ -136,7 +152,7 @@ impl<'a> Connection<'a> {
         index: usize,
         shared: &'a Shared,
     ) -> Connection<'a> {
-        let portal_id = &config.portal_id;
+        let (portal_id, limits) = (&config.portal_id, &config.limits);
         let mut will_payload = Vec::new();
         text_payload(&mut will_payload, "offline");
         let session_config = SessionConfig {
@@ -149,7 +165,19 @@ impl<'a> Connection<'a> {
             will_topic: format!("{}{}", topic::notification_prefix(portal_id), topic::STATUS),
             will_payload,
             request_filters: topic::request_filters(portal_id).into(),
-            retained_filter: broker.retain.then(|| topic::notification_filter(portal_id)),
+            retained_filters: retained_filters(broker, portal_id),
+            notice_filters: broker
+                .home_assistant
+                .iter()
+                .map(|home| homeassistant::status_topic(&home.prefix))
+                .collect(),
+        };
+        // What is read back of ours can be longer than a request.
+        let payload_bytes_max = match &broker.home_assistant {
+            Some(_) => limits
+                .request_bytes_max
+                .max(homeassistant::payload::BYTES_MAX),
+            None => limits.request_bytes_max,
         };
         Connection {
             broker,
@@ -157,9 +185,9 @@ impl<'a> Connection<'a> {
             index,
             shared,
             session_config,
-            requests: RequestReader::new(config.limits.request_bytes_max),
-            out_bytes: config.limits.out_buffer_bytes,
-            packet_bytes_max: config.limits.request_bytes_max + PACKET_HEAD_BYTES,
+            requests: RequestReader::new(limits.request_bytes_max),
+            out_bytes: limits.out_buffer_bytes,
+            packet_bytes_max: payload_bytes_max + PACKET_HEAD_BYTES,
             out: Vec::new(),
             sent: 0,
             input: Vec::new(),
@@ -318,6 +346,10 @@ impl<'a> Connection<'a> {
                         .with(|bridge| bridge.broker_connected(self.index));
                 }
                 Event::Retained(topic) => self.shared.bridge().broker_retained(self.index, topic),
+                Event::Request(message) if is_birth(self.broker, &message) => {
+                    self.shared
+                        .with(|bridge| bridge.home_assistant_started(now(), self.index));
+                }
                 Event::Request(message) => {
                     let request =
                         self.requests

@@ -11,9 +11,10 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::{broker, bus};
-use crate::bridge::{Bridge, BridgeConfig, OutletConfig};
+use crate::bridge::{Bridge, BridgeConfig, DiscoveryConfig, OutletConfig};
 use crate::config::Config;
 use crate::error::Fatal;
+use crate::homeassistant::Names;
 use crate::model::time::Now;
 
 /// What the bridge has done so far, for those who watch it; the counters wrap.
@@ -190,6 +191,12 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         retain: broker.retain,
         keep_alive: broker.keep_alive,
         filters_max: limits.filters_max,
+        discovery: broker.home_assistant.as_ref().map(|home| DiscoveryConfig {
+            names: Names::new(&home.prefix, &config.portal_id),
+            enabled: home.enabled,
+            commands: true,
+            keep: home.keep,
+        }),
     };
     BridgeConfig {
         portal_id: config.portal_id.clone(),

@@ -194,6 +194,7 @@ pub fn config(outlets: Vec<OutletConfig>) -> BridgeConfig {
 
 pub fn outlet(retain: bool, keep_alive: Option<Duration>) -> OutletConfig {
     OutletConfig {
+        discovery: None,
         name: "broker".into(),
         retain,
         keep_alive,

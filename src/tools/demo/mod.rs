@@ -174,6 +174,7 @@ fn config(bus: &str, ports: Ports) -> Result<Config, ToolError> {
         portal_id: PortalId::new(PORTAL_ID).map_err(|error| fault(error.to_string()))?,
         bus: BusAddress::parse(bus).map_err(|error| fault(error.to_string()))?,
         brokers: vec![BrokerConfig {
+            home_assistant: None,
             name: String::from("demo"),
             host: String::from("127.0.0.1"),
             port: ports.tcp,
