@@ -5,38 +5,42 @@
 use std::fmt;
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{ConfigError, Machine, Origin, Problem};
 
 /// Starts the log. `RUST_LOG` says what is shown, where it is set; else `debug` does, and without
 /// it the `usual` filter.
 pub fn start(debug: bool, usual: &str, machine: &Machine) -> Result<(), ConfigError> {
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .compact()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_timer(UtcMillis)
-        .with_target(debug)
-        .with_env_filter(filter(debug, usual, machine)?)
+        .with_target(debug);
+    tracing_subscriber::registry()
+        .with(filter(debug, usual, machine)?)
+        .with(lines)
         .init();
     Ok(())
 }
 
-fn filter(debug: bool, usual: &str, machine: &Machine) -> Result<EnvFilter, ConfigError> {
+fn filter(debug: bool, usual: &str, machine: &Machine) -> Result<Targets, ConfigError> {
     let text = match machine.variable("RUST_LOG")? {
         Some(text) => text,
         None if debug => "warn,dbus_mqtt=debug",
         None => usual,
     };
-    EnvFilter::builder()
-        .parse(text)
-        .map_err(|_| ConfigError::Setting {
-            origin: Origin::Variable("RUST_LOG".into()),
-            problem: Problem::LogFilter(text.to_owned()),
-        })
+    // A level for a part of the program is all that anybody needs here; filters by field would bring
+    // a machine for regular expressions into a small device.
+    text.parse().map_err(|_| ConfigError::Setting {
+        origin: Origin::Variable("RUST_LOG".into()),
+        problem: Problem::LogFilter(text.to_owned()),
+    })
 }
 
 /// `2026-01-31T12:00:00.123Z`: the clock of the device in UTC, as VRM and the other logs of Venus

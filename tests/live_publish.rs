@@ -122,6 +122,24 @@ fn s4_2_the_serial_is_the_portal_id_whatever_the_service_says() {
 }
 
 #[test]
+fn s4_2_only_one_serial_is_the_portal_id() {
+    // That of another system service is an item like any other, and goes with it.
+    let Some(rig) = Rig::start() else { return };
+    let other = Service::new("com.victronenergy.system.other")
+        .item("/DeviceInstance", V::I(1))
+        .item("/Serial", s("its own"));
+    let peer = rig.bus.serve(other);
+    let _bridge = rig.bridge("--retain true");
+    let mark = rig.wake();
+    let topic = n("system/1/Serial");
+    rig.client.expect(mark, &topic, &value("\"its own\""));
+    drop(peer);
+    rig.client.expect(mark, &topic, "");
+    let serial = value(&format!("\"{PORTAL}\""));
+    assert_eq!(rig.retained()[&n("system/0/Serial")], serial);
+}
+
+#[test]
 fn s4_2_every_connect_says_so_again() {
     // Serial, keep-alive and state are published on each connect, not only on the first.
     let Some(bus) = Bus::start() else { return };

@@ -19,7 +19,7 @@ use super::names::{Names, PathId};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::topic;
 use crate::schema;
-use crate::schema::rule::{Role, Rule};
+use crate::schema::rule::{Publish, Role, Rule};
 
 /// Which device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -358,13 +358,18 @@ impl Items {
         }
         let row = schema::lookup(service_type, path);
         let path_id = self.names.intern(path, row.path);
+        // Only one topic carries the portal id (§4.2); its like of another instance is an item like
+        // any other.
+        let elsewhere = row.rule.publish == Publish::PortalId
+            && topic::SERIAL.strip_suffix(path) != self.device(device).map(|device| &*device.key);
         self.serial = self.serial.wrapping_add(1);
+        let rule = if elsewhere { &Rule::DEFAULT } else { row.rule };
         let item = Item {
             device,
             path: path_id,
-            rule: row.rule,
+            rule,
             life: Life::Live,
-            watched: row.rule.role != Role::None,
+            watched: rule.role != Role::None,
             shown: false,
             serial: self.serial,
         };

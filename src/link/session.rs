@@ -14,6 +14,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::window::Window;
 use crate::codec::packet::{self, InPublish, Inbound, PacketError};
 
 /// How long a broker may take to answer CONNECT or SUBSCRIBE.
@@ -146,6 +147,7 @@ pub struct Session {
     asked: Instant,
     received: Instant,
     ping_at: Instant,
+    window: Window,
 }
 
 impl Session {
@@ -168,6 +170,19 @@ impl Session {
             asked: now,
             received: now,
             ping_at,
+            window: Window::default(),
+        }
+    }
+
+    /// Whether the broker is to be sent more publishes now: connected, and not too far behind.
+    pub fn takes_publishes(&self) -> bool {
+        self.is_connected() && self.window.is_open()
+    }
+
+    /// Takes note of publishes that were written to `out`.
+    pub fn published(&mut self, bytes: usize, out: &mut Vec<u8>) {
+        if self.window.published(bytes) {
+            packet::write_pingreq(out);
         }
     }
 
@@ -184,6 +199,9 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<Event<'a>, LinkError> {
         self.received = now;
+        if packet == Inbound::PingResp {
+            self.window.answered();
+        }
         match (packet, self.state) {
             (Inbound::ConnAck { code: 0 }, State::Connecting) => {
                 packet::write_subscribe(out, REQUESTS_ID, &self.config.request_filters);
@@ -217,7 +235,7 @@ impl Session {
                 }
                 if !self.config.retained_filters.is_empty() {
                     packet::write_subscribe(out, RETAINED_ID, &self.config.retained_filters);
-                    packet::write_pingreq(out);
+                    self.ping(out);
                 }
                 return Ok(Event::Connected);
             }
@@ -257,7 +275,7 @@ impl Session {
                 };
             }
             (Inbound::Publish(publish), state) => {
-                return Ok(self.published(now, publish, state, out));
+                return Ok(self.told(now, publish, state, out));
             }
             (
                 Inbound::SubAck { .. } | Inbound::UnsubAck | Inbound::PingResp | Inbound::Other,
@@ -267,7 +285,12 @@ impl Session {
         Ok(Event::None)
     }
 
-    fn published<'a>(
+    fn ping(&mut self, out: &mut Vec<u8>) {
+        packet::write_pingreq(out);
+        self.window.asked();
+    }
+
+    fn told<'a>(
         &mut self,
         now: Instant,
         publish: InPublish<'a>,
@@ -331,7 +354,7 @@ impl Session {
             State::Reading { .. } | State::Up => {}
         }
         if now >= self.ping_at {
-            packet::write_pingreq(out);
+            self.ping(out);
             self.ping_at = now + self.config.ping;
         }
         let State::Reading {

@@ -206,7 +206,7 @@ impl<'a> Connection<'a> {
         let mut sleep = pin!(tokio::time::sleep_until(session.deadline().into()));
         let mut armed = session.deadline();
         loop {
-            let more = self.fill(&session);
+            let more = self.fill(&mut session);
             if self.shared.is_ending()
                 && session.is_connected()
                 && !more
@@ -232,7 +232,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Fills the write buffer from the bridge. Tells whether the bridge has more.
-    fn fill(&mut self, session: &Session) -> bool {
+    fn fill(&mut self, session: &mut Session) -> bool {
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
@@ -240,17 +240,19 @@ impl<'a> Connection<'a> {
                 self.out.shrink_to(self.out_bytes);
             }
         }
-        if !session.is_connected() {
-            return false;
+        if !session.takes_publishes() {
+            return session.is_connected();
         }
         let mut bridge = self.shared.bridge();
         let time = now();
-        while self.out.len() - self.sent < self.out_bytes {
-            if !bridge.poll_publish(time, self.index, &mut Sink(&mut self.out)) {
-                return false;
-            }
+        let before = self.out.len();
+        let mut more = true;
+        while more && self.out.len() - self.sent < self.out_bytes {
+            more = bridge.poll_publish(time, self.index, &mut Sink(&mut self.out));
         }
-        true
+        drop(bridge);
+        session.published(self.out.len() - before, &mut self.out);
+        more
     }
 
     /// Writes and reads what is possible, and waits until something was, or the bridge or the clock

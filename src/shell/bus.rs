@@ -2,8 +2,8 @@
 //!
 //! Waking up costs more than what is done then, and a D-Bus daemon delivers every message with a
 //! wake-up of its own. So the task gathers: after it has taken what was there, it looks away for a
-//! moment, with the socket out of epoll, and takes what has come meanwhile at once. It does not look
-//! away after a silence, in a flood, or while a client waits for an answer.
+//! moment, with the socket out of epoll, and takes what has come meanwhile at once: for a very short
+//! one after a silence and in a flood, and for none while a client waits for an answer.
 
 use std::io::{self, Read};
 use std::num::NonZeroU32;
@@ -20,7 +20,9 @@ use zbus::address::{Address, Transport, transport::UnixSocket};
 use zbus::{Connection, Message, Variant};
 
 use super::intercept::{BusSocket, BusStream, register};
+use super::pace::{FIRST_PAUSE, FULL_PAUSE, Next, Pace};
 use super::run::{Shared, now, wait};
+use super::timer::Timer;
 use crate::bridge::calls::{Call, Method};
 use crate::codec::cursor::Malformed;
 use crate::codec::frame;
@@ -30,13 +32,8 @@ use crate::model::value::BusValue;
 
 /// What is read at once: as much as a local socket holds.
 const READ_BYTES: usize = 64 * 1024;
-/// So many bytes in one go are a flood: no pause after them, but a turn for the brokers.
-const FLOOD_BYTES: usize = 256 * 1024;
-/// So many messages in one go may be all that the socket holds, so that the bus has to wait for us:
-/// a Linux socket holds from some dozens to some hundreds of them. No pause after them.
-const CROWD_MESSAGES: usize = 32;
-/// After such a silence the crowd is over, and gathering begins again.
-const CALM: Duration = Duration::from_millis(1);
+/// After so many bytes in one go the brokers have a turn.
+const TURN_BYTES: usize = 256 * 1024;
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -331,35 +328,54 @@ impl Reader {
 
     /// Reads until the connection ends.
     async fn read(&mut self, shared: &Shared, gather: Duration) -> Result<(), BusError> {
-        let mut flood = false;
-        let mut gathered = self.gather_for(shared)?;
+        let timer = Timer::new()?;
+        let mut pace = Pace::new(Instant::now());
         loop {
-            flood |= gathered.messages >= CROWD_MESSAGES;
-            if gathered.more {
-                tokio::task::yield_now().await;
-            } else if gathered.messages == 0
-                || flood
-                || gather.is_zero()
-                || shared.bridge().answer_awaited()
-            {
-                let before = Instant::now();
-                self.readable().await?;
-                flood &= before.elapsed() < CALM;
-            } else {
-                self.registered = None;
-                tokio::select! {
-                    () = tokio::time::sleep(gather) => {}
-                    () = shared.urgent.notified() => {}
+            let pause = match self.gather_for(shared, &mut pace, gather)? {
+                Next::Turn => {
+                    tokio::task::yield_now().await;
+                    continue;
                 }
+                Next::Wait => {
+                    self.readable().await?;
+                    if gather.is_zero() || shared.bridge().answer_awaited() {
+                        continue;
+                    }
+                    FIRST_PAUSE
+                }
+                Next::Gather => gather,
+                Next::Rest | Next::Flood => FULL_PAUSE,
+            };
+            self.registered = None;
+            tokio::select! {
+                result = timer.pause(pause.min(gather)) => result?,
+                () = shared.urgent.notified() => {}
             }
-            gathered = self.gather_for(shared)?;
         }
     }
 
-    fn gather_for(&mut self, shared: &Shared) -> Result<Gathered, BusError> {
-        // One lock, and one look at the clock, for all that is there.
+    /// Takes all that is there, for the bridge: with one lock, and one look at the clock.
+    fn gather_for(
+        &mut self,
+        shared: &Shared,
+        pace: &mut Pace,
+        gather: Duration,
+    ) -> Result<Next, BusError> {
         let time = now();
-        shared.with(|bridge| self.gather(|frame| bridge.bus_frame(time, frame)))
+        let mut bridge = shared.bridge();
+        let awaited = bridge.answer_awaited();
+        let gathered = self.gather(|frame| bridge.bus_frame(time, frame))?;
+        let mut next = pace.next(time.monotonic, gathered.messages);
+        if gathered.more {
+            next = Next::Turn;
+        } else if gather.is_zero() || awaited || bridge.answer_awaited() {
+            // An answer goes out before anything else is done: no pause is set up now.
+            next = Next::Wait;
+        }
+        if next != Next::Rest {
+            shared.wake(&bridge);
+        }
+        Ok(next)
     }
 
     async fn readable(&mut self) -> io::Result<()> {
@@ -396,7 +412,7 @@ impl Reader {
             if read < room {
                 break;
             }
-            if gathered.bytes >= FLOOD_BYTES {
+            if gathered.bytes >= TURN_BYTES {
                 gathered.more = true;
                 break;
             }

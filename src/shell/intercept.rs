@@ -111,7 +111,7 @@ impl BusSocket {
         let (surplus_out, surplus) = mpsc::channel(1);
         let (messages, messages_in) = mpsc::channel(STAGED_MAX);
         let handshake = register(stream.try_clone()?, Interest::READABLE)?;
-        let write = register(stream.try_clone()?, Interest::WRITABLE)?;
+        let write = Writer(stream.try_clone()?);
         let tcp = matches!(stream, BusStream::Tcp(_));
         let read = Staged {
             handshake: Some(handshake),
@@ -120,13 +120,7 @@ impl BusSocket {
             message: Whole::default(),
             tcp,
         };
-        Ok((
-            BusSocket {
-                read,
-                write: Writer(write),
-            },
-            Stage { surplus, messages },
-        ))
+        Ok((BusSocket { read, write }, Stage { surplus, messages }))
     }
 }
 
@@ -225,22 +219,26 @@ impl ReadHalf for Whole {
     }
 }
 
-/// Where zbus writes.
+/// Where zbus writes. Watched only while it is full: a local socket tells of room whenever its
+/// reader has taken something, which would wake us for every message that we sent.
 #[derive(Debug)]
-pub struct Writer(AsyncFd<BusStream>);
+pub struct Writer(BusStream);
 
 #[async_trait]
 impl WriteHalf for Writer {
     async fn sendmsg(&mut self, buffer: &[u8], _fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
         loop {
-            let mut guard = self.0.writable().await?;
-            if let Ok(written) = guard.try_io(|stream| (&mut stream.get_ref()).write(buffer)) {
-                return written;
+            match (&mut &self.0).write(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let full = register(self.0.as_fd(), Interest::WRITABLE)?;
+                    full.writable().await?.clear_ready();
+                }
+                written => return written,
             }
         }
     }
 
     async fn close(&mut self) -> io::Result<()> {
-        self.0.get_ref().shutdown()
+        self.0.shutdown()
     }
 }

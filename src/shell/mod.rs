@@ -8,4 +8,6 @@
 pub mod broker;
 pub mod bus;
 pub mod intercept;
+mod pace;
 pub mod run;
+mod timer;

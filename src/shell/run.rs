@@ -78,7 +78,8 @@ impl Shared {
         result
     }
 
-    fn wake(&self, bridge: &Bridge) {
+    /// Wakes who has something to do now.
+    pub(super) fn wake(&self, bridge: &Bridge) {
         for (broker, wake) in self.brokers.iter().enumerate() {
             if bridge.has_work(broker) {
                 wake.notify_one();
@@ -88,7 +89,8 @@ impl Shared {
             self.calls.notify_one();
         }
         if bridge.answer_awaited() {
-            self.urgent.notify_one();
+            // Only who pauses right now: nothing is to be left for a later pause.
+            self.urgent.notify_waiters();
         }
         let deadline = bridge.poll_timeout();
         let armed = *self.armed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,115 @@
+//! When to take what the bus has sent: a decision about sockets, made from counts and times.
+
+use std::time::{Duration, Instant};
+
+/// So many messages in one go may be all that the socket holds, so that the bus has more for us: a
+/// Linux socket holds from some dozens to some hundreds of them.
+const CROWD_MESSAGES: usize = 32;
+/// The pause after that: in less time than it takes to fill the socket. Waiting to be woken instead
+/// would cost the bus, which is what all wait for then, half as much again for every message.
+pub(super) const FULL_PAUSE: Duration = Duration::from_micros(250);
+/// The pause after the first message that follows a silence: devices send in bursts, and a burst
+/// goes out at once.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_micros(500);
+/// So many messages within [`FLOOD_PERIOD`] are a flood, ten times what the busiest device sends.
+const FLOOD_MESSAGES: usize = 200;
+/// For how long messages are counted, and how long a flood lasts at least.
+const FLOOD_PERIOD: Duration = Duration::from_millis(20);
+
+/// How fast messages come.
+pub(super) struct Pace {
+    flood: bool,
+    since: Instant,
+    messages: usize,
+}
+
+/// What to do until the next messages are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Let the others have a turn: there is more.
+    Turn,
+    /// Wait for a message, and a little for those that come with it.
+    Wait,
+    /// Let messages gather.
+    Gather,
+    /// Let the rest of a burst come, before what has come goes out.
+    Rest,
+    /// Let come what the socket holds.
+    Flood,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Pace {
+        Pace {
+            flood: false,
+            since: now,
+            messages: 0,
+        }
+    }
+
+    /// So many messages were there.
+    pub(super) fn next(&mut self, now: Instant, messages: usize) -> Next {
+        self.messages += messages;
+        let period = now.saturating_duration_since(self.since);
+        if period >= FLOOD_PERIOD {
+            let periods = period.as_micros() / FLOOD_PERIOD.as_micros();
+            self.flood = self.messages as u128 >= FLOOD_MESSAGES as u128 * periods;
+            self.since = now;
+            self.messages = 0;
+        }
+        if self.flood {
+            Next::Flood
+        } else if messages >= CROWD_MESSAGES {
+            Next::Rest
+        } else if messages == 0 {
+            Next::Wait
+        } else {
+            Next::Gather
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_burst_is_waited_for_and_what_follows_it_gathers() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert_eq!(pace.next(start + ms(1000), 46), Next::Rest);
+        assert_eq!(pace.next(start + ms(1001), 4), Next::Gather);
+        assert_eq!(pace.next(start + ms(1021), 0), Next::Wait);
+        assert_eq!(pace.next(start + ms(1100), 1), Next::Gather);
+    }
+
+    #[test]
+    fn a_flood_is_one_until_it_has_ebbed_for_a_whole_period() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let mut now = start;
+        for _ in 0..40 {
+            now += ms(1);
+            pace.next(now, 30);
+        }
+        assert_eq!(pace.next(now, 1), Next::Flood);
+        assert_eq!(pace.next(now + ms(5), 0), Next::Flood); // the bus had no turn
+        assert_eq!(pace.next(now + ms(19), 200), Next::Flood);
+        assert_eq!(pace.next(now + ms(60), 1), Next::Gather);
+        assert_eq!(pace.next(now + ms(61), 0), Next::Wait);
+    }
+
+    #[test]
+    fn many_messages_in_a_long_time_are_no_flood() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        for _ in 0..20 {
+            pace.next(start, 20);
+        }
+        assert_eq!(pace.next(start + ms(400), 20), Next::Gather);
+    }
+}
