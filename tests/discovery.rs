@@ -23,9 +23,10 @@ use std::time::Duration;
 
 use dbus_mqtt::homeassistant::payload::BYTES_MAX;
 use dbus_mqtt::model::access::{Access, AccessRule};
+use dbus_mqtt::model::filter::Filter;
 use frames::wire::V;
 use home_assistant::{Config, check, text};
-use rig::{DAY, Rig, battery, gx, one, outlet, vebus};
+use rig::{DAY, Rig, Sent, battery, gx, one, outlet, vebus};
 use serde_json::{Value, json};
 
 /// The recordings beside the repository, where they are, and its own.
@@ -238,6 +239,74 @@ fn a_broker_without_commands_gets_entities_to_look_at() {
     }
     let relay = config.entity("/Relay/0/State").unwrap();
     assert!(text(&relay["platform"]).ends_with("sensor"));
+}
+
+#[test]
+fn s8_what_the_clients_of_a_broker_may_not_have_is_no_entity() {
+    let filters = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| Filter::parse(text).unwrap())
+            .collect()
+    };
+    let mut partly = outlet(true, Some(DAY), true);
+    partly.lists.publish.deny = filters(&["+/+/Dc/Battery/Soc"]);
+    partly.lists.write.deny = filters(&["vebus/276/Mode"]);
+    let mut rig = Rig::start(vec![gx(), vebus()], partly);
+    let sent = rig.connect(&[]);
+    let configs: BTreeMap<_, _> = sent.configs().into_iter().collect();
+    let (gx, vebus) = (check(configs["system_0"]), check(configs["vebus_276"]));
+    assert!(gx.entity("/Dc/Battery/Soc").is_none());
+    assert!(!configs["system_0"].contains("/Dc/Battery/Soc"));
+    let relay = gx.entity("/Relay/0/State").unwrap();
+    assert!(relay.contains_key("command_topic"));
+    let mode = vebus.entity("/Mode").unwrap();
+    assert_eq!(text(&mode["platform"]), "sensor");
+    assert!(!mode.contains_key("command_topic"));
+}
+
+#[test]
+fn s8_topics_in_a_configuration_have_the_prefix_of_the_broker() {
+    let mut ours = outlet(true, Some(DAY), true);
+    ours.prefix = "venus/".into();
+    let mut rig = Rig::start(vec![gx()], ours);
+    let gone = format!("{}tank_9/config", rig::HEAD);
+    let sent = rig.connect(&[&gone, "venus/N/c0619ab12345/tank/9/Level"]);
+    let configs = sent.configs();
+    let [(_, config)] = configs.as_slice() else {
+        panic!("one configuration, not {configs:?}");
+    };
+    let config: Value = serde_json::from_str(config).unwrap();
+    let mut topics = Vec::new();
+    topics_in(&config, &mut topics);
+    for kind in ["venus/N/c0619ab12345/", "venus/W/c0619ab12345/"] {
+        assert!(topics.iter().any(|topic| topic.starts_with(kind)), "{kind}");
+    }
+    for topic in topics {
+        assert!(topic.starts_with("venus/"), "{topic}");
+    }
+    // What the broker held of devices that are gone is taken back, of both kinds.
+    let cleared = |sent: &Sent, topic: &str| sent.0.iter().any(|(at, ..)| at == topic);
+    assert!(cleared(&sent, "venus/N/c0619ab12345/tank/9/Level"));
+    assert!(cleared(&rig.pass(DAY * 2), &gone));
+}
+
+/// The values of all keys that are topics.
+fn topics_in(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                match value {
+                    Value::String(topic) if ["t", "stat_t", "cmd_t"].contains(&key.as_str()) => {
+                        found.push(topic.clone());
+                    }
+                    _ => topics_in(value, found),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| topics_in(value, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 // Templates, with the real Jinja where it is installed: Home Assistant uses the same.

@@ -13,6 +13,7 @@ pub fn is_name(description: &str, words: &Words) -> bool {
         && fits
         && description.starts_with(|c: char| c.is_alphabetic())
         && !words.name.is_supplement(description)
+        && !words.name.is_vague(description)
 }
 
 /// The path in words: `/Ac/ActiveIn/L1/P` with unit W is "AC active in L1 power".
@@ -109,6 +110,7 @@ mod tests {
             ("state of charge", true),
             ("time until empty", true),
             ("in all its life", false),
+            ("power of the phase", false),
             ("the name that the owner gave", false),
             ("grid set-point; negative: feed in", false),
             ("-1: no limit", false),

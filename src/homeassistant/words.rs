@@ -95,11 +95,12 @@ enum Only {
 
 /// How names are made.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Names {
     /// Words of paths that are not simply written in small letters.
     pub spelling: HashMap<Box<str>, Box<str>>,
     supplements: Vec<Box<str>>,
+    vague_ends: Vec<Box<str>>,
 }
 
 /// Two labels that are off and on, found among those of a row.
@@ -202,6 +203,13 @@ impl Names {
         self.supplements
             .iter()
             .any(|own| own.eq_ignore_ascii_case(first))
+    }
+
+    /// Whether a description leaves open which of several it is about.
+    pub fn is_vague(&self, description: &str) -> bool {
+        self.vague_ends
+            .iter()
+            .any(|end| description.ends_with(&**end))
     }
 }
 
