@@ -160,7 +160,8 @@ fn conversation(version: Version, data: &[u8], step: usize) -> (Vec<String>, Vec
         plain_will: false,
         packet_bytes_max: 1 << 16,
         request_filters: vec!["R/x/#".into(), "W/x/#".into()],
-        retained_filter: Some("N/x/#".into()),
+        retained_filters: vec!["N/x/#".into()],
+        notice_filters: Vec::new(),
     };
     let now = frames::now().monotonic;
     let (mut out, mut events) = (Vec::new(), Vec::new());

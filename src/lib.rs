@@ -6,10 +6,11 @@
 //! 1. [`model`]: words. Names, topics, values, items, requests.
 //! 2. [`schema`]: rules. What Venus OS offers, compiled from `schema/*.toml`.
 //! 3. [`codec`]: bytes to words and back. D-Bus frames, JSON payloads, MQTT packets.
-//! 4. [`bridge`]: decisions. What to publish, what to call.
-//! 5. [`link`]: decisions. One MQTT session.
-//! 6. [`shell`]: sockets, clocks, signals.
-//! 7. [`tools`]: programs around the bridge: demo, record, replay.
+//! 4. [`homeassistant`]: words and bytes. What a device is called and shown as there.
+//! 5. [`bridge`]: decisions. What to publish, what to call.
+//! 6. [`link`]: decisions. One MQTT session.
+//! 7. [`shell`]: sockets, clocks, signals.
+//! 8. [`tools`]: programs around the bridge: demo, record, replay.
 #![forbid(unsafe_code)]
 
 pub mod bridge;
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod error;
+pub mod homeassistant;
 pub mod link;
 pub mod logging;
 pub mod model;

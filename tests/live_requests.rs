@@ -310,12 +310,12 @@ fn s5_6_more_than_1024_writes_in_flight_refuse_the_newest() {
         }
     });
     // In portions: a broker drops messages of QoS 0 that it cannot hand on as fast as they come.
-    for portion in 0..8 {
+    for portion in 0..8_usize {
         for number in portion * 128..(portion + 1) * 128 {
             rig.client
                 .publish(&w("vebus/257/Mode"), value(&number.to_string()));
         }
-        let sent = (portion as usize + 1) * 128;
+        let sent = (portion + 1) * 128;
         peer.wait_calls("the writes", sent, |call| call.member == "SetValue");
     }
     for number in 1_024..1_100 {

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::bits::Bits;
+use super::board::DiscoveryConfig;
 use super::cache::SlotId;
 use crate::model::access::{Access, AccessRule};
 use crate::model::filter::Lists;
@@ -28,6 +29,16 @@ pub struct OutletConfig {
     pub access: AccessRule,
     /// What may be published there, read and written from there (§8).
     pub lists: Lists,
+    /// Home Assistant, where it is set up by us, or was.
+    pub discovery: Option<DiscoveryConfig>,
+}
+
+impl OutletConfig {
+    /// How long a request keeps data flowing; `None`: always, also because Home Assistant sends none.
+    pub(super) fn keep_alive_wanted(&self) -> Option<Duration> {
+        let endless = self.discovery.as_ref().is_some_and(|home| home.enabled);
+        self.keep_alive.filter(|_| !endless)
+    }
 }
 
 /// What the clients of one broker may have.

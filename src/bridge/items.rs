@@ -17,11 +17,12 @@ use std::collections::HashMap;
 use super::cache::SlotId;
 use super::hash;
 use super::names::{Names, PathId};
-use crate::model::filter::{Filter, Path};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::topic;
 use crate::schema::Row;
-use crate::schema::rule::{Marks, Publish, Rule};
+use crate::schema::rule::{Marks, Publish, Role, Rule};
+
+mod topics;
 
 /// Which device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +58,10 @@ pub struct Item {
     pub rule: Marks,
     /// Whether it is there.
     pub life: Life,
+    /// Whether its changes mean more than a new value: it has a role, or Home Assistant waits for it.
+    pub watched: bool,
+    /// Whether Home Assistant shows it.
+    pub shown: bool,
     /// Tells the item from others that had, or will have, the same slot.
     serial: u32,
     /// The slot of the item that came after it in a signal the last time.
@@ -179,6 +184,27 @@ impl Items {
     #[inline]
     pub fn is_live(&self, slot: SlotId) -> bool {
         self.get(slot).is_some_and(|item| item.life == Life::Live)
+    }
+
+    /// Has a change of the item noted.
+    pub fn watch(&mut self, slot: SlotId) {
+        if let Some(item) = self.all.get_mut(slot.0 as usize) {
+            item.watched = true;
+        }
+    }
+
+    /// Has changes of the item noted no longer, unless it has a role.
+    pub fn unwatch(&mut self, slot: SlotId) {
+        if let Some(item) = self.all.get_mut(slot.0 as usize) {
+            item.watched = item.rule.role != Role::None;
+        }
+    }
+
+    /// Has Home Assistant show the item.
+    pub fn show(&mut self, slot: SlotId) {
+        if let Some(item) = self.all.get_mut(slot.0 as usize) {
+            item.shown = true;
+        }
     }
 
     /// The item's path.
@@ -367,37 +393,6 @@ impl Items {
         (item.life == Life::Live).then_some((slot, item))
     }
 
-    /// The live slot of the topic without `N/<portal>/`.
-    pub fn find_topic(&self, rest: &str) -> Option<SlotId> {
-        let (at, _) = rest.match_indices('/').nth(1)?;
-        let (key, path) = rest.split_at_checked(at)?;
-        let slot = self.find(self.find_device(key)?, path)?;
-        self.is_live(slot).then_some(slot)
-    }
-
-    /// The live slots that a filter matches: by device, and by one look where the filter names the
-    /// path.
-    pub fn matching(&self, filter: &Filter, mut found: impl FnMut(SlotId)) {
-        for device in self.devices() {
-            match filter.of_device(self.device_key(device)) {
-                None => {}
-                Some(Path::One(path)) => {
-                    let slot = self.find(device, path);
-                    slot.filter(|slot| self.is_live(*slot))
-                        .into_iter()
-                        .for_each(&mut found);
-                }
-                Some(path) => {
-                    let wanted = |slot: &SlotId| {
-                        self.get(*slot)
-                            .is_some_and(|item| path.matches(self.path(item)))
-                    };
-                    self.slots(device).filter(wanted).for_each(&mut found);
-                }
-            }
-        }
-    }
-
     /// Adds the item of that path, or brings it back to life. `true` with it where it was not live.
     /// `row` is what the schema knows of it.
     pub fn add(&mut self, device: DeviceId, path: &str, row: Row<'_>) -> (SlotId, bool) {
@@ -409,6 +404,7 @@ impl Items {
             let back = item.life != Life::Live;
             item.life = Life::Live;
             item.rule = marks;
+            item.watched |= marks.role != Role::None;
             self.live += usize::from(back);
             return (slot, back);
         }
@@ -419,6 +415,8 @@ impl Items {
             path: path_id,
             rule: marks,
             life: Life::Live,
+            watched: marks.role != Role::None,
+            shown: false,
             serial: self.serial,
             next: EMPTY,
         };
@@ -463,6 +461,8 @@ impl Items {
     pub fn set_rule(&mut self, slot: SlotId, rule: Marks) {
         if let Some(item) = self.all.get_mut(slot.0 as usize) {
             item.rule = rule;
+            // What else it was watched for is found again when its device is described.
+            item.watched = rule.role != Role::None;
         }
     }
 

@@ -11,9 +11,12 @@
 
 mod answers;
 mod bits;
+mod board;
 pub mod cache;
 pub mod calls;
 mod convert;
+mod description;
+mod discovery;
 mod gate;
 mod hash;
 mod interest;
@@ -40,6 +43,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::calls::{Call, Calls};
+use self::discovery::Discovery;
 use self::items::Items;
 use self::outlet::Outlet;
 use self::registry::Registry;
@@ -50,6 +54,7 @@ use crate::model::time::Now;
 use crate::model::topic;
 use crate::schema::Schema;
 
+pub use self::board::DiscoveryConfig;
 pub use self::items::ItemRef;
 pub use self::outlet::OutletConfig;
 pub use self::publishing::{PublishSink, text_payload};
@@ -110,6 +115,7 @@ pub struct Bridge {
     owners_pending: usize,
     calls: Calls,
     outlets: Vec<Outlet>,
+    discovery: Discovery,
     counters: Counters,
     /// Whether a write is refused that the schema speaks against (§5.6).
     strict_writes: bool,
@@ -138,6 +144,7 @@ impl Bridge {
             owners_pending: 0,
             calls: Calls::new(),
             outlets: outlets(&config),
+            discovery: Discovery::new(&config.outlets),
             counters: Counters::default(),
             strict_writes: false,
             rejections: Throttle::default(),
@@ -191,6 +198,7 @@ impl Bridge {
         outlets
             .chain(self.calls.deadline())
             .chain(self.registry.next_retry)
+            .chain(self.discovery.deadline())
             .min()
     }
 
@@ -204,6 +212,7 @@ impl Bridge {
             outlet.tick(now.monotonic, &self.items);
         }
         self.settle();
+        self.tick_discovery(now);
     }
 
     /// What the bridge has done so far.

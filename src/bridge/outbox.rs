@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use super::bits::Bits;
 use super::cache::SlotId;
-use super::items::ItemRef;
+use super::items::{DeviceId, ItemRef};
 use super::responses::Response;
 
 /// A message that is no item.
@@ -38,6 +38,10 @@ pub enum Control {
     Respond(Box<Response>),
     /// An empty retained payload for a topic below the portal id that no item has (§4.9).
     Clear(Box<str>),
+    /// The configuration of a device, for Home Assistant.
+    Describe(DeviceId),
+    /// An empty retained payload for the configuration of a device that is gone: its object id.
+    Forget(Box<str>),
 }
 
 /// What comes next.

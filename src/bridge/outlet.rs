@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::answers::{Answer, Answers};
 use super::bits::Bits;
+use super::board::Board;
 use super::cache::SlotId;
 use super::gate::Gate;
 pub use super::gate::OutletConfig;
@@ -96,17 +97,21 @@ pub struct Outlet {
     /// Retained topics that no item has, until the scans are done (§4.9).
     orphans: Vec<Box<str>>,
     ending: bool,
+    /// What the broker holds for Home Assistant.
+    pub(super) board: Option<Board>,
 }
 
 impl Outlet {
     /// An outlet whose broker is not connected.
     pub fn new(config: OutletConfig, prefix: &str) -> Outlet {
+        let board = config.discovery.clone().map(Board::new);
+        let keep_alive = config.keep_alive_wanted();
         let mut outlet = Outlet {
             prefix: [&*config.prefix, prefix].concat().into(),
             gate: Gate::new(config.access, config.lists.clone()),
             wanted: Wanted::Nothing,
             link: Link::Down,
-            interest: Interest::new(config.keep_alive, config.filters_max),
+            interest: Interest::new(keep_alive, config.filters_max),
             outbox: Outbox::default(),
             urgent: VecDeque::new(),
             published: Bits::default(),
@@ -118,6 +123,7 @@ impl Outlet {
             refresh: None,
             orphans: Vec::new(),
             ending: false,
+            board,
             config,
         };
         outlet.update_wanted();
@@ -128,13 +134,6 @@ impl Outlet {
     #[inline]
     pub fn prefix(&self) -> &str {
         &self.prefix
-    }
-
-    /// The same without what the broker's own prefix puts in front.
-    pub fn own_prefix(&self) -> &str {
-        self.prefix
-            .get(self.config.prefix.len()..)
-            .unwrap_or_default()
     }
 
     /// What the broker has before its topics (§8): empty, or ends in `/`.
@@ -181,7 +180,7 @@ impl Outlet {
 
     /// How long a request keeps data flowing; `None`: always.
     pub fn keep_alive(&self) -> Option<Duration> {
-        self.config.keep_alive
+        self.config.keep_alive_wanted()
     }
 
     /// Whether notifications are retained.
@@ -198,6 +197,16 @@ impl Outlet {
             Wanted::Shown => !self.gate.hides(slot),
             Wanted::Covered => self.covered.contains(slot),
         }
+    }
+
+    /// Whether the broker is connected and has been read back.
+    pub fn is_up(&self) -> bool {
+        self.link == Link::Up
+    }
+
+    /// Puts a message that is no item at the end of what waits.
+    pub fn queue(&mut self, control: Control) {
+        self.outbox.push_control(control);
     }
 
     /// Whether anything can be sent.
@@ -309,6 +318,9 @@ impl Outlet {
         self.answers.clear();
         self.forced.clear();
         self.heartbeat_at = None;
+        if let Some(board) = &mut self.board {
+            board.disconnected();
+        }
         let waited = self.outbox.clear();
         let told = |slot: &SlotId| {
             !self.published.contains(*slot)
@@ -514,10 +526,12 @@ impl Outlet {
 
     /// When [`Outlet::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
+        let board = self.board.as_ref().filter(|_| self.is_up());
         [
             self.interest.deadline(),
             self.heartbeat_at,
             self.answers.deadline(),
+            board.and_then(Board::deadline),
         ]
         .into_iter()
         .flatten()

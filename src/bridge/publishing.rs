@@ -55,19 +55,22 @@ impl Bridge {
         }
     }
 
-    /// A broker told one of the topics that it retains (§4.9): without the broker's own prefix.
+    /// A broker told one of the topics that it retains (§4.9), as it stands there.
     pub fn broker_retained(&mut self, broker: usize, topic: &str) {
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return;
         };
-        if let Some(rest) = topic.strip_prefix(outlet.own_prefix()) {
-            outlet.retained(rest, &self.items);
+        match topic.strip_prefix(outlet.prefix()) {
+            Some(rest) => outlet.retained(rest, &self.items),
+            None => outlet.config_retained(topic),
         }
     }
 
     /// A broker has told all that it retains, or there was nothing to ask for.
     pub fn broker_ready(&mut self, now: Now, broker: usize) {
         let settled = self.registry.is_settled();
+        // Before any value, so that who is told of them is there to take it.
+        self.describe_all(now, broker);
         if let Some(outlet) = self.outlets.get_mut(broker) {
             outlet.ready(now.monotonic, &self.items, settled);
         }
@@ -141,6 +144,20 @@ impl Bridge {
                     }
                     outlet.allow(item.slot);
                     item.slot
+                }
+                Some(Entry::Control(Control::Describe(device))) => {
+                    if !self.publish_config(now, broker, device, sink) {
+                        continue;
+                    }
+                    self.counters.published = self.counters.published.wrapping_add(1);
+                    return true;
+                }
+                Some(Entry::Control(Control::Forget(object))) => {
+                    if !self.publish_no_config(broker, &object, sink) {
+                        continue;
+                    }
+                    self.counters.published = self.counters.published.wrapping_add(1);
+                    return true;
                 }
                 Some(Entry::Control(control)) => {
                     self.publish_control(now, &control, broker, sink);
@@ -238,8 +255,8 @@ impl Bridge {
                     self.render_response(outlet.gate(), &response.told, out);
                 });
             }
-            // Published as the item that it is.
-            Control::Answer(_) => {}
+            // Published as the item that it is, or by `discovery`.
+            Control::Answer(_) | Control::Describe(_) | Control::Forget(_) => {}
         }
     }
 }

@@ -71,6 +71,9 @@ impl Bridge {
             if self.apply_schema(id) {
                 self.start_scan(now, id);
             }
+            if let Some(device) = self.registry.get(id).and_then(|service| service.device) {
+                self.describe_soon(now, device);
+            }
         }
         self.settle();
     }

@@ -283,6 +283,7 @@ impl Bridge {
                 service.device = None;
                 service.seen = Bits::default();
             }
+            self.undescribe(now, old, true);
             self.leave_device(now, old);
         }
         let device = self.take_device(id, &name, &instance, &key);
@@ -358,6 +359,7 @@ impl Bridge {
 
     /// Queues a device's items: first those that tell what it is.
     pub(super) fn publish_device(&mut self, device: DeviceId) {
+        self.describe(device);
         for first in [true, false] {
             for slot in self.items.slots(device) {
                 if self

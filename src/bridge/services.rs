@@ -108,6 +108,7 @@ impl Bridge {
 
     /// A device has no service any more: its items are gone, and who waited for it may have it (§2.7).
     pub(super) fn leave_device(&mut self, now: Now, device: DeviceId) {
+        self.undescribe(now, device, false);
         let key: Box<str> = self.items.device_key(device).into();
         let slots: Vec<_> = self.items.slots(device).collect();
         for slot in slots {
@@ -254,19 +255,26 @@ impl Bridge {
             self.cache.clear(slot);
         }
         self.cache.apply(slot, change, item.rule);
+        let (watched, device) = (item.watched, item.device);
+        let watched = watched | change.min.is_some() | change.max.is_some();
         for outlet in &mut self.outlets {
             outlet.changed(slot);
         }
-        let role = item.rule.role;
-        if role != Role::None {
-            self.role_changed(now, id, role, change);
+        if watched {
+            self.noted(now, (id, device), slot, change);
         }
         true
     }
 
     /// What says which device the service is has changed: where it is another one now, its topics
     /// move (§2.6).
-    fn role_changed(&mut self, now: Now, id: ServiceId, role: Role, change: &ItemChange<'_>) {
+    pub(super) fn role_changed(
+        &mut self,
+        now: Now,
+        id: ServiceId,
+        role: Role,
+        change: &ItemChange<'_>,
+    ) {
         let Some(service) = self.registry.get_mut(id) else {
             return;
         };
@@ -290,7 +298,10 @@ impl Bridge {
         let Some(access) = service.and_then(|service| service.vrm_access.take()) else {
             return;
         };
-        for outlet in &mut self.outlets {
+        for broker in 0..self.outlets.len() {
+            let Some(outlet) = self.outlets.get_mut(broker) else {
+                continue;
+            };
             if outlet.device_says(now.monotonic, access, &self.items) {
                 let may = match access {
                     Access::Off => "nothing",
@@ -301,6 +312,8 @@ impl Bridge {
                     "{}: its clients may {may} now, as this device says",
                     outlet.name()
                 );
+                // What could be set can only be looked at now, or the other way round.
+                self.describe_all(now, broker);
             }
         }
     }
@@ -314,6 +327,7 @@ impl Bridge {
             return;
         }
         info!("{name}: was {}, is {key} now", self.items.device_key(old));
+        self.undescribe(now, old, true);
         let Some(new) = self.take_device(id, &name, &instance, &key) else {
             if let Some(service) = self.registry.get_mut(id) {
                 service.device = None;
@@ -445,6 +459,7 @@ impl Bridge {
         if let Some(service) = self.registry.get_mut(id) {
             service.seen.insert(slot);
         }
+        self.describe_soon(now, device);
         self.role_changed(now, id, rule.role, change);
     }
 

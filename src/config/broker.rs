@@ -44,6 +44,19 @@ pub struct BrokerConfig {
     pub prefix: String,
     /// What may be published there, read and written from there.
     pub lists: Lists,
+    /// Home Assistant, where the settings say anything of it.
+    pub home_assistant: Option<HomeAssistant>,
+}
+
+/// Home Assistant on a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeAssistant {
+    /// Whether it is set up; else what an earlier run has set up is taken back.
+    pub enabled: bool,
+    /// What its discovery topics begin with.
+    pub prefix: String,
+    /// How long a device that is gone is kept; `None` is for ever.
+    pub keep: Option<Duration>,
 }
 
 /// What carries MQTT.

@@ -336,6 +336,24 @@ impl Text {
         for (key, flag, value, is_set) in values {
             self.line(key, &value, &layers.origin_of(flag, is_set));
         }
+        // Where nothing is said of it, Home Assistant is left alone: no value means that.
+        let Some(home) = &broker.home_assistant else {
+            return;
+        };
+        let values: [(_, _, IsSet); 3] = [
+            ("home-assistant", home.enabled.to_string(), |raw| {
+                raw.home_assistant.is_some()
+            }),
+            ("home-assistant-prefix", quoted(&home.prefix), |raw| {
+                raw.home_assistant_prefix.is_some()
+            }),
+            ("home-assistant-keep", seconds(home.keep), |raw| {
+                raw.home_assistant_keep.is_some()
+            }),
+        ];
+        for (key, value, is_set) in values {
+            self.line(key, &value, &layers.origin_of(key, is_set));
+        }
     }
 
     fn password(&mut self, layers: BrokerLayers<'_>, usual: Option<&Path>) {

@@ -124,6 +124,9 @@ pub enum Problem {
         /// The largest that is accepted.
         max: u32,
     },
+    /// No beginning of a topic.
+    #[error("{0:?} is no topic to begin with; the usual one is homeassistant")]
+    HomeAssistantPrefix(String),
     /// A user without a name.
     #[error("the user has no name; leave the setting out where the broker wants no user")]
     NoUser,

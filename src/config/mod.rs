@@ -29,7 +29,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::broker::{BrokerConfig, Login, MqttVersion, TlsConfig, Transport};
+pub use self::broker::{BrokerConfig, HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
 #[cfg(feature = "client")]
 pub use self::client::ClientConfig;
 pub use self::error::{ConfigError, Origin, Problem};

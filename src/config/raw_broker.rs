@@ -89,6 +89,21 @@ pub struct RawBroker {
     #[arg(short = 'k', long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]
     pub keep_alive: Option<u32>,
 
+    /// Set Home Assistant up with all devices and their values; values flow all the time then.
+    /// false takes back what was set up before (default: leave it alone)
+    #[arg(
+        long, value_name = "true|false", value_parser = truth, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", hide_possible_values = true, help_heading = HOME_ASSISTANT
+    )]
+    pub home_assistant: Option<bool>,
+    /// What Home Assistant's discovery topics begin with (default: homeassistant)
+    #[arg(long, value_name = "PREFIX", help_heading = HOME_ASSISTANT)]
+    pub home_assistant_prefix: Option<String>,
+    /// How long Home Assistant keeps a device that is gone; 0 removes it at once (default: 86400,
+    /// a day)
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = HOME_ASSISTANT)]
+    pub home_assistant_keep: Option<u32>,
+
     /// What is published there, as filters below the portal id. In the file only.
     #[arg(skip)]
     pub publish_allow: Option<Vec<String>>,
@@ -204,4 +219,5 @@ fn transport_word<'de, D: Deserializer<'de>>(from: D) -> Result<Option<VrmTransp
 
 const BROKER: &str = "MQTT broker";
 const TLS: &str = "Encryption";
+const HOME_ASSISTANT: &str = "Home Assistant";
 const FLOW: &str = "Flow of values";

@@ -9,8 +9,8 @@ use super::layers::{BrokerLayers, Found, Layers, Which};
 use super::machine::Machine;
 use super::server::{Server, is_host};
 use super::{
-    AccessRule, BrokerConfig, ConfigError, Login, MqttVersion, Problem, RawBroker, Secret,
-    TlsConfig, Transport, VrmConfig, secrets,
+    AccessRule, BrokerConfig, ConfigError, HomeAssistant, Login, MqttVersion, Problem, RawBroker,
+    Secret, TlsConfig, Transport, VrmConfig, secrets,
 };
 use crate::model::access::Access;
 use crate::model::filter::{Filter, List, Lists};
@@ -147,7 +147,28 @@ impl BrokerLayers<'_> {
                     deny: self.deny("write-deny", |raw| raw.write_deny.clone())?,
                 },
             },
+            home_assistant: self.home_assistant()?,
         })
+    }
+
+    fn home_assistant(&self) -> Result<Option<HomeAssistant>, ConfigError> {
+        let enabled = self.find("home-assistant", |raw| raw.home_assistant);
+        let prefix = match self.find("home-assistant-prefix", |raw| {
+            raw.home_assistant_prefix.clone()
+        }) {
+            Some(found) if is_discovery_prefix(&found.value) => found.value,
+            Some(found) => {
+                return Err(found.wrong(Problem::HomeAssistantPrefix(found.value.clone())));
+            }
+            None => HOME_ASSISTANT_PREFIX.to_owned(),
+        };
+        let keep = self.find("home-assistant-keep", |raw| raw.home_assistant_keep);
+        let keep_s = keep.map_or(HOME_ASSISTANT_KEEP_S, |found| found.value);
+        Ok(enabled.map(|found| HomeAssistant {
+            enabled: found.value,
+            prefix,
+            keep: Some(Duration::from_secs(keep_s.into())),
+        }))
     }
 
     /// Where it is, and how it is reached. With any setting of encryption the connection is encrypted,
@@ -357,7 +378,16 @@ fn is_client_id(text: &str) -> bool {
     (1..=CLIENT_ID_BYTES_MAX).contains(&text.len()) && !text.contains(is_wrong)
 }
 
+/// Levels of a topic, none of them empty or a wildcard.
+fn is_discovery_prefix(text: &str) -> bool {
+    let is_wrong = |letter: char| letter.is_control() || matches!(letter, '+' | '#');
+    let is_level = |level: &str| !level.is_empty() && !level.contains(is_wrong);
+    text.len() <= PREFIX_BYTES_MAX && text.split('/').all(is_level)
+}
+
 const KEEP_ALIVE_S: u32 = 60;
+const HOME_ASSISTANT_PREFIX: &str = "homeassistant";
+const HOME_ASSISTANT_KEEP_S: u32 = 86_400;
 const PING: Duration = Duration::from_secs(30);
 /// MQTT has 16 bits for it.
 const PING_S_TOO_LARGE: u32 = 65_536;

@@ -124,6 +124,7 @@ fn defaults() {
         access: AccessRule::Always(Access::Full),
         prefix: String::new(),
         lists: Lists::default(),
+        home_assistant: None,
     };
     let expected = Config {
         portal_id: PortalId::new("e0ff50a097c0").unwrap(),
@@ -190,8 +191,9 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             | "debug"
             | "topic-aliases"
             | "allow-readable-secrets"
-            | "strict-writes" => ("false", "false"),
-            "keep-alive" | "gather-ms" | "expire" | "ping" => ("7", "7"),
+            | "strict-writes"
+            | "home-assistant" => ("false", "false"),
+            "keep-alive" | "gather-ms" | "expire" | "ping" | "home-assistant-keep" => ("7", "7"),
             "mqtt-version" => ("5", "5"),
             "access" => ("read-only", "'read-only'"),
             "schema" => ("x", "['x']"),
@@ -209,7 +211,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 26);
+    assert_eq!(keys, 29);
 }
 
 #[test]
@@ -501,6 +503,38 @@ fn a_client_has_the_settings_of_the_bridge_and_a_name_of_its_own() {
     assert!(wrong.starts_with("DBUS_MQTT_PORTAL_ID: "), "{wrong}");
     let wrong = client(&["-c", "ca.pem"], &[]).unwrap_err();
     assert!(wrong.starts_with("--mqtt-certificate: "), "{wrong}");
+}
+
+#[test]
+fn home_assistant_is_left_alone_unless_it_is_asked_for() {
+    let home = |given: Given<'_>| given.broker().home_assistant;
+    assert_eq!(home(Given::default()), None);
+    assert_eq!(home(flags(&["--home-assistant-keep", "5"])), None);
+    let expected = HomeAssistant {
+        enabled: true,
+        prefix: "homeassistant".into(),
+        keep: Some(Duration::from_secs(86_400)),
+    };
+    assert_eq!(home(flags(&["--home-assistant"])), Some(expected.clone()));
+    let off = HomeAssistant {
+        enabled: false,
+        ..expected
+    };
+    assert_eq!(home(file("home-assistant = false")), Some(off));
+    let given = "home-assistant = true\nhome-assistant-prefix = 'a/b'\nhome-assistant-keep = 0";
+    let expected = HomeAssistant {
+        enabled: true,
+        prefix: "a/b".into(),
+        keep: Some(Duration::ZERO),
+    };
+    assert_eq!(home(file(given)), Some(expected));
+    flags(&["--home-assistant-prefix", "a/#"]).refused(
+        "--home-assistant-prefix: \"a/#\" is no topic to begin with; the usual one is homeassistant",
+    );
+    variables(&[("DBUS_MQTT_HOME_ASSISTANT_PREFIX", "/a")]).refused(
+        "DBUS_MQTT_HOME_ASSISTANT_PREFIX: \"/a\" is no topic to begin with; the usual one is \
+         homeassistant",
+    );
 }
 
 #[test]

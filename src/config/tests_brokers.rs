@@ -422,7 +422,8 @@ fn the_configuration_is_shown_with_where_it_is_from() {
         file: Some(
             "gather-ms = 3\n\n[limits]\nitems-max = 9\n[[broker]]\nretain = false\n\
              publish-deny = ['settings/#', '+/+/Serial']\n\
-             [[broker]]\nname = 'two'\nserver = 'two'\naccess = 'off'\n",
+             [[broker]]\nname = 'two'\nserver = 'two'\naccess = 'off'\n\
+             home-assistant = false\nhome-assistant-keep = 9\n",
         ),
     };
     let text = dump(&given);
@@ -439,6 +440,9 @@ fn the_configuration_is_shown_with_where_it_is_from() {
         "publish-deny = [\"settings/#\", \"+/+/Serial\"]  # FILE:7",
         "server = \"mqtt://two:1883\"  # FILE:10",
         "access = \"off\"  # FILE:11",
+        "home-assistant = false  # FILE:12",
+        "home-assistant-prefix = \"homeassistant\"  # default",
+        "home-assistant-keep = 9  # FILE:13",
         "portal-id = \"e0ff50a097c0\"  # this device",
     ] {
         assert!(
@@ -456,7 +460,8 @@ fn the_configuration_is_shown_with_where_it_is_from() {
         let key = super::file::table_key(&key);
         let hidden = ["user", "password", "password-file", "server-name"].contains(&key)
             || key.contains("certificate")
-            || key == "client-key";
+            || key == "client-key"
+            || key.starts_with("home-assistant");
         assert!(hidden || broker.contains_key(key), "{key}");
     }
 }

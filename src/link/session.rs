@@ -32,6 +32,7 @@ const READING_MAX: Duration = Duration::from_secs(10);
 
 const REQUESTS_ID: u16 = 1;
 const RETAINED_ID: u16 = 2;
+const NOTICES_ID: u16 = 3;
 
 /// What a session is told at the start.
 #[derive(Debug, Clone)]
@@ -54,8 +55,10 @@ pub struct SessionConfig {
     pub packet_bytes_max: u32,
     /// What to subscribe to.
     pub request_filters: Vec<String>,
-    /// What to read back at the start; `None`: nothing.
-    pub retained_filter: Option<String>,
+    /// What to read back at the start.
+    pub retained_filters: Vec<String>,
+    /// What else to subscribe to, if the broker allows it.
+    pub notice_filters: Vec<String>,
 }
 
 /// Why a session is over.
@@ -310,9 +313,12 @@ impl Session {
                 self.state = State::Reading {
                     since: now,
                     last: now,
-                    fenced: self.config.retained_filter.is_none(),
+                    fenced: self.config.retained_filters.is_empty(),
                 };
-                if self.config.retained_filter.is_some() {
+                if !self.config.notice_filters.is_empty() {
+                    self.subscribe(NOTICES_ID, out);
+                }
+                if !self.config.retained_filters.is_empty() {
                     self.subscribe(RETAINED_ID, out);
                     self.ping(out);
                 }
@@ -328,6 +334,16 @@ impl Session {
                 tracing::warn!(
                     "the broker does not let us read back what it retains: stale values may stay"
                 );
+            }
+            (
+                Inbound::SubAck {
+                    refused: Some(_),
+                    id: NOTICES_ID,
+                },
+                _,
+            ) => {
+                let filters = self.config.notice_filters.join(" and ");
+                tracing::warn!("the broker lets us not subscribe to {filters}");
             }
             (
                 Inbound::PingResp,
@@ -388,7 +404,7 @@ impl Session {
         }
         if !grants.retain {
             tracing::warn!("the broker does not retain messages: who comes later sees nothing");
-            self.config.retained_filter = None;
+            self.config.retained_filters.clear();
         }
         self.grants = grants;
         self.asked = now;
@@ -397,8 +413,10 @@ impl Session {
     }
 
     fn subscribe(&self, id: u16, out: &mut Vec<u8>) {
-        let (filters, stored) = match &self.config.retained_filter {
-            Some(filter) if id == RETAINED_ID => (std::slice::from_ref(filter), Stored::All),
+        let (filters, stored) = match id {
+            RETAINED_ID => (&*self.config.retained_filters, Stored::All),
+            // What they say was said before we came.
+            NOTICES_ID => (&*self.config.notice_filters, Stored::None),
             // §5.7: a request that is in store would repeat itself at every connect.
             _ => (&*self.config.request_filters, Stored::None),
         };
@@ -418,7 +436,11 @@ impl Session {
         if let Some(id) = publish.id {
             packet::write_puback(out, id);
         }
-        if !publish.topic.starts_with("N/") {
+        let is_ours = |filter: &String| {
+            let head = filter.split(['+', '#']).next().unwrap_or_default();
+            publish.topic.starts_with(head)
+        };
+        if !self.config.retained_filters.iter().any(is_ours) {
             return Event::Request(publish);
         }
         // Our own publishes come back too while we are subscribed to them.
@@ -442,7 +464,7 @@ impl Session {
             State::Connecting | State::Subscribing => self.asked + ANSWER_TIMEOUT,
             State::Reading {
                 last, fenced: true, ..
-            } if self.config.retained_filter.is_some() => last + QUIET,
+            } if !self.config.retained_filters.is_empty() => last + QUIET,
             State::Reading {
                 since,
                 fenced: false,
@@ -479,15 +501,15 @@ impl Session {
         else {
             return Ok(false);
         };
-        let told = match &self.config.retained_filter {
-            None => true,
-            Some(_) => (fenced && now >= last + QUIET) || now >= since + READING_MAX,
-        };
+        let told = self.config.retained_filters.is_empty()
+            || (fenced && now >= last + QUIET)
+            || now >= since + READING_MAX;
         if told {
-            if let Some(filter) = &self.config.retained_filter {
+            // Each packet has an id of its own until it is answered [MQTT-2.3.1-4].
+            for (id, filter) in (NOTICES_ID + 1..).zip(&self.config.retained_filters) {
                 match self.config.version {
-                    Version::V3 => v3::write_unsubscribe(out, RETAINED_ID, filter),
-                    Version::V5 => v5::write_unsubscribe(out, RETAINED_ID, filter),
+                    Version::V3 => v3::write_unsubscribe(out, id, filter),
+                    Version::V5 => v5::write_unsubscribe(out, id, filter),
                 }
             }
             self.state = State::Up;

@@ -22,6 +22,11 @@ pub fn notification_prefix(portal: &PortalId) -> Box<str> {
     format!("N/{portal}/").into()
 }
 
+/// What every topic of a write request begins with: `W/<portal id>/`.
+pub fn write_prefix(portal: &PortalId) -> Box<str> {
+    format!("W/{portal}/").into()
+}
+
 /// The filter of all our notifications (§4.9).
 pub fn notification_filter(portal: &PortalId) -> String {
     format!("N/{portal}/#")

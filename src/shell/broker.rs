@@ -17,9 +17,10 @@ use super::run::{Shared, now, wait};
 use super::sink::{Buffered, Modern, Plain, Terms, TooLarge};
 use super::transport::{self, Endpoint, Stream};
 use crate::bridge::{EXPIRY_MIN, text_payload};
-use crate::codec::packet::{self, Inbound, Version};
+use crate::codec::packet::{self, InPublish, Version};
 use crate::codec::request::RequestReader;
 use crate::config::{BrokerConfig, Config, MqttVersion};
+use crate::homeassistant;
 use crate::link::backoff::{Backoff, DELAY_MAX};
 use crate::link::dialect::{Dialect, Reached};
 use crate::link::session::{Event, LinkError, Session, SessionConfig};
@@ -51,8 +52,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         let mut reached = Reached::Nothing;
         let mut was_connected = false;
         let result = async {
-            let packet_bytes_max = config.limits.request_bytes_max + PACKET_HEAD_BYTES;
-            let stream = connect(broker, packet_bytes_max).await?;
+            let stream = connect(broker, packet_bytes_max(&config, broker)).await?;
             reached = Reached::Asked;
             let mut connection = Connection::new(&config, broker, index, &shared, &mut too_large);
             connection.session_config.version = version;
@@ -138,6 +138,32 @@ fn wanted(broker: &BrokerConfig) -> Option<Version> {
     }
 }
 
+/// What the broker may have in store of ours (§4.9).
+fn retained_filters(broker: &BrokerConfig, portal_id: &PortalId) -> Vec<String> {
+    let filter = || format!("{}{}", broker.prefix, topic::notification_filter(portal_id));
+    let notifications = broker.retain.then(filter);
+    let home = broker.home_assistant.as_ref();
+    let configs = home.map(|home| homeassistant::Names::new(&home.prefix, portal_id).filter());
+    notifications.into_iter().chain(configs).collect()
+}
+
+/// Whether Home Assistant says that it has started.
+fn is_birth(broker: &BrokerConfig, message: &InPublish<'_>) -> bool {
+    let home = broker.home_assistant.as_ref();
+    message.payload == homeassistant::BIRTH
+        && home.is_some_and(|home| message.topic == homeassistant::status_topic(&home.prefix))
+}
+
+/// The longest packet that we take. What is read back of ours can be longer than a request.
+fn packet_bytes_max(config: &Config, broker: &BrokerConfig) -> usize {
+    let requests = config.limits.request_bytes_max;
+    let payloads = match &broker.home_assistant {
+        Some(_) => requests.max(homeassistant::payload::BYTES_MAX),
+        None => requests,
+    };
+    payloads + PACKET_HEAD_BYTES
+}
+
 /// What a connection has of a broker.
 struct Connection<'a> {
     broker: &'a BrokerConfig,
@@ -162,14 +188,6 @@ struct Connection<'a> {
     too_large: &'a mut TooLarge,
 }
 
-/// Takes the broker's prefix off a topic (§8). What comes from elsewhere is no request of ours.
-fn without_prefix<'a>(mut inbound: Inbound<'a>, prefix: &str) -> Inbound<'a> {
-    if let Inbound::Publish(publish) = &mut inbound {
-        publish.topic = publish.topic.strip_prefix(prefix).unwrap_or_default();
-    }
-    inbound
-}
-
 impl<'a> Connection<'a> {
     fn new(
         config: &'a Config,
@@ -182,7 +200,7 @@ impl<'a> Connection<'a> {
         let prefix = &broker.prefix;
         let mut will_payload = Vec::new();
         text_payload(&mut will_payload, "offline");
-        let packet_bytes_max = config.limits.request_bytes_max + PACKET_HEAD_BYTES;
+        let packet_bytes_max = packet_bytes_max(config, broker);
         let session_config = SessionConfig {
             version: Version::V3,
             client_id: broker.client_id.clone(),
@@ -202,9 +220,12 @@ impl<'a> Connection<'a> {
             request_filters: topic::request_filters(portal_id)
                 .map(|filter| format!("{prefix}{filter}"))
                 .into(),
-            retained_filter: broker
-                .retain
-                .then(|| format!("{prefix}{}", topic::notification_filter(portal_id))),
+            retained_filters: retained_filters(broker, portal_id),
+            notice_filters: broker
+                .home_assistant
+                .iter()
+                .map(|home| homeassistant::status_topic(&home.prefix))
+                .collect(),
         };
         Connection {
             broker,
@@ -394,7 +415,6 @@ impl<'a> Connection<'a> {
             };
             taken += len;
             let inbound = packet::decode_as(session.version(), bytes)?;
-            let inbound = without_prefix(inbound, &self.broker.prefix);
             match session.receive(Instant::now(), inbound, &mut self.out)? {
                 Event::None => {}
                 Event::Connected => {
@@ -413,10 +433,16 @@ impl<'a> Connection<'a> {
                     });
                 }
                 Event::Retained(topic) => self.shared.bridge().broker_retained(self.index, topic),
+                Event::Request(message) if is_birth(self.broker, &message) => {
+                    self.shared
+                        .with(|bridge| bridge.home_assistant_started(now(), self.index));
+                }
                 Event::Request(message) => {
-                    let request =
-                        self.requests
-                            .read(message.topic, message.payload, self.portal_id);
+                    // What comes from beside the broker's prefix (§8) is no request of ours.
+                    let Some(topic) = message.topic.strip_prefix(&*self.broker.prefix) else {
+                        continue;
+                    };
+                    let request = self.requests.read(topic, message.payload, self.portal_id);
                     let respond_to = message.respond_to.map(|to| ResponseAddress {
                         topic: to.topic.into(),
                         correlation: to.correlation.into(),
@@ -426,7 +452,7 @@ impl<'a> Connection<'a> {
                             bridge.request_from(
                                 now(),
                                 self.index,
-                                message.topic,
+                                topic,
                                 request,
                                 message.retain,
                                 respond_to,

@@ -100,6 +100,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             access,
             prefix,
             lists,
+            home_assistant,
         } = broker;
         differs("mqtt-server", (host, *port) != (&old.host, old.port));
         differs("client-id", *client_id != old.client_id);
@@ -114,6 +115,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         differs("access", *access != old.access);
         differs("prefix", *prefix != old.prefix);
         differs("the allow and deny lists", *lists != old.lists);
+        let home = *home_assistant != old.home_assistant;
+        differs("home-assistant", home);
     }
     let Limits {
         items_max,

@@ -12,9 +12,10 @@ use tracing::{info, warn};
 
 use super::uplink::Uplink;
 use super::{broker, bus, reload, vrm};
-use crate::bridge::{Bridge, BridgeConfig, OutletConfig};
+use crate::bridge::{Bridge, BridgeConfig, DiscoveryConfig, OutletConfig};
 use crate::config::Config;
 use crate::error::Fatal;
+use crate::homeassistant::Names;
 use crate::model::time::Now;
 
 /// What the bridge has done so far, for those who watch it; the counters wrap.
@@ -251,6 +252,11 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         prefix: broker.prefix.as_str().into(),
         access: broker.access,
         lists: broker.lists.clone(),
+        discovery: broker.home_assistant.as_ref().map(|home| DiscoveryConfig {
+            names: Names::new(&home.prefix, &config.portal_id),
+            enabled: home.enabled,
+            keep: home.keep,
+        }),
     };
     BridgeConfig {
         portal_id: config.portal_id.clone(),

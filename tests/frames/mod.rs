@@ -205,6 +205,7 @@ pub fn outlet(retain: bool, keep_alive: Option<Duration>) -> OutletConfig {
         prefix: "".into(),
         access: AccessRule::Always(Access::Full),
         lists: Lists::default(),
+        discovery: None,
     }
 }
 

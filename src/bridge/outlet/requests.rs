@@ -31,6 +31,7 @@ impl Outlet {
     /// Changes how long a request keeps data flowing; what that wakes is published.
     pub fn set_keep_alive(&mut self, now: Instant, keep_alive: Option<Duration>, items: &Items) {
         self.config.keep_alive = keep_alive;
+        let keep_alive = self.config.keep_alive_wanted();
         let woke = self.interest.set_keep_alive(now, keep_alive);
         self.update_wanted();
         if woke && self.link == Link::Up {

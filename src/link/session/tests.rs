@@ -15,7 +15,8 @@ fn config(reads_back: bool) -> SessionConfig {
         plain_will: false,
         packet_bytes_max: 1 << 17,
         request_filters: vec!["R/x/#".into(), "W/x/#".into()],
-        retained_filter: reads_back.then(|| "N/x/#".into()),
+        retained_filters: reads_back.then(|| "N/x/#".into()).into_iter().collect(),
+        notice_filters: Vec::new(),
     }
 }
 
@@ -239,4 +240,55 @@ fn s6_a_refused_version_is_known_in_every_form() {
     ack.grants.wildcards = false;
     let end = session.receive(now, Inbound::ConnAck(ack), &mut out);
     assert!(matches!(end, Err(LinkError::Wildcards)));
+}
+
+#[test]
+fn what_else_is_subscribed_to_may_be_refused() {
+    let start = Instant::now();
+    for version in [Version::V3, Version::V5] {
+        let mut out = Vec::new();
+        let mut more = config(false);
+        more.version = version;
+        more.retained_filters = vec!["p/N/x/#".into(), "h/device/x/+/config".into()];
+        more.notice_filters.push("h/status".into());
+        let mut session = Session::open(more, start, &mut out);
+        let ack = |id, refused| Inbound::SubAck { refused, id };
+        let conn_ack = Inbound::ConnAck(conn_ack(version, 0));
+        session.receive(start, conn_ack, &mut out).unwrap();
+        out.clear();
+        let event = session.receive(start, ack(REQUESTS_ID, None), &mut out);
+        assert_eq!(event.unwrap(), Event::Connected);
+        let subscribes = out.windows(4).filter(|bytes| {
+            bytes[0] == 0x82 && [RETAINED_ID, NOTICES_ID].contains(&u16::from(bytes[3]))
+        });
+        assert_eq!(subscribes.count(), 2);
+        let event = session.receive(start, ack(NOTICES_ID, Some(0x80)), &mut out);
+        assert_eq!(event.unwrap(), Event::None);
+        let mut told = |topic, retain| {
+            let mut payload = *b"online";
+            let publish = Inbound::Publish(InPublish {
+                topic,
+                payload: &mut payload,
+                retain,
+                id: None,
+                respond_to: None,
+            });
+            match session.receive(start, publish, &mut out).unwrap() {
+                Event::Retained(topic) => topic.to_owned(),
+                Event::Request(message) => format!("request {}", message.topic),
+                Event::None | Event::Connected => "nothing".to_owned(),
+            }
+        };
+        assert_eq!(told("h/device/x/a/config", true), "h/device/x/a/config");
+        assert_eq!(told("p/N/x/a/0/A", true), "p/N/x/a/0/A");
+        assert_eq!(told("h/status", false), "request h/status");
+        assert_eq!(told("p/R/x/keepalive", false), "request p/R/x/keepalive");
+        session.receive(start, Inbound::PingResp, &mut out).unwrap();
+        out.clear();
+        assert!(session.tick(start + QUIET, &mut out).unwrap());
+        // One UNSUBSCRIBE for each filter, with different ids.
+        let ids = out.windows(4).filter(|bytes| bytes[0] == 0xa2);
+        let ids: Vec<_> = ids.map(|bytes| bytes[3]).collect();
+        assert_eq!(ids, [4, 5]);
+    }
 }

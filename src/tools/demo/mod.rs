@@ -194,6 +194,7 @@ fn config(bus: &str, ports: Ports) -> Result<Config, ToolError> {
             access: AccessRule::Always(Access::Full),
             prefix: String::new(),
             lists: Lists::default(),
+            home_assistant: None,
         }],
         vrm: None,
         gather: Duration::from_millis(20),

@@ -1,0 +1,107 @@
+//! What a device is described by: its live items, from the cache, for [`crate::homeassistant`].
+//!
+//! Rendered when its turn comes, and never kept. When that is, is decided in [`super::discovery`].
+
+use tracing::warn;
+
+use super::Bridge;
+use super::items::DeviceId;
+use crate::homeassistant::entity::{Entity, Item};
+use crate::homeassistant::payload::{self, About, Device};
+use crate::homeassistant::{Names, Published};
+use crate::model::access::Access;
+use crate::model::topic;
+use crate::schema::rule::Role;
+
+impl Bridge {
+    /// The configuration of a device as a broker is told it; `None` where it would have no entity.
+    /// What the broker's clients may not have is not in it, and what they may not write is shown
+    /// only (§8).
+    pub(super) fn render_config(
+        &self,
+        broker: usize,
+        device: DeviceId,
+        object: &str,
+    ) -> Option<Vec<u8>> {
+        let words = self.discovery.words.as_deref()?;
+        let outlet = self.outlets.get(broker)?;
+        let gate = outlet.gate();
+        let names = &outlet.board.as_ref()?.config.names;
+        let key = self.items.device_key(device);
+        let service = self.registry.get(self.items.service(device)?)?;
+        let service_type = service.name.service_type();
+        let mut buffer = Vec::new();
+        let mut published = |slot| {
+            buffer.clear();
+            self.values.render(slot, &mut buffer);
+            Published::read(&buffer)
+        };
+        let mut entities: Vec<Entity<'_>> = Vec::new();
+        let mut role = None;
+        for slot in self.items.slots(device).filter(|slot| !gate.hides(*slot)) {
+            let Some(item) = self.items.get(slot) else {
+                continue;
+            };
+            let path = self.items.path(item);
+            if item.rule.role != Role::None {
+                role = role.or(Some(path));
+            }
+            if !item.shown {
+                continue;
+            }
+            let published = published(slot);
+            let item = Item {
+                path,
+                rule: self.schema.lookup(service_type, path).rule,
+                value: published.kind(),
+                limits: published.limits(),
+            };
+            let commands = gate.access() == Access::Full && gate.writes(key, path);
+            entities.extend(item.entity(words, commands));
+        }
+        if entities.is_empty() {
+            return None;
+        }
+        let live = |path: &str| {
+            let slot = self.items.find(device, path)?;
+            (self.items.is_live(slot) && !gate.hides(slot)).then_some(slot)
+        };
+        let about = About::read(key, words, |path| {
+            let mut out = Vec::new();
+            self.values.render(live(path)?, &mut out);
+            Some(Published::read(&out))
+        });
+        let gateway = &words.device.gateway;
+        let is_there = |device| self.items.service(device).is_some();
+        let via = (*key != **gateway && self.items.find_device(gateway).is_some_and(is_there))
+            .then(|| names.identifier(&Names::object(gateway)));
+        let connected = &*words.device.connected;
+        // Where nothing is meant to tell, any item does: it is gone with the device.
+        let any = entities.iter().map(|entity| entity.item.path).min();
+        let presence = live(connected)
+            .map(|_| (connected, true))
+            .or(role.or(any).map(|path| (path, false)));
+        let prefix = outlet.broker_prefix();
+        let writes = [prefix, &topic::write_prefix(&self.config.portal_id)].concat();
+        let identifier = names.identifier(object);
+        let device = Device {
+            notifications: outlet.prefix(),
+            writes: &writes,
+            status: topic::STATUS,
+            key,
+            identifier: &identifier,
+            via: via.as_deref(),
+            about: &about,
+            presence,
+        };
+        let mut out = Vec::new();
+        let left_out = payload::write(&mut out, &device, &entities, words);
+        if left_out > 0 {
+            warn!(
+                "{key}: {left_out} of {} values have no room in its configuration for Home Assistant",
+                entities.len()
+            );
+        }
+        Some(out)
+    }
+}

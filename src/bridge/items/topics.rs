@@ -1,0 +1,38 @@
+//! Items by their topics, and by filters of topics.
+
+use super::Items;
+use crate::bridge::cache::SlotId;
+use crate::model::filter::{Filter, Path};
+
+impl Items {
+    /// The live slot of the topic without `N/<portal>/`.
+    pub fn find_topic(&self, rest: &str) -> Option<SlotId> {
+        let (at, _) = rest.match_indices('/').nth(1)?;
+        let (key, path) = rest.split_at_checked(at)?;
+        let slot = self.find(self.find_device(key)?, path)?;
+        self.is_live(slot).then_some(slot)
+    }
+
+    /// The live slots that a filter matches: by device, and by one look where the filter names the
+    /// path.
+    pub fn matching(&self, filter: &Filter, mut found: impl FnMut(SlotId)) {
+        for device in self.devices() {
+            match filter.of_device(self.device_key(device)) {
+                None => {}
+                Some(Path::One(path)) => {
+                    let slot = self.find(device, path);
+                    slot.filter(|slot| self.is_live(*slot))
+                        .into_iter()
+                        .for_each(&mut found);
+                }
+                Some(path) => {
+                    let wanted = |slot: &SlotId| {
+                        self.get(*slot)
+                            .is_some_and(|item| path.matches(self.path(item)))
+                    };
+                    self.slots(device).filter(wanted).for_each(&mut found);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What an entity is called: its description where that is a name, else its path in words.
+
+use super::words::Words;
+
+/// The longest description that is taken for a name.
+const CHARS_MAX: usize = 40;
+
+/// Whether a description can be the name of an entity by itself.
+pub fn is_name(description: &str, words: &Words) -> bool {
+    let plain = !description.contains([',', ';', ':', '(', '"', '=']);
+    let fits = (1..=CHARS_MAX).contains(&description.chars().count());
+    plain
+        && fits
+        && description.starts_with(|c: char| c.is_alphabetic())
+        && !words.name.is_supplement(description)
+        && !words.name.is_vague(description)
+}
+
+/// The path in words: `/Ac/ActiveIn/L1/P` with unit W is "AC active in L1 power".
+pub fn of_path(path: &str, unit: &str, words: &Words) -> String {
+    let mut name = String::new();
+    let mut parts = path.split('/').filter(|part| !part.is_empty()).peekable();
+    while let Some(part) = parts.next() {
+        let noun = words.unit(unit, path).and_then(|unit| unit.noun.as_deref());
+        if parts.peek().is_none() && part.chars().count() == 1 && !name.is_empty() {
+            push(&mut name, noun.unwrap_or(part));
+        } else {
+            for word in split(part) {
+                match words.name.spelling.get(word) {
+                    Some(spelling) => push(&mut name, spelling),
+                    // L1, PM25: as it stands. Else the first word has its capital.
+                    None if name.is_empty() || !word.chars().any(char::is_lowercase) => {
+                        push(&mut name, word);
+                    }
+                    None => push(&mut name, &word.to_lowercase()),
+                }
+            }
+        }
+    }
+    capital(&name)
+}
+
+/// With a capital at the start.
+pub fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+fn push(name: &mut String, word: &str) {
+    if !name.is_empty() {
+        name.push(' ');
+    }
+    name.push_str(word);
+}
+
+/// The words of a part of a path: `AcIn1ToAcOut` is Ac, In, 1, To, Ac, Out.
+fn split(part: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let (mut start, mut before) = (0, None);
+    for (at, c) in part.char_indices() {
+        let cut = before.is_some_and(|before: char| {
+            let hump = c.is_uppercase() && (before.is_lowercase() || before.is_ascii_digit());
+            let number = c.is_ascii_digit() && before.is_lowercase();
+            hump || number || !c.is_alphanumeric() || !before.is_alphanumeric()
+        });
+        if cut {
+            words.push(part.get(start..at).unwrap_or_default());
+            start = at;
+        }
+        before = Some(c);
+    }
+    words.push(part.get(start..).unwrap_or_default());
+    words.retain(|word| word.starts_with(char::is_alphanumeric));
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_reads_as_words() {
+        let words = Words::built_in().unwrap();
+        let check = |path, unit, expected: &str| {
+            assert_eq!(of_path(path, unit, &words), expected, "{path}");
+        };
+        check("/Dc/0/Voltage", "V", "DC 0 voltage");
+        check("/Ac/ActiveIn/L1/P", "W", "AC active in L1 power");
+        check("/Ac/Out/L2/S", "VA", "AC out L2 apparent power");
+        check("/Energy/AcIn1ToAcOut", "kWh", "Energy AC in 1 to AC out");
+        check("/Voltages/Cell16", "V", "Voltages cell 16");
+        check("/TimeToGo", "s", "Time to go");
+        check("/PM25", "µg/m³", "PM25");
+        check(
+            "/SwitchableOutput/pwm_1/State",
+            "",
+            "Switchable output pwm 1 state",
+        );
+        check("/P", "W", "P");
+        check("", "", "");
+    }
+
+    #[test]
+    fn a_description_is_a_name_or_says_more_about_one() {
+        let words = Words::built_in().unwrap();
+        for (description, expected) in [
+            ("state of charge", true),
+            ("time until empty", true),
+            ("in all its life", false),
+            ("power of the phase", false),
+            ("the name that the owner gave", false),
+            ("grid set-point; negative: feed in", false),
+            ("-1: no limit", false),
+            ("", false),
+            (
+                "something that takes far too many words to be a name",
+                false,
+            ),
+        ] {
+            assert_eq!(is_name(description, &words), expected, "{description}");
+        }
+        assert_eq!(capital("time until empty"), "Time until empty");
+        assert_eq!(capital(""), "");
+    }
+}
