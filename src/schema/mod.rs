@@ -1,10 +1,10 @@
 //! What Venus OS offers: for a service type and a path, what is known of the item.
 //!
-//! The rows are `schema/*.toml`, compiled into static tables by the build ([`built_in`]), and those
-//! of the directories that the operator gives when the program runs ([`overlay`]), which go before
+//! The rows are `schema/*.toml`, compiled into static tables by the build (`built_in`), and those
+//! of the directories that the operator gives when the program runs (`overlay`), which go before
 //! them. Total: what no row declares has the default rule, so no caller needs a case for it. Never
 //! decides anything: what a rule means is up to `bridge`. The words of a rule are in [`rule`], the
-//! grammar of the rows in `schema/README.md`, and its compiler, the same for both, in [`source`].
+//! grammar of the rows in `schema/README.md`, and its compiler, the same for both, in `source`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! `dbus-mqtt schema`: what the services of Venus OS offer, for people and for other programs.
 //!
-//! Reads the schema and prints it; it needs neither bus nor broker. [`fold`] puts families together
-//! again, [`text`] has the words of a rule, [`markdown`] makes `docs/services.md`.
+//! Reads the schema and prints it; it needs neither bus nor broker. `fold` puts families together
+//! again, `text` has the words of a rule, `markdown` makes `docs/services.md`.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
