@@ -11,7 +11,7 @@ use dbus_mqtt_loom::bridge::cache::{Reader, SlotId, Writer, cache};
 use dbus_mqtt_loom::bridge::slot::{Slot, Words};
 use dbus_mqtt_loom::model::item::ItemChange;
 use dbus_mqtt_loom::model::value::{IntType, TextType, Value};
-use dbus_mqtt_loom::schema::rule::Rule;
+use dbus_mqtt_loom::schema::rule::Marks;
 
 const SLOT: SlotId = SlotId(1);
 
@@ -44,7 +44,7 @@ fn set(writer: &mut Writer, value: Option<Value<'_>>, max: Option<Value<'_>>) {
         min: None,
         max,
     };
-    writer.apply(SLOT, &change, &Rule::DEFAULT);
+    writer.apply(SLOT, &change, Marks::DEFAULT);
 }
 
 fn int(n: i64) -> Option<Value<'static>> {
@@ -185,7 +185,7 @@ fn what_is_cleared_is_not_taken_for_what_follows() {
                 min: None,
                 max: None,
             };
-            writer.apply(SlotId(0), &other, &Rule::DEFAULT);
+            writer.apply(SlotId(0), &other, Marks::DEFAULT);
         },
     );
 }
