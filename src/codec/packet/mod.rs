@@ -199,6 +199,17 @@ pub struct Connect<'a> {
     pub packet_bytes_max: u32,
 }
 
+impl Connect<'_> {
+    /// How the will is published.
+    fn will_qos(&self) -> mqttbytes::QoS {
+        if self.plain_will {
+            mqttbytes::QoS::AtMostOnce
+        } else {
+            mqttbytes::QoS::AtLeastOnce
+        }
+    }
+}
+
 /// The length of the packet that `bytes` begin with, `None` where too few are there to tell or the
 /// packet is not whole. Refuses what is longer than `max` before it is all there.
 pub fn packet_len(bytes: &[u8], max: usize) -> Result<Option<usize>, PacketError> {

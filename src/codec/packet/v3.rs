@@ -84,11 +84,7 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
     let mut packet = v4::Connect::new(connect.client_id);
     packet.keep_alive = connect.ping_s;
     packet.clean_session = true;
-    let qos = if connect.plain_will {
-        QoS::AtMostOnce
-    } else {
-        QoS::AtLeastOnce
-    };
+    let qos = connect.will_qos();
     packet.last_will = connect
         .will
         .map(|(topic, payload)| v4::LastWill::new(topic, payload, qos, !connect.plain_will));

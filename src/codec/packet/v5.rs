@@ -266,11 +266,7 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
         authentication_method: None,
         authentication_data: None,
     });
-    let qos = if connect.plain_will {
-        QoS::AtMostOnce
-    } else {
-        QoS::AtLeastOnce
-    };
+    let qos = connect.will_qos();
     // Its properties stay empty: it goes out at once, and does not expire.
     packet.last_will = connect
         .will
