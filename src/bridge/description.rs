@@ -50,9 +50,11 @@ impl Bridge {
                 continue;
             }
             let published = published(slot);
+            let row = self.schema.lookup(service_type, path);
             let item = Item {
                 path,
-                rule: self.schema.lookup(service_type, path).rule,
+                rule: row.rule,
+                description: row.description,
                 value: published.kind(),
                 limits: published.limits(),
             };
