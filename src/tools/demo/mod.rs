@@ -198,6 +198,8 @@ fn config(bus: &str, ports: Ports) -> Result<Config, ToolError> {
         }],
         vrm: None,
         gather: Duration::from_millis(20),
+        stats: None,
+        metrics: None,
         limits: Limits::default(),
         schema: Arc::default(),
         strict_writes: false,
