@@ -53,8 +53,8 @@ pub struct RawConfig {
     #[arg(long, value_name = "MILLISECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]
     pub gather_ms: Option<u32>,
 
-    /// Publish what the program does as N/<portal id>/bridge/stats, every so many seconds while values
-    /// flow; 0 is never (default: 0)
+    /// Publish what the program does, as the topic bridge/stats below the portal id, every so many
+    /// seconds while values flow; 0 is never (default: 0)
     #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = WATCH)]
     pub stats: Option<u32>,
     /// Tell Prometheus the same on this address, such as 127.0.0.1:9100 (default: nowhere)

@@ -67,3 +67,11 @@ fn limits_are_set_one_by_one() {
     };
     assert_eq!(config.limits, expected);
 }
+
+#[cfg(not(feature = "metrics"))]
+#[test]
+fn a_build_without_metrics_says_so() {
+    flags(&["--metrics", "127.0.0.1:9100"]).refused(
+        "--metrics: this build leaves metrics out; cargo build --features metrics has them",
+    );
+}
