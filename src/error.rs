@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::io;
+use std::net::SocketAddr;
 
 use crate::config::ConfigError;
 
@@ -18,6 +19,14 @@ pub enum Fatal {
     /// The system refuses what every program gets: timers, signal handlers, memory.
     #[error("the system does not let the program start: {0}")]
     System(#[from] io::Error),
+    /// Somebody else listens there already, or the address is none of ours.
+    #[error("metrics: cannot listen on {address}: {reason}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        reason: io::Error,
+    },
     /// The demo is a cargo feature.
     #[error(
         "this build for a device leaves the demo out; on a computer, cargo run --release -- demo has it"
@@ -46,7 +55,7 @@ impl Fatal {
     /// everything else.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Fatal::Config(_) | Fatal::Usage(_) => 2,
+            Fatal::Config(_) | Fatal::Usage(_) | Fatal::Listen { .. } => 2,
             Fatal::System(_) | Fatal::NoDemo | Fatal::NoClient | Fatal::Tool(_) => 1,
         }
     }

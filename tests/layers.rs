@@ -58,7 +58,7 @@ const FRONT: &[&str] = &["model", "config", "cli", "error", "logging"];
 const MUST_NOT_IMPORT: [(&str, &str); 1] = [("bridge", "codec::packet")];
 
 /// The only places that may name a crate: folders end in a slash, other entries begin file names.
-const ONLY_IN: [(&str, &[&str]); 12] = [
+const ONLY_IN: [(&str, &[&str]); 14] = [
     ("zbus", &["shell/", "tools/"]),
     ("tokio", &["shell/", "tools/", "main.rs"]),
     ("mqttbytes", &["codec/packet"]),
@@ -71,6 +71,8 @@ const ONLY_IN: [(&str, &[&str]); 12] = [
     ("webpki", TRANSPORT),
     ("webpki_roots", TRANSPORT),
     ("tokio_tungstenite", TRANSPORT),
+    ("hyper", &["shell/metrics"]),
+    ("hyper_util", &["shell/metrics"]),
 ];
 
 const TRANSPORT: &[&str] = &["shell/transport/"];

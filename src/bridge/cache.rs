@@ -54,6 +54,18 @@ struct Beside {
     max: Vec<u8>,
 }
 
+/// The longest values that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of a text, in bytes.
+    pub text_bytes_max: usize,
+    /// Of a list, dict or struct, in bytes, as D-Bus sends it.
+    pub array_bytes_max: usize,
+}
+
+/// How long a value is that is too long, and how long it may be.
+pub type TooLong = (usize, usize);
+
 /// The D-Bus type that an item's present value has (§3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PresentType {
@@ -77,6 +89,7 @@ pub struct Update {
 enum Owned {
     Words(Words),
     Beside { json: Vec<u8>, signature: Box<str> },
+    TooLong(TooLong),
 }
 
 /// The one that sets values.
@@ -84,6 +97,9 @@ enum Owned {
 pub struct Writer {
     shared: Arc<Shared>,
     beside_free: Vec<u32>,
+    sizes: Sizes,
+    /// What was not kept, until somebody takes note of it.
+    too_long: Vec<(SlotId, TooLong)>,
 }
 
 /// One of those that read values.
@@ -105,9 +121,40 @@ pub fn cache(slots_max: usize) -> (Writer, Reader) {
         Writer {
             shared: Arc::clone(&shared),
             beside_free: Vec::new(),
+            sizes: Sizes::default(),
+            too_long: Vec::new(),
         },
         Reader { shared },
     )
+}
+
+impl Default for Sizes {
+    /// Any length.
+    fn default() -> Sizes {
+        Sizes {
+            text_bytes_max: usize::MAX,
+            array_bytes_max: usize::MAX,
+        }
+    }
+}
+
+impl Sizes {
+    /// Whether the value is too long.
+    pub fn exceeded(&self, value: &Value<'_>) -> Option<TooLong> {
+        let (found, max) = match value {
+            Value::Text(_, text) => (text.len(), self.text_bytes_max),
+            Value::Compound(compound) => {
+                let found = compound.bytes.len().saturating_sub(compound.at);
+                (found, self.array_bytes_max)
+            }
+            Value::Invalid
+            | Value::Bool(_)
+            | Value::Int(..)
+            | Value::Uint(..)
+            | Value::Double(_) => return None,
+        };
+        (found > max).then_some((found, max))
+    }
 }
 
 impl Shared {
@@ -150,9 +197,12 @@ fn words_of(value: &Value<'_>) -> Option<Words> {
     }
 }
 
-fn owned(value: &Value<'_>, rule: Marks) -> Owned {
+fn owned(value: &Value<'_>, rule: Marks, sizes: Sizes) -> Owned {
     if let Some(words) = words_of(value) {
         return Owned::Words(words);
+    }
+    if let Some(too_long) = sizes.exceeded(value) {
+        return Owned::TooLong(too_long);
     }
     let (signature, json): (Box<str>, _) = match *value {
         Value::Text(_, text) if rule.secret && !text.is_empty() => {
@@ -173,10 +223,10 @@ fn json(value: &Value<'_>) -> Vec<u8> {
     out
 }
 
-/// A limit as JSON; one that is invalid is none.
-fn limit(value: Option<&Value<'_>>) -> Option<Vec<u8>> {
+/// A limit as JSON; one that is invalid, or too long, is none.
+fn limit(value: Option<&Value<'_>>, sizes: Sizes) -> Option<Vec<u8>> {
     value.map(|value| {
-        if *value == Value::Invalid {
+        if *value == Value::Invalid || sizes.exceeded(value).is_some() {
             Vec::new()
         } else {
             json(value)
@@ -194,11 +244,12 @@ fn mask(json: &mut Vec<u8>, signature: &mut Box<str>) {
 
 impl Update {
     /// Takes over what a change says.
-    pub fn new(change: &ItemChange<'_>, rule: Marks) -> Update {
+    pub fn new(change: &ItemChange<'_>, rule: Marks, sizes: Sizes) -> Update {
+        let value = change.value.as_ref();
         Update {
-            value: change.value.as_ref().map(|value| owned(value, rule)),
-            min: limit(change.min.as_ref()),
-            max: limit(change.max.as_ref()),
+            value: value.map(|value| owned(value, rule, sizes)),
+            min: limit(change.min.as_ref(), sizes),
+            max: limit(change.max.as_ref(), sizes),
         }
     }
 
@@ -235,7 +286,24 @@ impl Writer {
         {
             return self.set_words(id, words);
         }
-        self.apply_update(id, Update::new(change, rule))
+        self.apply_update(id, Update::new(change, rule, self.sizes))
+    }
+
+    /// Values longer than this are not kept from now on.
+    pub fn limit(&mut self, sizes: Sizes) {
+        self.sizes = sizes;
+    }
+
+    /// Whether values were too long to be kept.
+    #[inline]
+    pub fn has_too_long(&self) -> bool {
+        !self.too_long.is_empty()
+    }
+
+    /// The values that were too long to be kept. What was there before them is gone too: it is no more
+    /// true.
+    pub fn take_too_long(&mut self) -> Vec<(SlotId, TooLong)> {
+        std::mem::take(&mut self.too_long)
     }
 
     #[inline]
@@ -258,6 +326,9 @@ impl Writer {
             return false;
         };
         let before = slot.load_own();
+        if let Some(Owned::TooLong(too_long)) = update.value {
+            self.too_long.push((id, too_long));
+        }
         let needs_beside = matches!(update.value, Some(Owned::Beside { .. }))
             || update.min.as_ref().is_some_and(|min| !min.is_empty())
             || update.max.as_ref().is_some_and(|max| !max.is_empty());
@@ -279,7 +350,7 @@ impl Writer {
             }
             if let Some(Owned::Beside { json, signature }) = &update.value {
                 changed |= beside.json != *json;
-                beside.json.clone_from(json);
+                keep(&mut beside.json, json);
                 beside.signature.clone_from(signature);
             }
             let set = match update.value {
@@ -293,6 +364,13 @@ impl Writer {
                     high: 0,
                     beside: words.beside,
                 },
+                Some(Owned::TooLong(_)) => {
+                    beside.json = Vec::new();
+                    Words {
+                        beside: words.beside,
+                        ..Words::default()
+                    }
+                }
                 None => words,
             };
             changed |= set != before;
@@ -300,10 +378,11 @@ impl Writer {
             slot.store(set);
             return changed;
         }
-        if let Some(Owned::Words(new)) = update.value {
-            return self.set_words(id, new);
+        match update.value {
+            Some(Owned::Words(new)) => self.set_words(id, new),
+            Some(Owned::TooLong(_)) => self.set_words(id, Words::default()),
+            Some(Owned::Beside { .. }) | None => changed,
         }
-        changed
     }
 
     /// Copies what one slot holds to another, which holds nothing yet.
@@ -383,6 +462,16 @@ impl Writer {
     }
 }
 
+/// Puts a text in the place of another, and gives memory back after a very long one.
+fn keep(place: &mut Vec<u8>, json: &[u8]) {
+    const BYTES_KEPT: usize = 4096;
+    if place.capacity() > BYTES_KEPT.max(json.len() * 4) {
+        *place = Vec::new();
+    }
+    place.clear();
+    place.extend_from_slice(json);
+}
+
 fn take_beside(all: &mut Vec<Beside>, free: &mut Vec<u32>) -> u32 {
     free.pop().unwrap_or_else(|| {
         all.push(Beside::default());
@@ -458,119 +547,5 @@ fn render_words(words: Words, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::value::{IntType, TextType};
-
-    const RULE: Marks = Marks::DEFAULT;
-
-    fn change<'a>(
-        value: Option<Value<'a>>,
-        min: Option<Value<'a>>,
-        max: Option<Value<'a>>,
-    ) -> ItemChange<'a> {
-        ItemChange {
-            path: "/A",
-            value,
-            min,
-            max,
-        }
-    }
-
-    fn rendered(reader: &Reader, id: SlotId) -> String {
-        let mut out = Vec::new();
-        reader.render(id, &mut out);
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn s2_1_a_partial_change_erases_nothing() {
-        let (mut writer, reader) = cache(1000);
-        let id = SlotId(300);
-        assert!(writer.make_room(id));
-        assert!(!reader.has_value(id));
-        let int = |n| Some(Value::Int(IntType::I32, n));
-        assert!(writer.apply(id, &change(int(5), None, None), RULE));
-        assert!(!writer.apply(id, &change(int(5), None, None), RULE));
-        assert_eq!(rendered(&reader, id), r#"{"value": 5}"#);
-        assert!(writer.apply(id, &change(None, None, int(9)), RULE));
-        assert_eq!(rendered(&reader, id), r#"{"value": 5, "max": 9}"#);
-        assert!(writer.apply(id, &change(int(6), int(0), None), RULE));
-        assert_eq!(rendered(&reader, id), r#"{"value": 6, "min": 0, "max": 9}"#);
-        assert!(writer.apply(
-            id,
-            &change(Some(Value::Text(TextType::String, "on")), None, None),
-            RULE
-        ));
-        assert_eq!(
-            rendered(&reader, id),
-            r#"{"value": "on", "min": 0, "max": 9}"#
-        );
-        assert_eq!(writer.present_type(id), PresentType::Basic(b's'));
-        assert!(writer.apply(
-            id,
-            &change(Some(Value::Invalid), Some(Value::Invalid), None),
-            RULE
-        ));
-        assert_eq!(rendered(&reader, id), r#"{"value": null, "max": 9}"#);
-        writer.clear(id);
-        assert!(!reader.has_value(id));
-        assert!(writer.apply(id, &change(int(1), None, None), RULE));
-        assert_eq!(rendered(&reader, id), r#"{"value": 1}"#);
-    }
-
-    #[test]
-    fn s4_7_a_secret_never_enters() {
-        let (mut writer, reader) = cache(10);
-        let id = SlotId(0);
-        assert!(writer.make_room(id));
-        let secret = Marks {
-            secret: true,
-            ..Marks::DEFAULT
-        };
-        writer.apply(
-            id,
-            &change(Some(Value::Text(TextType::String, "hunter2")), None, None),
-            secret,
-        );
-        assert_eq!(rendered(&reader, id), r#"{"value": "******"}"#);
-        writer.apply(
-            id,
-            &change(Some(Value::Text(TextType::String, "")), None, None),
-            secret,
-        );
-        assert_eq!(rendered(&reader, id), r#"{"value": ""}"#);
-        assert!(!format!("{:?}", writer.shared).contains("hunter2"));
-    }
-
-    #[test]
-    fn s4_7_what_turns_out_to_be_a_secret_is_masked() {
-        let (mut writer, reader) = cache(10);
-        let text = |text| change(Some(Value::Text(TextType::String, text)), None, None);
-        for (id, change, expected) in [
-            (SlotId(0), text("hunter2"), r#"{"value": "******"}"#),
-            (SlotId(1), text(""), r#"{"value": ""}"#),
-            (
-                SlotId(2),
-                change(Some(Value::Bool(true)), None, None),
-                r#"{"value": true}"#,
-            ),
-        ] {
-            assert!(writer.make_room(id));
-            writer.apply(id, &change, RULE);
-            writer.mask(id);
-            assert_eq!(rendered(&reader, id), expected);
-        }
-        let mut update = Update::new(&text("hunter2"), RULE);
-        update.mask();
-        assert!(!format!("{update:?} {:?}", writer.shared).contains("hunter2"));
-        writer.mask(SlotId(9));
-    }
-
-    #[test]
-    fn a_full_cache_has_no_room() {
-        let (mut writer, _) = cache(10);
-        assert!(writer.make_room(SlotId(255)));
-        assert!(!writer.make_room(SlotId(256)));
-    }
-}
+#[path = "cache/tests.rs"] // also where the proof over loom includes this file
+mod tests;

@@ -94,6 +94,11 @@ impl Gate {
         !self.open && self.hidden.contains(slot)
     }
 
+    /// Whether what is no item may be published under such a topic.
+    pub fn publishes(&self, key: &str, path: &str) -> bool {
+        self.open || self.lists.publish.admits(key, path)
+    }
+
     /// An item is new, or back.
     pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
         if self.open {

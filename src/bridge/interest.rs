@@ -124,6 +124,16 @@ impl Interest {
         renewed
     }
 
+    /// Renews the selective interest for those of the filters that are live.
+    pub fn renew_live(&mut self, now: Instant, filters: &[Box<str>]) {
+        let until = now + self.keep_alive.unwrap_or(Duration::from_secs(60));
+        for text in filters {
+            if let Some((_, live_until)) = self.selective.get_mut(text) {
+                *live_until = until;
+            }
+        }
+    }
+
     /// Ends what has expired.
     pub fn expire(&mut self, now: Instant) -> Expired {
         let general = self.general_until.is_some_and(|until| until <= now);

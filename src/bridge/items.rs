@@ -62,6 +62,8 @@ pub struct Item {
     pub watched: bool,
     /// Whether Home Assistant shows it.
     pub shown: bool,
+    /// Whether it was reported that a value of it is too long.
+    too_long: bool,
     /// Tells the item from others that had, or will have, the same slot.
     serial: u32,
     /// The slot of the item that came after it in a signal the last time.
@@ -205,6 +207,12 @@ impl Items {
         if let Some(item) = self.all.get_mut(slot.0 as usize) {
             item.shown = true;
         }
+    }
+
+    /// Notes that a value of the item is too long; `true` for the first time.
+    pub fn report_too_long(&mut self, slot: SlotId) -> bool {
+        let item = self.all.get_mut(slot.0 as usize);
+        item.is_some_and(|item| !std::mem::replace(&mut item.too_long, true))
     }
 
     /// The item's path.
@@ -417,6 +425,7 @@ impl Items {
             life: Life::Live,
             watched: marks.role != Role::None,
             shown: false,
+            too_long: false,
             serial: self.serial,
             next: EMPTY,
         };

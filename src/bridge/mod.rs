@@ -25,7 +25,9 @@ mod names;
 mod outbox;
 mod outlet;
 mod publishing;
+mod rate;
 mod refresh;
+mod refusals;
 mod registry;
 mod reload;
 mod replies;
@@ -35,6 +37,7 @@ mod rights;
 mod scans;
 mod services;
 mod slot;
+mod stats;
 mod sync;
 mod throttle;
 mod validate;
@@ -47,6 +50,7 @@ use self::discovery::Discovery;
 use self::items::Items;
 use self::outlet::Outlet;
 use self::registry::Registry;
+use self::stats::BusTally;
 use crate::codec::bus_item;
 use crate::codec::frame::{Frame, Kind};
 use crate::model::name::PortalId;
@@ -55,12 +59,14 @@ use crate::model::topic;
 use crate::schema::Schema;
 
 pub use self::board::DiscoveryConfig;
+pub use self::cache::Sizes;
 pub use self::items::ItemRef;
 pub use self::outlet::OutletConfig;
 pub use self::publishing::{PublishSink, text_payload};
 pub use self::refresh::EXPIRY_MIN;
-pub use self::reload::Settings;
-pub use self::throttle::Throttle;
+pub use self::reload::{Bounds, Settings};
+pub use self::stats::{BrokerStats, Stats};
+pub use self::throttle::{LogRate, Throttle};
 
 /// The bus's own name.
 const BUS: &str = "org.freedesktop.DBus";
@@ -90,15 +96,13 @@ pub struct BridgeConfig {
     pub seed: u64,
 }
 
-/// What the bridge has done so far; the counters wrap.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
+/// What the bridge has done so far, brokers apart.
+#[derive(Debug, Default)]
+struct Counters {
     /// Changes of items that the bus brought.
-    pub updates: u32,
-    /// Messages that were published.
-    pub published: u32,
-    /// Requests that were rejected.
-    pub rejected: u32,
+    updates: u64,
+    /// Values of them that were too long to be kept.
+    too_long: u64,
 }
 
 /// The bridge: between one bus and any number of brokers.
@@ -119,8 +123,12 @@ pub struct Bridge {
     counters: Counters,
     /// Whether a write is refused that the schema speaks against (§5.6).
     strict_writes: bool,
-    rejections: Throttle,
-    doubts: Throttle,
+    bounds: Bounds,
+    /// What is logged of services: what is wrong with them, and that they come and go.
+    warnings: Throttle,
+    comings: Throttle,
+    started: Option<Instant>,
+    bus: BusTally,
     full_reported: bool,
     services_full_reported: bool,
 }
@@ -147,8 +155,11 @@ impl Bridge {
             discovery: Discovery::new(&config.outlets),
             counters: Counters::default(),
             strict_writes: false,
-            rejections: Throttle::default(),
-            doubts: Throttle::default(),
+            bounds: Bounds::default(),
+            warnings: Throttle::default(),
+            comings: Throttle::default(),
+            started: None,
+            bus: BusTally::default(),
             full_reported: false,
             services_full_reported: false,
             config,
@@ -172,6 +183,9 @@ impl Bridge {
             Kind::Signal | Kind::MethodReturn | Kind::Error | Kind::MethodCall | Kind::Unknown => {
                 return false;
             }
+        }
+        if self.cache.has_too_long() {
+            self.report_too_long(now);
         }
         true
     }
@@ -213,11 +227,6 @@ impl Bridge {
         }
         self.settle();
         self.tick_discovery(now);
-    }
-
-    /// What the bridge has done so far.
-    pub fn counters(&self) -> Counters {
-        self.counters
     }
 
     /// How many services are there, and how many items they have.

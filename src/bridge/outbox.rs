@@ -30,6 +30,8 @@ pub enum Control {
     NoKeepAlive,
     /// `N/<portal>/heartbeat` (§4.8).
     Heartbeat,
+    /// `N/<portal>/bridge/stats`: what the bridge tells of itself.
+    Stats,
     /// `N/<portal>/full_publish_completed`, with the JSON text to carry back (§5.3).
     Completed(Option<Box<str>>),
     /// An item, once more or for once: the answer to a read (§5.5).
@@ -42,6 +44,26 @@ pub enum Control {
     Describe(DeviceId),
     /// An empty retained payload for the configuration of a device that is gone: its object id.
     Forget(Box<str>),
+}
+
+impl Control {
+    /// Whether clients can have as many of it as they like.
+    fn is_answer(&self) -> bool {
+        match self {
+            Control::Serial | Control::Completed(_) | Control::Answer(_) | Control::Respond(_) => {
+                true
+            }
+            Control::Online
+            | Control::Offline
+            | Control::KeepAlive
+            | Control::NoKeepAlive
+            | Control::Heartbeat
+            | Control::Stats
+            | Control::Clear(_)
+            | Control::Describe(_)
+            | Control::Forget(_) => false,
+        }
+    }
 }
 
 /// What comes next.
@@ -59,6 +81,8 @@ pub struct Outbox {
     ring: VecDeque<u32>,
     queued: Bits,
     controls: VecDeque<Control>,
+    /// How many of the controls clients have asked for.
+    answers: usize,
 }
 
 /// Stands in the ring for the next control.
@@ -75,21 +99,24 @@ impl Outbox {
         self.queued.contains(slot)
     }
 
-    /// Puts a slot at the end, unless it waits already.
+    /// Puts a slot at the end, unless it waits already. `false` where it does.
     #[inline]
-    pub fn push(&mut self, slot: SlotId) {
-        if self.queued.insert(slot) {
+    pub fn push(&mut self, slot: SlotId) -> bool {
+        let new = self.queued.insert(slot);
+        if new {
             self.ring.push_back(slot.0);
         }
+        new
     }
 
-    /// How many controls wait.
-    pub fn controls(&self) -> usize {
-        self.controls.len()
+    /// How many messages wait that are no items, and that clients have asked for.
+    pub fn answers(&self) -> usize {
+        self.answers
     }
 
     /// Puts a control at the end.
     pub fn push_control(&mut self, control: Control) {
+        self.answers += usize::from(control.is_answer());
         self.ring.push_back(CONTROL);
         self.controls.push_back(control);
     }
@@ -99,7 +126,11 @@ impl Outbox {
     #[inline]
     pub fn pop(&mut self) -> Option<Entry> {
         let entry = match self.ring.pop_front()? {
-            CONTROL => self.controls.pop_front().map(Entry::Control),
+            CONTROL => {
+                let control = self.controls.pop_front()?;
+                self.answers -= usize::from(control.is_answer());
+                Some(Entry::Control(control))
+            }
             slot => {
                 let slot = SlotId(slot);
                 self.queued.remove(slot);
@@ -117,6 +148,7 @@ impl Outbox {
     pub fn clear(&mut self) -> Vec<SlotId> {
         self.queued.clear();
         self.controls.clear();
+        self.answers = 0;
         self.ring
             .drain(..)
             .filter(|&slot| slot != CONTROL)

@@ -20,20 +20,24 @@ use super::board::Board;
 use super::cache::SlotId;
 use super::gate::Gate;
 pub use super::gate::OutletConfig;
-use super::interest::{HEARTBEAT, Interest};
+use super::interest::Interest;
 use super::items::{Item, Items, Life};
 use super::outbox::{Control, Entry, Outbox};
+use super::rate::Rates;
 use super::refresh::Refresh;
+use super::stats::Tally;
+use super::throttle::Throttle;
 use crate::model::access::Access;
 use crate::model::topic;
 use crate::schema::rule::Publish;
 
 mod requests;
+mod time;
 
 /// How many retained topics without an item are remembered until the scans are done.
 const ORPHANS_MAX: usize = 100_000;
-/// How many messages that are no items may wait; answers beyond share their item's place.
-const CONTROLS_MAX: usize = 4096;
+/// How many messages that are no items, and that clients have asked for, may wait.
+const ANSWERS_MAX: usize = 4096;
 
 /// What of all that changes is wanted. Kept, so that a change costs one look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +101,16 @@ pub struct Outlet {
     /// Retained topics that no item has, until the scans are done (§4.9).
     orphans: Vec<Box<str>>,
     ending: bool,
+    /// How often, and when next, the bridge tells of itself.
+    stats: Option<Duration>,
+    stats_at: Option<Instant>,
+    /// What was done for it.
+    pub(super) tally: Tally,
+    /// How many requests its clients have.
+    pub(super) rates: Rates,
+    /// What of its clients' requests is logged.
+    pub(super) rejections: Throttle,
+    pub(super) doubts: Throttle,
     /// What the broker holds for Home Assistant.
     pub(super) board: Option<Board>,
 }
@@ -123,6 +137,12 @@ impl Outlet {
             refresh: None,
             orphans: Vec::new(),
             ending: false,
+            stats: None,
+            stats_at: None,
+            tally: Tally::default(),
+            rates: Rates::default(),
+            rejections: Throttle::default(),
+            doubts: Throttle::default(),
             board,
             config,
         };
@@ -218,8 +238,8 @@ impl Outlet {
     #[inline]
     pub fn changed(&mut self, slot: SlotId) {
         // While it is read back, nothing waits: everything wanted is queued when that is over.
-        if self.link == Link::Up && self.covers(slot) {
-            self.outbox.push(slot);
+        if self.link == Link::Up && self.covers(slot) && !self.outbox.push(slot) {
+            self.tally.conflated += 1;
         }
     }
 
@@ -230,6 +250,7 @@ impl Outlet {
         if self.is_leaving() {
             return;
         }
+        self.tally.connections += 1;
         self.link = Link::Reading;
         self.urgent
             .extend([Control::Online, Control::Serial, Control::KeepAlive]);
@@ -318,6 +339,7 @@ impl Outlet {
         self.answers.clear();
         self.forced.clear();
         self.heartbeat_at = None;
+        self.stats_at = None;
         if let Some(board) = &mut self.board {
             board.disconnected();
         }
@@ -437,9 +459,11 @@ impl Outlet {
             let forced = self.forced.remove(slot);
             if (forced && !self.is_leaving() && !self.gate.hides(slot)) || self.covers(slot) {
                 if !has_value() {
-                    return Verdict::Nothing;
+                    // Its value is too long to be kept: no value is better than a stale one.
+                    return self.unpublish(slot, always);
                 }
                 self.published.insert(slot);
+                self.tally.published += 1;
                 return Verdict::Publish {
                     retain: self.config.retain || always,
                 };
@@ -448,7 +472,12 @@ impl Outlet {
                 return Verdict::Nothing;
             }
         }
+        self.unpublish(slot, always)
+    }
+
+    fn unpublish(&mut self, slot: SlotId, always: bool) -> Verdict {
         if self.published.remove(slot) && !always {
+            self.tally.published += 1;
             return Verdict::Unpublish {
                 retain: self.config.retain,
             };
@@ -478,13 +507,14 @@ impl Outlet {
         if self.link != Link::Up {
             return;
         }
-        while let Some(answer) = self.answers.next(now) {
+        // Beyond that they wait where they are counted, and new ones are refused.
+        while self.outbox.answers() < ANSWERS_MAX
+            && let Some(answer) = self.answers.next(now)
+        {
             match answer {
                 // An answer of its own, even where the item waits in a republish already: a client
                 // may drop all that comes before it.
-                Answer::Items(found)
-                    if found.len() == 1 && self.outbox.controls() < CONTROLS_MAX =>
-                {
+                Answer::Items(found) if found.len() == 1 => {
                     for item in found {
                         self.outbox.push_control(Control::Answer(item));
                     }
@@ -520,64 +550,5 @@ impl Outlet {
         for slot in items.all().filter(shown) {
             self.outbox.push(slot);
         }
-    }
-
-    // Time.
-
-    /// When [`Outlet::tick`] has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
-        let board = self.board.as_ref().filter(|_| self.is_up());
-        [
-            self.interest.deadline(),
-            self.heartbeat_at,
-            self.answers.deadline(),
-            board.and_then(Board::deadline),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
-    /// Queues values that the broker would forget soon.
-    fn say_again(&mut self, now: Instant) {
-        let Some(refresh) = &mut self.refresh else {
-            return;
-        };
-        for slot in refresh.due(now, self.published.slots()) {
-            if self.published.contains(slot) && self.covers(slot) {
-                self.outbox.push(slot);
-            }
-        }
-    }
-
-    /// Time has passed.
-    pub fn tick(&mut self, now: Instant, items: &Items) {
-        let expired = self.interest.expire(now);
-        if expired.selective {
-            self.covered.clear();
-            let (covered, gate) = (&mut self.covered, &self.gate);
-            for filter in self.interest.filters() {
-                items.matching(filter, |slot| {
-                    if !gate.hides(slot) {
-                        covered.insert(slot);
-                    }
-                });
-            }
-        }
-        if expired.general || expired.selective {
-            self.update_wanted();
-            self.sweep();
-        }
-        if !self.interest.is_alive() {
-            self.heartbeat_at = None;
-        } else if self.heartbeat_at.is_some_and(|at| at <= now) {
-            // One is enough for a broker that takes nothing.
-            if !self.urgent.contains(&Control::Heartbeat) {
-                self.urgent.push_back(Control::Heartbeat);
-            }
-            self.heartbeat_at = Some(now + HEARTBEAT);
-            self.say_again(now);
-        }
-        self.advance(now, items);
     }
 }

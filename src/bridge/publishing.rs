@@ -32,6 +32,11 @@ pub trait PublishSink {
         self.publish(retain, topic, payload);
     }
 
+    /// How much memory the program has, in bytes, where that is known.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// The answer to a request (§5.8). Only those that gave such an address are answered so.
     fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
         let _ = (to, payload);
@@ -149,20 +154,17 @@ impl Bridge {
                     if !self.publish_config(now, broker, device, sink) {
                         continue;
                     }
-                    self.counters.published = self.counters.published.wrapping_add(1);
-                    return true;
+                    return self.has_published(broker);
                 }
                 Some(Entry::Control(Control::Forget(object))) => {
                     if !self.publish_no_config(broker, &object, sink) {
                         continue;
                     }
-                    self.counters.published = self.counters.published.wrapping_add(1);
-                    return true;
+                    return self.has_published(broker);
                 }
                 Some(Entry::Control(control)) => {
                     self.publish_control(now, &control, broker, sink);
-                    self.counters.published = self.counters.published.wrapping_add(1);
-                    return true;
+                    return self.has_published(broker);
                 }
                 Some(Entry::Item(slot)) => slot,
             };
@@ -192,10 +194,17 @@ impl Bridge {
                 self.told(slot);
             }
             if verdict != Verdict::Nothing {
-                self.counters.published = self.counters.published.wrapping_add(1);
                 return true;
             }
         }
+    }
+
+    /// Counts a message that is no item; items are counted where it is decided to publish them.
+    fn has_published(&mut self, broker: usize) -> bool {
+        if let Some(outlet) = self.outlets.get_mut(broker) {
+            outlet.tally.published += 1;
+        }
+        true
     }
 
     /// One broker knows that an item is gone.
@@ -218,6 +227,13 @@ impl Bridge {
             return;
         };
         let (retain, retains) = (true, outlet.retains());
+        if *control == Control::Stats {
+            let memory_bytes = sink.memory_bytes();
+            let topic = [outlet.prefix().as_bytes(), b"", topic::STATS.as_bytes()];
+            return sink.publish(false, &topic, |out| {
+                self.write_stats(now, outlet, memory_bytes, out);
+            });
+        }
         let mut publish = |retain, rest: &str, payload: &dyn Fn(&mut Vec<u8>)| {
             sink.publish(
                 retain,
@@ -255,8 +271,8 @@ impl Bridge {
                     self.render_response(outlet.gate(), &response.told, out);
                 });
             }
-            // Published as the item that it is, or by `discovery`.
-            Control::Answer(_) | Control::Describe(_) | Control::Forget(_) => {}
+            // Published above, as the item that it is, or by `discovery`.
+            Control::Stats | Control::Answer(_) | Control::Describe(_) | Control::Forget(_) => {}
         }
     }
 }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Bridge;
+use super::cache::Sizes;
 use super::items::ServiceId;
 use super::registry::State;
+use super::throttle::LogRate;
 use crate::model::name::is_topic_path;
 use crate::model::time::Now;
 use crate::schema::Schema;
@@ -34,6 +36,35 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// How long a read may take.
     pub read_timeout: Duration,
+    /// The bounds on what clients and services can do at will.
+    pub bounds: Bounds,
+    /// How often the bridge tells of itself; `None`: never.
+    pub stats: Option<Duration>,
+}
+
+/// The bounds on what clients and services can do at will.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// How many requests each broker's clients have in a second, keep-alives apart.
+    pub request_rate_max: usize,
+    /// How many they have at once.
+    pub request_burst_max: usize,
+    /// The longest values that are kept.
+    pub sizes: Sizes,
+    /// How much of one kind is logged.
+    pub log: LogRate,
+}
+
+impl Default for Bounds {
+    /// None but that of the log.
+    fn default() -> Bounds {
+        Bounds {
+            request_rate_max: usize::MAX,
+            request_burst_max: usize::MAX,
+            sizes: Sizes::default(),
+            log: LogRate::default(),
+        }
+    }
 }
 
 impl Bridge {
@@ -48,7 +79,12 @@ impl Bridge {
             calls_in_flight_max,
             call_timeout,
             read_timeout,
+            bounds,
+            stats,
         } = settings;
+        self.started.get_or_insert(now.monotonic);
+        self.bounds = bounds;
+        self.cache.limit(bounds.sizes);
         self.strict_writes = strict_writes;
         self.config.services_max = services_max;
         self.config.writes_in_flight_max = writes_in_flight_max;
@@ -57,6 +93,7 @@ impl Bridge {
         self.config.read_timeout = read_timeout;
         for (outlet, keep_alive) in self.outlets.iter_mut().zip(keep_alive) {
             outlet.set_keep_alive(now.monotonic, keep_alive, &self.items);
+            outlet.set_stats(stats);
         }
         if self.schema != schema {
             self.set_schema(now, schema);

@@ -1,7 +1,5 @@
 //! The bridge towards its clients: what they ask for, and what becomes of it (§5).
 
-use tracing::warn;
-
 use super::Bridge;
 use super::answers::{COMPLETIONS_MAX, Echo};
 use super::cache::{PresentType, SlotId};
@@ -72,6 +70,9 @@ impl Bridge {
         if !self.wants(broker) {
             return;
         }
+        if let Some(outlet) = self.outlets.get_mut(broker) {
+            outlet.tally.requests += 1;
+        }
         let portal = &self.config.portal_id;
         let prefix = self.outlets.get(broker).map_or("", Outlet::broker_prefix);
         let checked = respond_to
@@ -88,6 +89,9 @@ impl Bridge {
             if let Some(to) = respond_to {
                 self.respond(now, broker, to, Told::rejection(&rejection));
             }
+            return;
+        }
+        if self.is_too_fast(now, broker, topic, &request, respond_to.as_ref()) {
             return;
         }
         let Some(outlet) = self.outlets.get_mut(broker) else {
@@ -175,7 +179,7 @@ impl Bridge {
     }
 
     /// Tells a client how its request ended, when its turn among the requests has come (§5.5).
-    fn respond_in_turn(
+    pub(super) fn respond_in_turn(
         &mut self,
         now: Now,
         broker: usize,
@@ -222,30 +226,6 @@ impl Bridge {
             kept = Err(rejection);
         }
         kept
-    }
-
-    /// Tells the log why a request is not carried out.
-    pub(super) fn reject(&mut self, now: Now, broker: usize, topic: &str, rejection: &Rejection) {
-        self.counters.rejected = self.counters.rejected.wrapping_add(1);
-        if let Some(suppressed) = self.rejections.allow(now.monotonic) {
-            let name = self.outlets.get(broker).map_or("", |outlet| outlet.name());
-            if suppressed > 0 {
-                warn!("{suppressed} more rejected requests are not shown");
-            }
-            warn!("{name}: request {topic} rejected: {rejection}");
-        }
-    }
-
-    /// Tells the log what the schema has against a write that is passed on all the same: the service
-    /// knows best.
-    fn doubt(&mut self, now: Now, broker: usize, topic: &str, doubt: &Rejection) {
-        if let Some(suppressed) = self.doubts.allow(now.monotonic) {
-            let name = self.outlets.get(broker).map_or("", |outlet| outlet.name());
-            if suppressed > 0 {
-                warn!("{suppressed} more doubtful writes are not shown");
-            }
-            warn!("{name}: request {topic}: {doubt}; it is passed on");
-        }
     }
 
     /// The device and service that a request is about.
@@ -374,6 +354,7 @@ impl Bridge {
         let value = validate::without_label(value, &present, rule)?;
         let doubt = validate::doubt(&value, rule);
         let value = convert::to_bus(&value, &present, rule)?;
+        self.fits(&value)?;
         let doubt = match doubt {
             Some(doubt) if self.strict_writes => return Err(doubt),
             doubt => doubt,
@@ -516,6 +497,10 @@ impl Bridge {
             match known {
                 Some(slot) => self.refresh(broker, slot, &change),
                 None => self.change_of(now, service, &change),
+            }
+            let too_long = |value| self.bounds.sizes.exceeded(value);
+            if let Some((found, max)) = change.value.as_ref().and_then(too_long) {
+                return Err(Rejection::ValueTooLarge { found, max });
             }
         }
         Ok(self.items.find(device, path).into_iter().collect())

@@ -80,7 +80,7 @@ impl Bridge {
             (Step::Items, Outcome::Reply(frame)) => match Changes::of_items(frame) {
                 Ok(changes) if readable(&changes) => self.finish_scan(now, id, Some(changes)),
                 _ => {
-                    self.malformed(&[id], frame);
+                    self.malformed(now, &[id], frame);
                     self.ask_tree(now, id);
                 }
             },
@@ -114,12 +114,14 @@ impl Bridge {
         service.failures = service.failures.saturating_add(1);
         service.scan = service.scan.wrapping_add(1);
         service.state = State::Retry { at };
-        let reason = outcome.rejection();
-        warn!(
-            "{}: does not tell its items: {reason}; asked again in {} s",
-            service.name,
-            after.as_secs()
-        );
+        let name = service.name.clone();
+        if self.may_warn(now) {
+            let reason = outcome.rejection();
+            warn!(
+                "{name}: does not tell its items: {reason}; asked again in {} s",
+                after.as_secs()
+            );
+        }
         self.registry.next_retry = Some(self.registry.next_retry.map_or(at, |next| next.min(at)));
         self.settle();
     }
@@ -222,7 +224,10 @@ impl Bridge {
         }
         let endless = before <= WALK_NODES_MAX && walk.nodes > WALK_NODES_MAX;
         walk.in_flight += usize::from(node.is_item && path != "/");
-        if endless && let Some(service) = self.registry.get(id) {
+        if endless
+            && self.may_warn(now)
+            && let Some(service) = self.registry.get(id)
+        {
             warn!(
                 "{}: more than {WALK_NODES_MAX} nodes, further ones are left out",
                 service.name
@@ -278,7 +283,9 @@ impl Bridge {
             return;
         };
         if let Some(old) = old.filter(|old| self.items.device_key(*old) != &*key) {
-            info!("{name}: was {}, is {key} now", self.items.device_key(old));
+            if self.may_tell(now, &name) {
+                info!("{name}: was {}, is {key} now", self.items.device_key(old));
+            }
             if let Some(service) = self.registry.get_mut(id) {
                 service.device = None;
                 service.seen = Bits::default();
@@ -286,7 +293,7 @@ impl Bridge {
             self.undescribe(now, old, true);
             self.leave_device(now, old);
         }
-        let device = self.take_device(id, &name, &instance, &key);
+        let device = self.take_device(now, id, &name, &instance, &key);
         let Some(service) = self.registry.get_mut(id) else {
             return;
         };
@@ -295,7 +302,7 @@ impl Bridge {
             return self.settle();
         };
         let mut seen = std::mem::take(&mut service.seen);
-        self.take_items(id, device, changes, early, &mut seen);
+        self.take_items(now, (id, device), changes, early, &mut seen);
         let missing: Vec<_> = self
             .items
             .slots(device)
@@ -305,17 +312,17 @@ impl Bridge {
             self.retire(slot);
         }
         self.publish_device(device);
-        info!(
-            "{name}: {} items as {key}",
-            self.items.slots(device).count()
-        );
+        if self.may_tell(now, &name) {
+            let items = self.items.slots(device).count();
+            info!("{name}: {items} items as {key}");
+        }
         self.settle();
     }
 
     fn take_items(
         &mut self,
-        id: ServiceId,
-        device: DeviceId,
+        now: Now,
+        (id, device): (ServiceId, DeviceId),
         changes: Option<Changes<'_>>,
         early: HashMap<Box<str>, Update>,
         seen: &mut Bits,
@@ -329,7 +336,7 @@ impl Bridge {
         let mut buffer = String::new();
         for change in changes.into_iter().flatten().map_while(Result::ok) {
             let path = absolute(change.path, relative, &mut buffer);
-            let Some(rule) = self.admit(id, path) else {
+            let Some(rule) = self.admit(now, id, path) else {
                 continue;
             };
             let Some(slot) = self.add_item(id, device, path) else {

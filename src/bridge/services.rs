@@ -12,16 +12,25 @@ use crate::codec::cursor::Malformed;
 use crate::codec::frame::{Frame, Kind};
 use crate::model::access::Access;
 use crate::model::item::ItemChange;
-use crate::model::name::{DeviceInstance, SERVICE_PREFIX, ServiceName, is_topic_path};
+use crate::model::name::{
+    DeviceInstance, PATH_BYTES_MAX, SERVICE_PREFIX, ServiceName, is_topic_path,
+};
 use crate::model::time::Now;
 use crate::model::topic;
 use crate::schema::rule::{Marks, Publish, Role};
+
+/// How many paths of a service that are never published are remembered.
+const UNPUBLISHED_MAX: usize = 10_000;
+/// How much of a path that can be no topic is shown.
+const PATH_CHARS_SHOWN: usize = 200;
 
 impl Bridge {
     // The bus, and the names on it.
 
     /// The bus is connected.
     pub fn bus_connected(&mut self, now: Now) {
+        self.bus.connected = true;
+        self.bus.connections += 1;
         let items = format!("type='signal',interface='{INTERFACE}'");
         let owners = format!(
             "type='signal',sender='{BUS}',interface='{BUS}',member='NameOwnerChanged',arg0namespace='{}'",
@@ -40,6 +49,7 @@ impl Bridge {
 
     /// The bus is gone, and every service with it (§2.8).
     pub fn bus_disconnected(&mut self, now: Now) {
+        self.bus.connected = false;
         for purpose in self.calls.end_all() {
             self.unanswered(now, purpose);
         }
@@ -65,12 +75,12 @@ impl Bridge {
         match (known, owner.is_empty()) {
             (Some(id), true) => self.service_gone(now, id),
             (Some(id), false) => {
-                if self
-                    .registry
-                    .get(id)
-                    .is_some_and(|service| *service.owner != *owner)
-                {
-                    info!("{name}: has a new owner, {owner}");
+                let service = self.registry.get(id);
+                if let Some(service) = service.filter(|service| *service.owner != *owner) {
+                    let name = service.name.clone();
+                    if self.may_tell(now, &name) {
+                        info!("{name}: has a new owner, {owner}");
+                    }
                     self.registry.set_owner(id, owner);
                     self.start_scan(now, id);
                 }
@@ -99,7 +109,9 @@ impl Bridge {
         let Some(service) = self.registry.remove(id) else {
             return;
         };
-        info!("{}: gone", service.name);
+        if self.may_tell(now, &service.name) {
+            info!("{}: gone", service.name);
+        }
         if let Some(device) = service.device {
             self.leave_device(now, device);
         }
@@ -163,7 +175,7 @@ impl Bridge {
             return;
         };
         let Ok(mut changes) = changes else {
-            return self.malformed(owned, frame);
+            return self.malformed(now, owned, frame);
         };
         let mut change = ItemChange::EMPTY;
         let mut before = None;
@@ -171,19 +183,19 @@ impl Bridge {
             let path = match changes.next_into(&mut change) {
                 Ok(Some(path)) => path,
                 Ok(None) => return,
-                Err(Malformed) => return self.malformed(owned, frame),
+                Err(Malformed) => return self.malformed(now, owned, frame),
             };
             if change.is_empty() {
                 continue;
             }
-            self.counters.updates = self.counters.updates.wrapping_add(1);
+            self.counters.updates += 1;
             if let [service] = *owned
                 && self.known_change(now, service, path, &change, &mut before)
             {
                 continue;
             }
             let Ok(path) = std::str::from_utf8(path) else {
-                return self.malformed(owned, frame);
+                return self.malformed(now, owned, frame);
             };
             let change = ItemChange { path, ..change };
             if let [service] = *owned {
@@ -326,9 +338,11 @@ impl Bridge {
         if self.items.device_key(old) == &*key {
             return;
         }
-        info!("{name}: was {}, is {key} now", self.items.device_key(old));
+        if self.may_tell(now, &name) {
+            info!("{name}: was {}, is {key} now", self.items.device_key(old));
+        }
         self.undescribe(now, old, true);
-        let Some(new) = self.take_device(id, &name, &instance, &key) else {
+        let Some(new) = self.take_device(now, id, &name, &instance, &key) else {
             if let Some(service) = self.registry.get_mut(id) {
                 service.device = None;
             }
@@ -365,6 +379,7 @@ impl Bridge {
     /// Gives a service the device it is, or has it wait for the one that is it already (§2.7).
     pub(super) fn take_device(
         &mut self,
+        now: Now,
         id: ServiceId,
         name: &ServiceName,
         instance: &DeviceInstance,
@@ -380,11 +395,13 @@ impl Bridge {
             }
             Err(other) => {
                 service.state = State::Clash;
-                let other = self
-                    .registry
-                    .get(other)
-                    .map_or("another service", |other| other.name.as_str());
-                warn!("{name}: is {key} as {other} is; it is left out until that is gone");
+                if self.may_warn(now) {
+                    let other = self
+                        .registry
+                        .get(other)
+                        .map_or("another service", |other| other.name.as_str());
+                    warn!("{name}: is {key} as {other} is; it is left out until that is gone");
+                }
                 None
             }
         }
@@ -392,7 +409,7 @@ impl Bridge {
 
     /// A change of a service whose device is not known yet: nothing of it may be lost (§2.3).
     fn early_change(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) {
-        let Some(rule) = self.admit(id, change.path) else {
+        let Some(rule) = self.admit(now, id, change.path) else {
             return;
         };
         let items_max = self.config.items_max;
@@ -409,7 +426,7 @@ impl Bridge {
         let Some(service) = self.registry.get_mut(id) else {
             return;
         };
-        let update = Update::new(change, rule);
+        let update = Update::new(change, rule, self.bounds.sizes);
         if let Some(early) = service.early.get_mut(change.path) {
             early.merge(update);
         } else if service.early.len() < items_max {
@@ -418,35 +435,37 @@ impl Bridge {
     }
 
     /// What the schema says of an item, or `None` where it is never published (§4.7).
-    pub(super) fn admit(&mut self, id: ServiceId, path: &str) -> Option<Marks> {
+    pub(super) fn admit(&mut self, now: Now, id: ServiceId, path: &str) -> Option<Marks> {
         let service = self.registry.get_mut(id)?;
         if service.unpublished.contains(path) {
             return None;
         }
         let row = self.schema.lookup(service.name.service_type(), path);
         let rule = row.rule.marks();
-        if !is_topic_path(path) {
-            // "/" is what old services answer on with all they have: nothing to tell.
-            if path != "/" {
-                warn!(
-                    "{}: the path {path:?} can be no topic, and is not published",
-                    service.name
-                );
-            }
-        } else if rule.publish == Publish::Blocked {
-            debug!("{}: {path} is blocked", service.name);
-        } else {
+        let is_topic = is_topic_path(path);
+        if is_topic && rule.publish != Publish::Blocked {
             return Some(rule);
         }
-        if service.unpublished.len() < 10_000 {
+        // What cannot be remembered is reported again, as far as the log has room for it.
+        if path.len() <= PATH_BYTES_MAX && service.unpublished.len() < UNPUBLISHED_MAX {
             service.unpublished.insert(path.into());
+        }
+        // "/" is what old services answer on with all they have: nothing to tell.
+        if is_topic {
+            debug!("{}: {path} is blocked", service.name);
+        } else if path != "/" && self.may_warn(now) {
+            let name = self.registry.get(id).map(|service| service.name.as_str());
+            let name = name.unwrap_or_default();
+            let start = path.char_indices().nth(PATH_CHARS_SHOWN);
+            let start = start.map_or(path, |(at, _)| path.get(..at).unwrap_or_default());
+            warn!("{name}: the path {start:?} can be no topic, and is not published");
         }
         None
     }
 
     /// An item that first shows up in a signal, or is back (§2.4).
     fn new_item(&mut self, now: Now, id: ServiceId, device: DeviceId, change: &ItemChange<'_>) {
-        let Some(rule) = self.admit(id, change.path) else {
+        let Some(rule) = self.admit(now, id, change.path) else {
             return;
         };
         let Some(slot) = self.add_item(id, device, change.path) else {
@@ -491,7 +510,7 @@ impl Bridge {
         Some(slot)
     }
 
-    pub(super) fn malformed(&mut self, owned: &[ServiceId], frame: &Frame<'_>) {
+    pub(super) fn malformed(&mut self, now: Now, owned: &[ServiceId], frame: &Frame<'_>) {
         let reported = |id: &ServiceId| {
             let service = self.registry.get(*id);
             service.is_none_or(|service| service.malformed_reported)
@@ -509,8 +528,12 @@ impl Bridge {
             "its list of items".into()
         };
         for id in owned {
-            if let Some(service) = self.registry.get_mut(*id)
-                && !std::mem::replace(&mut service.malformed_reported, true)
+            let service = self.registry.get_mut(*id);
+            let is_new = service
+                .is_some_and(|service| !std::mem::replace(&mut service.malformed_reported, true));
+            if is_new
+                && self.may_warn(now)
+                && let Some(service) = self.registry.get(*id)
             {
                 warn!(
                     "{}: {what} cannot be read (signature {}); further ones are not reported",

@@ -2,29 +2,43 @@
 
 use std::time::{Duration, Instant};
 
-/// How many lines come through in one interval.
-const LINES: u32 = 10;
-const INTERVAL: Duration = Duration::from_secs(10);
+/// How much of one kind is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRate {
+    /// How many lines come through in one interval.
+    pub lines_max: usize,
+    /// The interval.
+    pub interval: Duration,
+}
 
 /// The budget of one kind of line.
 #[derive(Debug, Default)]
 pub struct Throttle {
     since: Option<Instant>,
-    lines: u32,
+    lines: usize,
     suppressed: u64,
+}
+
+impl Default for LogRate {
+    fn default() -> LogRate {
+        LogRate {
+            lines_max: 10,
+            interval: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Throttle {
     /// Whether a line may be written now: `Some` with how many were not since the last one.
-    pub fn allow(&mut self, now: Instant) -> Option<u64> {
+    pub fn allow(&mut self, now: Instant, rate: LogRate) -> Option<u64> {
         if self
             .since
-            .is_none_or(|since| now.saturating_duration_since(since) >= INTERVAL)
+            .is_none_or(|since| now.saturating_duration_since(since) >= rate.interval)
         {
             self.since = Some(now);
             self.lines = 0;
         }
-        if self.lines < LINES {
+        if self.lines < rate.lines_max {
             self.lines += 1;
             Some(std::mem::take(&mut self.suppressed))
         } else {
@@ -42,10 +56,14 @@ mod tests {
     #[test]
     fn what_is_beyond_the_budget_is_counted() {
         let start = Instant::now();
+        let rate = LogRate::default();
         let mut throttle = Throttle::default();
-        let allowed = (0..100).filter(|_| throttle.allow(start).is_some()).count();
+        let allowed = (0..100)
+            .filter(|_| throttle.allow(start, rate).is_some())
+            .count();
         assert_eq!(allowed, 10);
-        assert_eq!(throttle.allow(start + INTERVAL), Some(90));
-        assert_eq!(throttle.allow(start + INTERVAL), Some(0));
+        let later = start + rate.interval;
+        assert_eq!(throttle.allow(later, rate), Some(90));
+        assert_eq!(throttle.allow(later, rate), Some(0));
     }
 }

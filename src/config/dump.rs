@@ -63,6 +63,21 @@ impl Layers {
             &registers.to_string(),
             &set("init-broker", |raw| raw.init_broker.is_some()),
         );
+        let stats = config.stats.unwrap_or_default().as_secs().to_string();
+        text.line("stats", &stats, &set("stats", |raw| raw.stats.is_some()));
+        let metrics = config.metrics.map(|address| address.to_string());
+        text.line(
+            "metrics",
+            &quoted(&metrics.unwrap_or_default()),
+            &set("metrics", |raw| raw.metrics.is_some()),
+        );
+        text.line(
+            "allow-remote-metrics",
+            &self.allows_remote_metrics().to_string(),
+            &set("allow-remote-metrics", |raw| {
+                raw.allow_remote_metrics.is_some()
+            }),
+        );
         let limits = self.find("limits", |raw| raw.limits.clone());
         let (raw, origin) = limits.map_or_else(
             || (RawLimits::default(), Origin::Default),
@@ -109,61 +124,7 @@ impl Text {
 
     fn limits(&mut self, limits: &Limits, raw: &RawLimits, origin: &Origin) {
         self.0.push_str("\n[limits]\n");
-        let seconds = |time: Duration| usize::try_from(time.as_secs()).unwrap_or(usize::MAX);
-        let Limits {
-            items_max,
-            services_max,
-            request_bytes_max,
-            writes_in_flight_max,
-            calls_in_flight_max,
-            filters_max,
-            frame_bytes_max,
-            out_buffer_bytes,
-            call_timeout,
-            read_timeout,
-            shutdown,
-        } = *limits;
-        for (key, value, is_set) in [
-            ("items-max", items_max, raw.items_max.is_some()),
-            ("services-max", services_max, raw.services_max.is_some()),
-            (
-                "request-bytes-max",
-                request_bytes_max,
-                raw.request_bytes_max.is_some(),
-            ),
-            (
-                "writes-in-flight-max",
-                writes_in_flight_max,
-                raw.writes_in_flight_max.is_some(),
-            ),
-            (
-                "calls-in-flight-max",
-                calls_in_flight_max,
-                raw.calls_in_flight_max.is_some(),
-            ),
-            ("filters-max", filters_max, raw.filters_max.is_some()),
-            (
-                "frame-bytes-max",
-                frame_bytes_max,
-                raw.frame_bytes_max.is_some(),
-            ),
-            (
-                "out-buffer-bytes",
-                out_buffer_bytes,
-                raw.out_buffer_bytes.is_some(),
-            ),
-            (
-                "call-timeout-s",
-                seconds(call_timeout),
-                raw.call_timeout_s.is_some(),
-            ),
-            (
-                "read-timeout-s",
-                seconds(read_timeout),
-                raw.read_timeout_s.is_some(),
-            ),
-            ("shutdown-s", seconds(shutdown), raw.shutdown_s.is_some()),
-        ] {
+        for (key, value, is_set) in limits.lines(raw) {
             let origin = if is_set { origin } else { &Origin::Default };
             self.line(key, &value.to_string(), origin);
         }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::model::name::InvalidName;
@@ -116,6 +117,17 @@ pub enum Problem {
     /// The session bus is asked for where there is none.
     #[error("there is no session bus here: DBUS_SESSION_BUS_ADDRESS is not set")]
     NoSessionBus,
+    /// No address to listen on.
+    #[error("{0:?} is no address to listen on; one looks like 127.0.0.1:9100 or [::1]:9100")]
+    MetricsAddress(String),
+    /// An address that others can reach.
+    #[error(
+        "others than this device can reach {0}; take 127.0.0.1, or allow it with --allow-remote-metrics"
+    )]
+    RemoteMetrics(SocketAddr),
+    /// Metrics are a cargo feature.
+    #[error("this build leaves metrics out; cargo build --features metrics has them")]
+    NoMetrics,
     /// A number that is too large.
     #[error("{value} is too large: at most {max}")]
     TooLarge {

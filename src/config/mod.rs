@@ -10,6 +10,7 @@ mod dump;
 mod error;
 mod file;
 mod layers;
+mod limits;
 mod machine;
 mod portal;
 mod raw;
@@ -23,9 +24,12 @@ mod server;
 mod tests;
 #[cfg(test)]
 mod tests_brokers;
+#[cfg(test)]
+mod tests_limits;
 mod vrm;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,9 +39,10 @@ pub use self::client::ClientConfig;
 pub use self::error::{ConfigError, Origin, Problem};
 pub use self::layers::Layers;
 pub(crate) use self::layers::arguments_error;
+pub use self::limits::{Limits, RawLimits};
 pub use self::machine::Machine;
+pub use self::raw::RawConfig;
 pub(crate) use self::raw::whole;
-pub use self::raw::{RawConfig, RawLimits};
 pub use self::raw_broker::{RawBroker, RawVrm};
 pub use self::schema::read_schema;
 pub use self::server::InvalidServer;
@@ -59,39 +64,16 @@ pub struct Config {
     pub vrm: Option<VrmConfig>,
     /// How long changes may be gathered before they are read; zero is not at all.
     pub gather: Duration,
+    /// How often the bridge tells of itself on MQTT; `None`: never.
+    pub stats: Option<Duration>,
+    /// Where it tells that over HTTP, for Prometheus.
+    pub metrics: Option<SocketAddr>,
     /// The bounds.
     pub limits: Limits,
     /// What is known of services and their items.
     pub schema: Arc<Schema>,
     /// Whether a write is refused that the schema speaks against (§5.6).
     pub strict_writes: bool,
-}
-
-/// Every bound of the program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Items that are known at one time, over all services.
-    pub items_max: usize,
-    /// Services that are known at one time.
-    pub services_max: usize,
-    /// The payload of one request (§5.8).
-    pub request_bytes_max: usize,
-    /// Writes that wait for their service's answer (§5.6).
-    pub writes_in_flight_max: usize,
-    /// D-Bus calls of any kind that wait for their answer.
-    pub calls_in_flight_max: usize,
-    /// Live filters of selective keep-alives, per broker (§5.4).
-    pub filters_max: usize,
-    /// One D-Bus message.
-    pub frame_bytes_max: usize,
-    /// What is encoded and not yet taken by the socket, per broker.
-    pub out_buffer_bytes: usize,
-    /// When a D-Bus call without an answer counts as failed.
-    pub call_timeout: Duration,
-    /// The same for the call of a read request.
-    pub read_timeout: Duration,
-    /// How long unpublishing may take at the end (§4.9).
-    pub shutdown: Duration,
 }
 
 /// Where a bus is, as D-Bus writes it: `unix:path=/var/run/dbus/system_bus_socket`.
@@ -101,24 +83,6 @@ pub struct BusAddress(Box<str>);
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(Box<str>);
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            items_max: 500_000,
-            services_max: 2_000,
-            request_bytes_max: 64 * 1024,
-            writes_in_flight_max: 1_024,
-            calls_in_flight_max: 4_096,
-            filters_max: 1_000,
-            frame_bytes_max: 32 * 1024 * 1024,
-            out_buffer_bytes: 64 * 1024,
-            call_timeout: Duration::from_secs(25),
-            read_timeout: Duration::from_secs(5),
-            shutdown: Duration::from_secs(5),
-        }
-    }
-}
 
 impl BusAddress {
     /// Takes a text that has the form of an address: a transport and a colon. Whether the transport

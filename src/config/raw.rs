@@ -5,14 +5,13 @@
 //! it can say which flag, variable or line is to blame. The order of precedence is in
 //! [`super::layers`].
 
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use super::{RawBroker, RawVrm, Secret};
+use super::{RawBroker, RawLimits, RawVrm, Secret};
 
 /// The settings as written in one place: all of them may be missing.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
@@ -54,6 +53,21 @@ pub struct RawConfig {
     #[arg(long, value_name = "MILLISECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]
     pub gather_ms: Option<u32>,
 
+    /// Publish what the program does, as the topic bridge/stats below the portal id, every so many
+    /// seconds while values flow; 0 is never (default: 0)
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = WATCH)]
+    pub stats: Option<u32>,
+    /// Tell Prometheus the same on this address, such as 127.0.0.1:9100 (default: nowhere)
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = WATCH)]
+    pub metrics: Option<String>,
+    /// Let that be an address that others than this device can reach, without encryption and password
+    #[arg(
+        long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", hide_possible_values = true,
+        help_heading = WATCH
+    )]
+    pub allow_remote_metrics: Option<bool>,
+
     /// Take passwords from files that other users of this device can read
     #[arg(
         long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
@@ -82,27 +96,6 @@ pub struct RawConfig {
     #[arg(skip)]
     #[serde(skip)]
     pub vrm: Option<RawVrm>,
-}
-
-/// The table `[limits]` as written; [`super::Limits`] says what each of them bounds.
-#[expect(
-    missing_docs,
-    reason = "each is described where it is resolved, in Limits"
-)]
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RawLimits {
-    pub items_max: Option<NonZeroUsize>,
-    pub services_max: Option<NonZeroUsize>,
-    pub request_bytes_max: Option<NonZeroUsize>,
-    pub writes_in_flight_max: Option<NonZeroUsize>,
-    pub calls_in_flight_max: Option<NonZeroUsize>,
-    pub filters_max: Option<NonZeroUsize>,
-    pub frame_bytes_max: Option<NonZeroUsize>,
-    pub out_buffer_bytes: Option<NonZeroUsize>,
-    pub call_timeout_s: Option<NonZeroU32>,
-    pub read_timeout_s: Option<NonZeroU32>,
-    pub shutdown_s: Option<NonZeroU32>,
 }
 
 /// What a yes or no may look like in a flag or a variable.
@@ -163,3 +156,4 @@ pub(super) fn spelt<'de, D: serde::Deserializer<'de>, T>(
 const VRM: &str = "VRM";
 const DEVICE: &str = "Victron device";
 const FLOW: &str = "Flow of values";
+const WATCH: &str = "Watching the program";

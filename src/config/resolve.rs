@@ -1,14 +1,14 @@
 //! From the settings as written to the configuration as resolved: defaults, checks, and the sources
 //! of §2.8 and §6.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::model::name::PortalId;
 
 use super::layers::{Found, Layers};
 use super::machine::Machine;
-use super::{BusAddress, Config, ConfigError, Limits, Origin, Problem, RawLimits, portal};
+use super::{BusAddress, Config, ConfigError, Limits, Origin, Problem, portal};
 
 impl Layers {
     /// The configuration, or the first mistake in it.
@@ -21,6 +21,11 @@ impl Layers {
             brokers,
             vrm,
             gather: self.gather()?,
+            stats: self
+                .find("stats", |raw| raw.stats)
+                .filter(|found| found.value > 0)
+                .map(|found| Duration::from_secs(found.value.into())),
+            metrics: self.metrics()?,
             schema: self.schema()?,
             strict_writes: self
                 .find("strict-writes", |raw| raw.strict_writes)
@@ -86,6 +91,33 @@ impl Layers {
         Ok((id, Some(source)))
     }
 
+    /// Where Prometheus is told: on this device only, unless it may be elsewhere.
+    fn metrics(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let Some(found) = self.find("metrics", |raw| raw.metrics.clone()) else {
+            return Ok(None);
+        };
+        if found.value.is_empty() {
+            return Ok(None);
+        }
+        if !cfg!(feature = "metrics") {
+            return Err(found.wrong(Problem::NoMetrics));
+        }
+        let address: SocketAddr = match found.value.parse() {
+            Ok(address) => address,
+            Err(_) => return Err(found.wrong(Problem::MetricsAddress(found.value.clone()))),
+        };
+        if !address.ip().to_canonical().is_loopback() && !self.allows_remote_metrics() {
+            return Err(found.wrong(Problem::RemoteMetrics(address)));
+        }
+        Ok(Some(address))
+    }
+
+    /// Whether others than this device may ask for metrics.
+    pub(super) fn allows_remote_metrics(&self) -> bool {
+        self.find("allow-remote-metrics", |raw| raw.allow_remote_metrics)
+            .is_some_and(|found| found.value)
+    }
+
     fn gather(&self) -> Result<Duration, ConfigError> {
         match self.find("gather-ms", |raw| raw.gather_ms) {
             None => Ok(GATHER),
@@ -109,29 +141,6 @@ fn variable(machine: &Machine, name: &'static str) -> Result<Option<Found<String
         origin,
         rank: usize::MAX,
     }))
-}
-
-impl From<RawLimits> for Limits {
-    fn from(raw: RawLimits) -> Limits {
-        let default = Limits::default();
-        let count = |raw: Option<NonZeroUsize>, default| raw.map_or(default, NonZeroUsize::get);
-        let seconds = |raw: Option<NonZeroU32>, default| {
-            raw.map_or(default, |s| Duration::from_secs(s.get().into()))
-        };
-        Limits {
-            items_max: count(raw.items_max, default.items_max),
-            services_max: count(raw.services_max, default.services_max),
-            request_bytes_max: count(raw.request_bytes_max, default.request_bytes_max),
-            writes_in_flight_max: count(raw.writes_in_flight_max, default.writes_in_flight_max),
-            calls_in_flight_max: count(raw.calls_in_flight_max, default.calls_in_flight_max),
-            filters_max: count(raw.filters_max, default.filters_max),
-            frame_bytes_max: count(raw.frame_bytes_max, default.frame_bytes_max),
-            out_buffer_bytes: count(raw.out_buffer_bytes, default.out_buffer_bytes),
-            call_timeout: seconds(raw.call_timeout_s, default.call_timeout),
-            read_timeout: seconds(raw.read_timeout_s, default.read_timeout),
-            shutdown: seconds(raw.shutdown_s, default.shutdown),
-        }
-    }
 }
 
 const SYSTEM_BUS: &str = "unix:path=/var/run/dbus/system_bus_socket";

@@ -132,6 +132,8 @@ fn defaults() {
         brokers: vec![broker],
         vrm: None,
         gather: Duration::from_millis(20),
+        stats: None,
+        metrics: None,
         limits: Limits::default(),
         schema: Arc::default(),
         strict_writes: false,
@@ -191,9 +193,12 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             | "debug"
             | "topic-aliases"
             | "allow-readable-secrets"
+            | "allow-remote-metrics"
             | "strict-writes"
             | "home-assistant" => ("false", "false"),
-            "keep-alive" | "gather-ms" | "expire" | "ping" | "home-assistant-keep" => ("7", "7"),
+            "keep-alive" | "gather-ms" | "expire" | "ping" | "stats" | "home-assistant-keep" => {
+                ("7", "7")
+            }
             "mqtt-version" => ("5", "5"),
             "access" => ("read-only", "'read-only'"),
             "schema" => ("x", "['x']"),
@@ -211,7 +216,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 29);
+    assert_eq!(keys, 32);
 }
 
 #[test]
@@ -537,19 +542,6 @@ fn home_assistant_is_left_alone_unless_it_is_asked_for() {
     );
 }
 
-#[test]
-fn limits_are_set_one_by_one() {
-    let config = file("[limits]\nitems-max = 7\nread-timeout-s = 9")
-        .resolve()
-        .unwrap();
-    let expected = Limits {
-        items_max: 7,
-        read_timeout: Duration::from_secs(9),
-        ..Limits::default()
-    };
-    assert_eq!(config.limits, expected);
-}
-
 /// In the example a `#` directly before a setting hides a default, one before a space is prose.
 #[test]
 fn the_example_shows_the_defaults() {
@@ -579,7 +571,7 @@ fn the_example_shows_the_defaults() {
         );
     }
     assert_eq!(table["vrm"].as_table().unwrap().len(), 5);
-    assert_eq!(table["limits"].as_table().unwrap().len(), 11);
+    assert_eq!(table["limits"].as_table().unwrap().len(), 17);
 }
 
 #[test]

@@ -113,8 +113,11 @@ impl DeviceInstance {
     }
 
     /// The instance that the text in `/Identifier` gives, reduced to one topic level; `None` where
-    /// the text is empty.
+    /// the text is empty, or too long for a topic.
     pub fn identifier(text: &str) -> Option<DeviceInstance> {
+        if text.len() > PATH_BYTES_MAX {
+            return None;
+        }
         let reduce = |c| {
             if matches!(c, '+' | '#' | '/' | '\0') {
                 '_'
@@ -204,6 +207,7 @@ mod tests {
             "can0____x"
         );
         assert_eq!(DeviceInstance::identifier(""), None);
+        assert_eq!(DeviceInstance::identifier(&"x".repeat(100_000)), None);
         assert_eq!(DeviceInstance::number(-3).as_str(), "-3");
     }
 

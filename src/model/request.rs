@@ -63,6 +63,20 @@ pub enum Rejection {
         /// The limit in bytes.
         max: usize,
     },
+    /// The value is longer than allowed, of a write or of what a service answers.
+    #[error("the value has {found} bytes, more than {max}")]
+    ValueTooLarge {
+        /// Its length in bytes.
+        found: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The clients of this broker ask for more than they may.
+    #[error("more than {max} requests come in a second")]
+    TooFast {
+        /// The limit.
+        max: usize,
+    },
     /// The payload nests deeper than allowed.
     #[error("the payload nests deeper than {max} levels")]
     TooDeep {
@@ -187,7 +201,8 @@ impl Rejection {
     pub fn code(&self) -> &'static str {
         match self {
             Rejection::Topic => "bad-topic",
-            Rejection::TooLarge { .. } => "too-large",
+            Rejection::TooLarge { .. } | Rejection::ValueTooLarge { .. } => "too-large",
+            Rejection::TooFast { .. } => "too-fast",
             Rejection::TooDeep { .. } => "too-deep",
             Rejection::NoJson => "not-json",
             Rejection::NoObject => "not-an-object",

@@ -16,6 +16,9 @@ pub const HEARTBEAT: &str = "heartbeat";
 pub const COMPLETED: &str = "full_publish_completed";
 /// The topic, below the portal id, of the bridge's presence (§4.10).
 pub const STATUS: &str = "bridge/status";
+/// The topic, below the portal id, of what the bridge tells of itself. No item has it: those have a
+/// path behind the second level.
+pub const STATS: &str = "bridge/stats";
 
 /// What every topic of ours begins with: `N/<portal id>/`.
 pub fn notification_prefix(portal: &PortalId) -> Box<str> {

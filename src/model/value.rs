@@ -159,6 +159,23 @@ impl TextType {
 }
 
 impl BusValue {
+    /// How long it is on the wire, in bytes, without the padding between its parts.
+    pub fn bytes(&self) -> usize {
+        match self {
+            BusValue::U8(_) => 1,
+            BusValue::I16(_) | BusValue::U16(_) => 2,
+            BusValue::Bool(_) | BusValue::I32(_) | BusValue::U32(_) => 4,
+            BusValue::I64(_) | BusValue::U64(_) | BusValue::Double(_) => 8,
+            BusValue::Text(text) | BusValue::ObjectPath(text) => text.len(),
+            BusValue::Array(_, values) => values.iter().map(BusValue::bytes).sum(),
+            BusValue::Dict(members) => {
+                let bytes = |(key, value): &(Box<str>, BusValue)| key.len() + value.bytes();
+                members.iter().map(bytes).sum()
+            }
+            BusValue::Variant(value) => value.bytes(),
+        }
+    }
+
     /// The D-Bus signature of the value.
     pub fn signature(&self) -> String {
         match self {

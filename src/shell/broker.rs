@@ -327,6 +327,7 @@ impl<'a> Connection<'a> {
                     out,
                     terms,
                     too_large,
+                    log: shared.log_rate(),
                 };
                 pull(shared, *index, full, &mut sink)
             }

@@ -24,6 +24,7 @@ use super::pace::{FIRST_PAUSE, FULL_PAUSE, Next, Pace};
 use super::run::{Shared, now, wait};
 use super::timer::Timer;
 use crate::bridge::calls::{Call, Method};
+use crate::bridge::{LogRate, Throttle};
 use crate::codec::cursor::Malformed;
 use crate::codec::frame;
 use crate::config::Config;
@@ -239,6 +240,8 @@ impl Bus {
             skip: 0,
             frame_bytes_max,
             zbus: stage.messages,
+            warnings: Throttle::default(),
+            log: LogRate::default(),
         };
         let mut surplus = stage.surplus;
         let connection = tokio::select! {
@@ -299,6 +302,9 @@ struct Reader {
     skip: usize,
     frame_bytes_max: usize,
     zbus: mpsc::Sender<Vec<u8>>,
+    /// What is logged of messages that are thrown away.
+    warnings: Throttle,
+    log: LogRate,
 }
 
 /// What one go has brought.
@@ -364,6 +370,7 @@ impl Reader {
         let time = now();
         let mut bridge = shared.bridge();
         let awaited = bridge.answer_awaited();
+        self.log = bridge.log_rate();
         let gathered = self.gather(|frame| bridge.bus_frame(time, frame))?;
         let mut next = pace.next(time.monotonic, gathered.messages);
         if gathered.more {
@@ -449,11 +456,13 @@ impl Reader {
                 return Ok(messages);
             };
             if len > self.frame_bytes_max {
-                let sender = frame::parse_header(bytes).map_or("", |frame| frame.sender);
-                warn!(
-                    "bus: a message of {len} bytes from {sender} is thrown away: more than {}",
-                    self.frame_bytes_max
-                );
+                if may_warn(&mut self.warnings, self.log) {
+                    let sender = frame::parse_header(bytes).map_or("", |frame| frame.sender);
+                    warn!(
+                        "bus: a message of {len} bytes from {sender} is thrown away: more than {}",
+                        self.frame_bytes_max
+                    );
+                }
                 self.skip = len;
                 continue;
             }
@@ -464,7 +473,7 @@ impl Reader {
                 if !bridge(&frame) && self.zbus.try_send(bytes.to_vec()).is_err() {
                     debug!("bus: {} from {} is lost", frame.member, frame.sender);
                 }
-            } else {
+            } else if may_warn(&mut self.warnings, self.log) {
                 // A bus checks what it passes on; this one does not.
                 warn!("bus: a malformed message is left out");
             }
@@ -472,4 +481,13 @@ impl Reader {
             messages += 1;
         }
     }
+}
+
+/// Whether the log has room for one more line about a message that is thrown away.
+fn may_warn(warnings: &mut Throttle, rate: LogRate) -> bool {
+    let allowed = warnings.allow(Instant::now(), rate);
+    if let Some(suppressed @ 1..) = allowed {
+        warn!("bus: {suppressed} more messages that were thrown away are not shown");
+    }
+    allowed.is_some()
 }

@@ -8,6 +8,9 @@
 pub mod broker;
 pub mod bus;
 pub mod intercept;
+mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod pace;
 mod reload;
 pub mod run;

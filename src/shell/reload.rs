@@ -2,8 +2,8 @@
 
 use tracing::{info, warn};
 
-use super::run::{Shared, now};
-use crate::bridge::Settings;
+use super::run::Shared;
+use crate::bridge::{Bounds, LogRate, Settings, Sizes};
 use crate::config::{BrokerConfig, Config, Limits};
 
 /// Takes over what can be changed while the bridge runs, in one step, and names the rest.
@@ -16,22 +16,17 @@ pub(super) fn apply(shared: &Shared, config: &mut Config, new: Config) {
         limits,
         schema,
         strict_writes,
+        stats,
         ..
     } = new;
+    config.stats = stats;
     config.schema = schema;
     config.strict_writes = strict_writes;
-    config.limits = Limits {
-        items_max: config.limits.items_max,
-        request_bytes_max: config.limits.request_bytes_max,
-        filters_max: config.limits.filters_max,
-        frame_bytes_max: config.limits.frame_bytes_max,
-        out_buffer_bytes: config.limits.out_buffer_bytes,
-        ..limits
-    };
+    config.limits.take_over(&limits);
     for (broker, new) in config.brokers.iter_mut().zip(brokers) {
         broker.keep_alive = new.keep_alive;
     }
-    shared.with(|bridge| bridge.reconfigure(now(), settings(config)));
+    shared.reconfigure(settings(config));
     info!("the settings were read again");
 }
 
@@ -43,6 +38,12 @@ pub(super) fn settings(config: &Config) -> Settings {
         calls_in_flight_max,
         call_timeout,
         read_timeout,
+        request_rate_max,
+        request_burst_max,
+        text_bytes_max,
+        array_bytes_max,
+        log_lines_max,
+        log_interval,
         ..
     } = config.limits;
     let keep_alive = config.brokers.iter().map(|broker| broker.keep_alive);
@@ -55,6 +56,19 @@ pub(super) fn settings(config: &Config) -> Settings {
         calls_in_flight_max,
         call_timeout,
         read_timeout,
+        bounds: Bounds {
+            request_rate_max,
+            request_burst_max,
+            sizes: Sizes {
+                text_bytes_max,
+                array_bytes_max,
+            },
+            log: LogRate {
+                lines_max: log_lines_max,
+                interval: log_interval,
+            },
+        },
+        stats: config.stats,
     }
 }
 
@@ -70,6 +84,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         vrm,
         schema: _,
         strict_writes: _,
+        stats: _,
+        metrics,
     } = new;
     let mut keys = Vec::new();
     let mut differs = |key, differs: bool| {
@@ -81,6 +97,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     differs("dbus", *bus != old.bus);
     differs("gather-ms", *gather != old.gather);
     differs("vrm", *vrm != old.vrm);
+    differs("metrics", *metrics != old.metrics);
     differs("the list of brokers", brokers.len() != old.brokers.len());
     for (broker, old) in brokers.iter().zip(&old.brokers) {
         let BrokerConfig {
@@ -118,30 +135,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         let home = *home_assistant != old.home_assistant;
         differs("home-assistant", home);
     }
-    let Limits {
-        items_max,
-        services_max: _,
-        request_bytes_max,
-        writes_in_flight_max: _,
-        calls_in_flight_max: _,
-        filters_max,
-        frame_bytes_max,
-        out_buffer_bytes,
-        call_timeout: _,
-        read_timeout: _,
-        shutdown: _,
-    } = limits;
-    let old = &old.limits;
-    differs("items-max", *items_max != old.items_max);
-    differs(
-        "request-bytes-max",
-        *request_bytes_max != old.request_bytes_max,
-    );
-    differs("filters-max", *filters_max != old.filters_max);
-    differs("frame-bytes-max", *frame_bytes_max != old.frame_bytes_max);
-    differs(
-        "out-buffer-bytes",
-        *out_buffer_bytes != old.out_buffer_bytes,
-    );
+    keys.extend(old.limits.clone().take_over(limits));
     keys
 }

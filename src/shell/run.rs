@@ -10,15 +10,18 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+#[cfg(feature = "metrics")]
+use super::metrics;
 use super::uplink::Uplink;
 use super::{broker, bus, reload, vrm};
-use crate::bridge::{Bridge, BridgeConfig, DiscoveryConfig, OutletConfig};
+use crate::bridge::{Bridge, BridgeConfig, DiscoveryConfig, LogRate, OutletConfig, Settings};
 use crate::config::Config;
 use crate::error::Fatal;
 use crate::homeassistant::Names;
 use crate::model::time::Now;
 
-/// What the bridge has done so far, for those who watch it; the counters wrap.
+/// What the bridge has done so far, for those who watch it from another thread; the counters wrap,
+/// since a small processor has no large ones that threads can share.
 #[derive(Debug, Default)]
 pub struct Stats {
     /// How many services are there.
@@ -50,6 +53,8 @@ pub struct Shared {
     /// The broker of VRM, where this device is to be registered there.
     pub(super) uplink: Option<Uplink>,
     stats: Arc<Stats>,
+    /// How much of one kind is logged: for who must not ask the bridge, since he works for it.
+    log: Mutex<LogRate>,
 }
 
 /// The time now, on both clocks.
@@ -111,15 +116,25 @@ impl Shared {
             self.timer.notify_one();
         }
         let (services, items) = bridge.size();
-        let counters = bridge.counters();
+        let (changes, published) = bridge.traffic();
         self.stats.services.store(services, Ordering::Relaxed);
         self.stats.items.store(items, Ordering::Relaxed);
-        self.stats
-            .updates
-            .store(counters.updates, Ordering::Relaxed);
-        self.stats
-            .published
-            .store(counters.published, Ordering::Relaxed);
+        // Any 32 bits of them.
+        #[allow(clippy::cast_possible_truncation)]
+        let (changes, published) = (changes as u32, published as u32);
+        self.stats.updates.store(changes, Ordering::Relaxed);
+        self.stats.published.store(published, Ordering::Relaxed);
+    }
+
+    /// How much of one kind is logged.
+    pub(super) fn log_rate(&self) -> LogRate {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over settings of a reload.
+    pub(super) fn reconfigure(&self, settings: Settings) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = settings.bounds.log;
+        self.with(|bridge| bridge.reconfigure(now(), settings));
     }
 
     /// Whether the bridge ends.
@@ -187,6 +202,11 @@ pub async fn run_with(
     shutdown: impl Future<Output = ()>,
     stats: Arc<Stats>,
 ) -> Result<(), Fatal> {
+    #[cfg(feature = "metrics")]
+    let listener = match config.metrics {
+        Some(address) => Some(metrics::listen(address).await?),
+        None => None,
+    };
     let bridge = Bridge::new(bridge_config(&config));
     let shared = Arc::new(Shared {
         calls: Notify::new(),
@@ -201,8 +221,9 @@ pub async fn run_with(
         ending: AtomicBool::new(false),
         uplink: config.vrm.as_ref().and_then(Uplink::new),
         stats,
+        log: Mutex::default(),
     });
-    shared.with(|bridge| bridge.reconfigure(now(), reload::settings(&config)));
+    shared.reconfigure(reload::settings(&config));
     info!(
         "portal id {}, bus {}",
         config.portal_id,
@@ -212,6 +233,10 @@ pub async fn run_with(
     others.spawn(keep_time(Arc::clone(&shared)));
     others.spawn(vrm::run(config.clone(), Arc::clone(&shared)));
     others.spawn(bus::run(config.clone(), Arc::clone(&shared)));
+    #[cfg(feature = "metrics")]
+    if let Some(listener) = listener {
+        others.spawn(metrics::run(listener, Arc::clone(&shared)));
+    }
     let mut brokers = JoinSet::new();
     for index in 0..config.brokers.len() {
         brokers.spawn(broker::run(config.clone(), index, Arc::clone(&shared)));

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use crate::bridge::{ItemRef, PublishSink, Throttle};
+use super::memory;
+use crate::bridge::{ItemRef, LogRate, PublishSink, Throttle};
 use crate::codec::packet::v5::{self, Extra};
 use crate::codec::packet::{self, Grants, RespondTo};
 use crate::link::aliases::Aliases;
@@ -34,6 +35,10 @@ impl PublishSink for Plain<'_> {
     #[inline]
     fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
         packet::write_publish(self.0, retain, topic, payload);
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        memory::resident_bytes()
     }
 }
 
@@ -76,11 +81,11 @@ pub(super) struct TooLarge {
 }
 
 impl TooLarge {
-    fn report(&mut self, topic: &str, found: usize, max: usize) {
+    fn report(&mut self, topic: &str, found: usize, max: usize, rate: LogRate) {
         if self.reported.contains(topic) || self.reported.len() >= REPORTED_MAX {
             return;
         }
-        if let Some(suppressed) = self.throttle.allow(Instant::now()) {
+        if let Some(suppressed) = self.throttle.allow(Instant::now(), rate) {
             if suppressed > 0 {
                 warn!("{suppressed} more messages that are too large are not shown");
             }
@@ -95,6 +100,7 @@ pub(super) struct Modern<'a> {
     pub out: &'a mut Vec<u8>,
     pub terms: &'a mut Terms,
     pub too_large: &'a mut TooLarge,
+    pub log: LogRate,
 }
 
 impl Modern<'_> {
@@ -109,7 +115,7 @@ impl Modern<'_> {
         let topic = topic.concat();
         let topic = String::from_utf8_lossy(&topic);
         self.too_large
-            .report(&topic, found, self.terms.packet_bytes_max);
+            .report(&topic, found, self.terms.packet_bytes_max, self.log);
         false
     }
 
@@ -162,6 +168,10 @@ impl PublishSink for Modern<'_> {
                 self.clear(topic);
             }
         }
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        memory::resident_bytes()
     }
 
     fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {

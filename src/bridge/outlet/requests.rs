@@ -8,7 +8,7 @@ use super::super::interest::Renewed;
 use super::super::items::Items;
 use super::super::outbox::Control;
 use super::super::responses::Response;
-use super::{CONTROLS_MAX, Link, Outlet};
+use super::{ANSWERS_MAX, Link, Outlet};
 use crate::model::request::Rejection;
 
 impl Outlet {
@@ -67,6 +67,11 @@ impl Outlet {
         renewed
     }
 
+    /// Renews a selective interest as far as it is live.
+    pub fn renew_live(&mut self, now: Instant, filters: &[Box<str>]) {
+        self.interest.renew_live(now, filters);
+    }
+
     /// The requests that wait for their turn.
     pub fn answers(&mut self) -> &mut Answers {
         &mut self.answers
@@ -78,8 +83,8 @@ impl Outlet {
             // Its client is gone with the broker.
             return Ok(());
         }
-        if self.outbox.controls() >= CONTROLS_MAX {
-            let max = CONTROLS_MAX;
+        if self.outbox.answers() >= ANSWERS_MAX {
+            let max = ANSWERS_MAX;
             return Err((response, Rejection::Busy { max }));
         }
         self.outbox

@@ -205,6 +205,8 @@ fn config(bus: &str, ports: Ports, schema: Arc<Schema>) -> Result<Config, ToolEr
         }],
         vrm: None,
         gather: Duration::from_millis(20),
+        stats: None,
+        metrics: None,
         limits: Limits::default(),
         schema,
         strict_writes: false,

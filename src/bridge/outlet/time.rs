@@ -1,0 +1,97 @@
+//! What an outlet does as time passes: interest that ends, heartbeats, and what goes with them.
+
+use std::time::{Duration, Instant};
+
+use super::super::board::Board;
+use super::super::interest::HEARTBEAT;
+use super::super::items::Items;
+use super::super::outbox::Control;
+use super::Outlet;
+use crate::model::topic;
+
+impl Outlet {
+    /// When [`Outlet::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        let board = self.board.as_ref().filter(|_| self.is_up());
+        [
+            self.interest.deadline(),
+            self.heartbeat_at,
+            self.answers.deadline(),
+            board.and_then(Board::deadline),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Queues values that the broker would forget soon.
+    fn say_again(&mut self, now: Instant) {
+        let Some(refresh) = &mut self.refresh else {
+            return;
+        };
+        for slot in refresh.due(now, self.published.slots()) {
+            if self.published.contains(slot) && self.covers(slot) {
+                self.outbox.push(slot);
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant, items: &Items) {
+        let expired = self.interest.expire(now);
+        if expired.selective {
+            self.covered.clear();
+            let (covered, gate) = (&mut self.covered, &self.gate);
+            for filter in self.interest.filters() {
+                items.matching(filter, |slot| {
+                    if !gate.hides(slot) {
+                        covered.insert(slot);
+                    }
+                });
+            }
+        }
+        if expired.general || expired.selective {
+            self.update_wanted();
+            self.sweep();
+        }
+        if !self.interest.is_alive() {
+            self.heartbeat_at = None;
+        } else if self.heartbeat_at.is_some_and(|at| at <= now) {
+            // One is enough for a broker that takes nothing.
+            if !self.urgent.contains(&Control::Heartbeat) {
+                self.urgent.push_back(Control::Heartbeat);
+            }
+            self.heartbeat_at = Some(now + HEARTBEAT);
+            self.say_again(now);
+            self.tell_stats(now);
+        }
+        self.advance(now, items);
+    }
+
+    /// Has the bridge tell of itself so often; `None`: never.
+    pub fn set_stats(&mut self, every: Option<Duration>) {
+        if self.stats != every {
+            self.stats = every;
+            self.stats_at = None;
+        }
+    }
+
+    /// Queues what the bridge tells of itself, with the first heartbeat after its time: nothing wakes
+    /// up for it.
+    fn tell_stats(&mut self, now: Instant) {
+        let Some(every) = self.stats else { return };
+        let due = self.stats_at.is_none_or(|at| at <= now);
+        let wanted = self.interest.is_general()
+            || self
+                .interest
+                .filters()
+                .any(|filter| filter.matches(topic::STATS, ""));
+        if !due || !wanted || self.is_leaving() || !self.gate.publishes(topic::STATS, "") {
+            return;
+        }
+        self.stats_at = Some(now + every);
+        if !self.urgent.contains(&Control::Stats) {
+            self.urgent.push_back(Control::Stats);
+        }
+    }
+}

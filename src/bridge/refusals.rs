@@ -1,0 +1,167 @@
+//! What is refused, left out or doubted: counted, and told to the log within a budget.
+//!
+//! Each broker has its own budget, so that the clients of one cannot hide from the log what those of
+//! another do; the services of the bus share one.
+
+use tracing::warn;
+
+use super::Bridge;
+use super::responses::Told;
+use super::throttle::LogRate;
+use crate::model::name::ServiceName;
+use crate::model::request::{KeepAlive, Rejection, Request, ResponseAddress};
+use crate::model::time::Now;
+use crate::model::value::BusValue;
+
+impl Bridge {
+    /// How much of one kind is logged.
+    pub fn log_rate(&self) -> LogRate {
+        self.bounds.log
+    }
+
+    /// Counts why a request is not carried out, and tells the log.
+    pub(super) fn reject(&mut self, now: Now, broker: usize, topic: &str, rejection: &Rejection) {
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return;
+        };
+        outlet.tally.refused(rejection.code());
+        if let Some(suppressed) = outlet.rejections.allow(now.monotonic, self.bounds.log) {
+            let name = outlet.name();
+            if suppressed > 0 {
+                warn!("{name}: {suppressed} more rejected requests are not shown");
+            }
+            warn!("{name}: request {} rejected: {rejection}", shown(topic));
+        }
+    }
+
+    /// Tells the log what the schema has against a write that is passed on all the same: the service
+    /// knows best.
+    pub(super) fn doubt(&mut self, now: Now, broker: usize, topic: &str, doubt: &Rejection) {
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return;
+        };
+        if let Some(suppressed) = outlet.doubts.allow(now.monotonic, self.bounds.log) {
+            let name = outlet.name();
+            if suppressed > 0 {
+                warn!("{name}: {suppressed} more doubtful writes are not shown");
+            }
+            warn!("{name}: request {}: {doubt}; it is passed on", shown(topic));
+        }
+    }
+
+    /// Whether the request is one too many (§5.8). Then it is refused, but what its client keeps alive
+    /// stays so: a request renews whether it is valid or not (§5.1), and that costs nothing.
+    pub(super) fn is_too_fast(
+        &mut self,
+        now: Now,
+        broker: usize,
+        topic: &str,
+        request: &Result<Request<'_>, Rejection>,
+        respond_to: Option<&ResponseAddress>,
+    ) -> bool {
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return false;
+        };
+        let keep_alive = matches!(request, Ok(Request::KeepAlive(_) | Request::Serial));
+        if outlet.rates.take(now.monotonic, keep_alive, &self.bounds) {
+            return false;
+        }
+        if let Ok(Request::KeepAlive(KeepAlive::Selective(filters))) = request {
+            outlet.renew_live(now.monotonic, filters);
+        } else if outlet.renew(now.monotonic, keep_alive) {
+            outlet.answers().ask_republish(None);
+            outlet.advance(now.monotonic, &self.items);
+        }
+        let max = self.bounds.request_rate_max;
+        let rejection = Rejection::TooFast { max };
+        self.reject(now, broker, topic, &rejection);
+        if let Some(to) = respond_to.cloned() {
+            let told = Told::rejection(&rejection);
+            if topic.starts_with("W/") {
+                self.respond(now, broker, to, told);
+            } else {
+                self.respond_in_turn(now, broker, Some(to), told);
+            }
+        }
+        true
+    }
+
+    /// Refuses a write of a value that would not be taken from the bus either.
+    pub(super) fn fits(&self, value: &BusValue) -> Result<(), Rejection> {
+        let found = value.bytes();
+        let max = match value {
+            BusValue::Text(_) | BusValue::ObjectPath(_) => self.bounds.sizes.text_bytes_max,
+            BusValue::Array(..) | BusValue::Dict(_) | BusValue::Variant(_) => {
+                self.bounds.sizes.array_bytes_max
+            }
+            BusValue::Bool(_)
+            | BusValue::U8(_)
+            | BusValue::I16(_)
+            | BusValue::U16(_)
+            | BusValue::I32(_)
+            | BusValue::U32(_)
+            | BusValue::I64(_)
+            | BusValue::U64(_)
+            | BusValue::Double(_) => return Ok(()),
+        };
+        if found <= max {
+            Ok(())
+        } else {
+            Err(Rejection::ValueTooLarge { found, max })
+        }
+    }
+
+    /// Reports the values that were too long to be kept, once per item.
+    #[cold]
+    pub(super) fn report_too_long(&mut self, now: Now) {
+        for (slot, (found, max)) in self.cache.take_too_long() {
+            self.counters.too_long += 1;
+            if !self.items.report_too_long(slot) {
+                continue;
+            }
+            let Some(item) = self.items.get(slot).copied() else {
+                continue;
+            };
+            if self.may_warn(now) {
+                let (key, path) = (self.items.device_key(item.device), self.items.path(&item));
+                warn!("{key}{path} is not published: its value has {found} bytes, more than {max}");
+            }
+        }
+    }
+
+    /// Whether the log has room for one more warning about what a service does.
+    pub(super) fn may_warn(&mut self, now: Now) -> bool {
+        let allowed = self.warnings.allow(now.monotonic, self.bounds.log);
+        if let Some(suppressed @ 1..) = allowed {
+            warn!("{suppressed} more warnings about services are not shown");
+        }
+        allowed.is_some()
+    }
+
+    /// Whether the log has room for one more line about a service that came or went: for as many as
+    /// there may be, but not for one that does so all the time.
+    pub(super) fn may_tell(&mut self, now: Now, name: &ServiceName) -> bool {
+        let rate = LogRate {
+            lines_max: self.config.services_max,
+            ..self.bounds.log
+        };
+        let allowed = self.comings.allow(now.monotonic, rate);
+        if let Some(suppressed @ 1..) = allowed {
+            warn!(
+                "{name}: before it, {suppressed} lines about services that came or went are not shown"
+            );
+        }
+        allowed.is_some()
+    }
+}
+
+/// A topic of anybody's making, not longer than a line should be.
+fn shown(topic: &str) -> String {
+    /// Far more than any topic of ours has.
+    const CHARS_MAX: usize = 300;
+    let mut shown: String = topic.chars().take(CHARS_MAX).collect();
+    if shown.len() < topic.len() {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,0 +1,77 @@
+//! Limits, and what the bridge tells of itself.
+
+use super::tests::{Given, file, flags};
+use super::*;
+
+#[cfg(feature = "metrics")]
+#[test]
+fn metrics_are_for_this_device_alone_unless_it_is_said() {
+    let metrics = |given: Given<'_>| given.resolve().unwrap().metrics.map(|at| at.to_string());
+    assert_eq!(metrics(Given::default()), None);
+    assert_eq!(metrics(file("metrics = ''")), None);
+    for address in [
+        "127.0.0.1:9100",
+        "127.9.9.9:0",
+        "[::1]:9100",
+        "[::ffff:127.0.0.1]:1",
+    ] {
+        assert_eq!(
+            metrics(flags(&["--metrics", address])).as_deref(),
+            Some(address)
+        );
+    }
+    for address in [
+        "0.0.0.0:9100",
+        "192.168.1.5:9100",
+        "[::]:9100",
+        "[fd00::1]:9100",
+    ] {
+        flags(&["--metrics", address]).refused(&format!(
+            "--metrics: others than this device can reach {address}; take 127.0.0.1, or allow it \
+             with --allow-remote-metrics"
+        ));
+        let words = ["--metrics", address, "--allow-remote-metrics"];
+        assert_eq!(metrics(flags(&words)).as_deref(), Some(address));
+    }
+    for wrong in [
+        "9100",
+        "localhost:9100",
+        "127.0.0.1",
+        "127.0.0.1:x",
+        "http://127.0.0.1:1",
+    ] {
+        flags(&["--metrics", wrong]).refused(&format!(
+            "--metrics: {wrong:?} is no address to listen on; one looks like 127.0.0.1:9100 or \
+             [::1]:9100"
+        ));
+    }
+}
+
+#[test]
+fn stats_are_never_unless_it_is_said() {
+    let stats = |given: Given<'_>| given.resolve().unwrap().stats;
+    assert_eq!(stats(Given::default()), None);
+    assert_eq!(stats(flags(&["--stats", "0"])), None);
+    assert_eq!(stats(file("stats = 60")), Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn limits_are_set_one_by_one() {
+    let config = file("[limits]\nitems-max = 7\nread-timeout-s = 9")
+        .resolve()
+        .unwrap();
+    let expected = Limits {
+        items_max: 7,
+        read_timeout: Duration::from_secs(9),
+        ..Limits::default()
+    };
+    assert_eq!(config.limits, expected);
+}
+
+#[cfg(not(feature = "metrics"))]
+#[test]
+fn a_build_without_metrics_says_so() {
+    flags(&["--metrics", "127.0.0.1:9100"]).refused(
+        "--metrics: this build leaves metrics out; cargo build --features metrics has them",
+    );
+}
