@@ -10,6 +10,7 @@ use dbus_mqtt::cli::{Args, Command};
 use dbus_mqtt::config::{Config, Layers, Machine, RawConfig};
 use dbus_mqtt::error::{Fatal, one_line};
 use dbus_mqtt::logging::{self, Log};
+use dbus_mqtt::shell::supervisor::Supervisor;
 use dbus_mqtt::{shell, tools};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -67,10 +68,12 @@ async fn program(
         None => {
             let hangup = signal(SignalKind::hangup())?;
             let (tell, changes) = mpsc::unbounded_channel();
+            let supervisor = Supervisor::open(machine.supervision()?);
             let config = layers.resolve(machine)?.with_secrets()?;
+            let bridge = shell::run::run(config, changes, shutdown, supervisor.clone());
             tokio::select! {
-                result = shell::run::run(config, changes, shutdown) => result,
-                () = read_again(hangup, &settings, machine, log, tell) => Ok(()),
+                result = bridge => result,
+                () = read_again(hangup, &settings, machine, log, tell, &supervisor) => Ok(()),
             }
         }
         #[cfg(feature = "demo")]
@@ -119,8 +122,10 @@ async fn read_again(
     machine: &Machine,
     log: &Log,
     tell: mpsc::UnboundedSender<Config>,
+    supervisor: &Supervisor,
 ) {
     while hangup.recv().await.is_some() {
+        supervisor.reloading();
         let (settings, machine_too) = (settings.clone(), machine.clone());
         // Files, and on old devices a command: the values flow on meanwhile.
         let reading = tokio::task::spawn_blocking(move || {
@@ -139,6 +144,7 @@ async fn read_again(
             Ok(config) => drop(tell.send(config)),
             Err(error) => {
                 tracing::error!("the settings stay as they are: {}", one_line(&error));
+                supervisor.reloaded();
             }
         }
     }

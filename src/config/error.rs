@@ -116,6 +116,9 @@ pub enum Problem {
     /// The session bus is asked for where there is none.
     #[error("there is no session bus here: DBUS_SESSION_BUS_ADDRESS is not set")]
     NoSessionBus,
+    /// No socket of a service manager.
+    #[error("{0:?} is no socket; one begins with / or, in no file system, with @")]
+    NotifySocket(String),
     /// A number that is too large.
     #[error("{value} is too large: at most {max}")]
     TooLarge {
