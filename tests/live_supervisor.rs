@@ -218,7 +218,7 @@ fn a_loop_that_hangs_feeds_nothing() {
     manager.assert_silent("a loop that hangs");
     let mark = manager.mark();
     let reading = std::thread::spawn(move || {
-        let mut buffer = [0; 65_536];
+        let mut buffer = [0; 4096];
         while reader.read(&mut buffer).is_ok_and(|length| length > 0) {}
     });
     manager.wait_feeds(mark, 2);

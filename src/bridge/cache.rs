@@ -159,6 +159,10 @@ fn owned(value: &Value<'_>, rule: Marks) -> Owned {
             ("s".into(), payload::MASK.to_vec())
         }
         Value::Text(text_type, _) => (char::from(text_type.code()).to_string().into(), json(value)),
+        // A password may be spelt in bytes, or be in a part of it.
+        Value::Compound(ref compound) if rule.secret => {
+            (compound.signature.into(), payload::MASK.to_vec())
+        }
         Value::Compound(ref compound) => (compound.signature.into(), json(value)),
         Value::Invalid | Value::Bool(_) | Value::Int(..) | Value::Uint(..) | Value::Double(_) => {
             ("".into(), json(value))
@@ -173,10 +177,10 @@ fn json(value: &Value<'_>) -> Vec<u8> {
     out
 }
 
-/// A limit as JSON; one that is invalid is none.
-fn limit(value: Option<&Value<'_>>) -> Option<Vec<u8>> {
+/// A limit as JSON; one that is invalid is none, and so is one of a secret that is no number.
+fn limit(value: Option<&Value<'_>>, rule: Marks) -> Option<Vec<u8>> {
     value.map(|value| {
-        if *value == Value::Invalid {
+        if *value == Value::Invalid || (rule.secret && words_of(value).is_none()) {
             Vec::new()
         } else {
             json(value)
@@ -184,11 +188,10 @@ fn limit(value: Option<&Value<'_>>) -> Option<Vec<u8>> {
     })
 }
 
-/// Puts the mask in the place of a text that is not empty, and of nothing else.
+/// Puts the mask in the place of a text that is not empty, or of what has parts, and of nothing else.
 fn mask(json: &mut Vec<u8>, signature: &mut Box<str>) {
-    if matches!(&**signature, "s" | "o" | "g") && json != b"\"\"" {
+    if !signature.is_empty() && json != b"\"\"" {
         *json = payload::MASK.to_vec();
-        *signature = "s".into();
     }
 }
 
@@ -197,8 +200,8 @@ impl Update {
     pub fn new(change: &ItemChange<'_>, rule: Marks) -> Update {
         Update {
             value: change.value.as_ref().map(|value| owned(value, rule)),
-            min: limit(change.min.as_ref()),
-            max: limit(change.max.as_ref()),
+            min: limit(change.min.as_ref(), rule),
+            max: limit(change.max.as_ref(), rule),
         }
     }
 
@@ -460,7 +463,7 @@ fn render_words(words: Words, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::value::{IntType, TextType};
+    use crate::model::value::{Compound, IntType, TextType};
 
     const RULE: Marks = Marks::DEFAULT;
 
@@ -540,6 +543,16 @@ mod tests {
             secret,
         );
         assert_eq!(rendered(&reader, id), r#"{"value": ""}"#);
+        // Spelt in bytes, and as a limit.
+        let bytes = Value::Compound(Compound {
+            signature: "ay",
+            bytes: b"\x07\0\0\0hunter2",
+            at: 0,
+            big_endian: false,
+        });
+        let text = Value::Text(TextType::String, "hunter2");
+        writer.apply(id, &change(Some(bytes), Some(text), Some(bytes)), secret);
+        assert_eq!(rendered(&reader, id), r#"{"value": "******"}"#);
         assert!(!format!("{:?}", writer.shared).contains("hunter2"));
     }
 
