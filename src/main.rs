@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 fn main() -> ExitCode {
+    logging::hush_panics();
     start().unwrap_or_else(|fatal| {
         // Where nobody reads stderr, the exit status still tells.
         let _ = writeln!(std::io::stderr(), "dbus-mqtt: {}", one_line(&fatal));
