@@ -33,7 +33,7 @@ fn start() -> Result<ExitCode, Fatal> {
     let layers = Layers::read(args.settings(), &machine)?;
     let usual = match args.command {
         // What it prints is not to drown in the log of what goes well.
-        Some(Command::Demo(_) | Command::Config(_)) => "warn",
+        Some(Command::Demo(_) | Command::Config(_) | Command::Doctor(_)) => "warn",
         #[cfg(feature = "client")]
         Some(Command::Client(_)) => "warn",
         _ => "warn,dbus_mqtt=info",
@@ -86,9 +86,12 @@ async fn program(
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(())
         }
+        Some(Command::Doctor(args)) => tools::doctor::run(&args, layers, machine, shutdown)
+            .await
+            .map_err(Fatal::tool),
         #[cfg(feature = "client")]
         Some(Command::Client(command)) => {
-            let config = layers.client(tools::client::client_id())?;
+            let config = layers.client(tools::session::client_id())?;
             Ok(tools::client::run(command, config, machine, shutdown).await?)
         }
         #[cfg(feature = "client")]

@@ -41,6 +41,7 @@ pub(crate) use self::raw::whole;
 pub use self::raw::{RawConfig, RawLimits};
 pub use self::raw_broker::{RawBroker, RawVrm};
 pub use self::schema::read_schema;
+pub use self::secrets::SecretFile;
 pub use self::server::InvalidServer;
 pub use self::supervisor::{NotifySocket, Supervision};
 pub use self::vrm::{Registration, VrmConfig};

@@ -17,6 +17,9 @@ pub const COMPLETED: &str = "full_publish_completed";
 /// The topic, below the portal id, of the bridge's presence (§4.10).
 pub const STATUS: &str = "bridge/status";
 
+/// The topic, below the portal id, on which the doctor talks to itself. Never retained.
+pub const DOCTOR: &str = "bridge/doctor";
+
 /// What every topic of ours begins with: `N/<portal id>/`.
 pub fn notification_prefix(portal: &PortalId) -> Box<str> {
     format!("N/{portal}/").into()
