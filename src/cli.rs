@@ -56,6 +56,10 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Print the settings that hold, each with where it is from; passwords are not shown
     Config(Box<ConfigArgs>),
+    /// Find out why values do not flow: checks settings, bus, brokers and the running bridge, and says
+    /// what to do
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Box<DoctorArgs>),
     /// Show what values there are: types, units, ranges, and what their numbers mean
     Schema(SchemaArgs),
     /// Print what makes a shell complete these commands and flags
@@ -77,6 +81,20 @@ pub struct ConfigArgs {
     /// The settings of the bridge.
     #[command(flatten)]
     pub settings: RawConfig,
+}
+
+/// What to check.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct DoctorArgs {
+    /// The settings of the bridge.
+    #[command(flatten)]
+    pub settings: RawConfig,
+    /// Print a line of JSON for each check
+    #[arg(long)]
+    pub json: bool,
+    /// How long each check may take
+    #[arg(long, value_name = "SECONDS", value_parser = positive, default_value_t = 10.0, allow_negative_numbers = true)]
+    pub timeout: f64,
 }
 
 /// What the demo is to be.
@@ -258,6 +276,7 @@ impl Args {
                 settings.schema = replay.overlays.setting();
             }
             Some(Command::Config(config)) => return config.settings.clone(),
+            Some(Command::Doctor(doctor)) => return doctor.settings.clone(),
             Some(Command::Schema(schema)) => {
                 let given = !schema.overlays.is_empty();
                 settings.schema = given.then(|| schema.overlays.clone());
@@ -309,6 +328,15 @@ fn after_help() -> String {
     example(cfg!(feature = "client"), CLIENT_EXAMPLES);
     help
 }
+
+const DOCTOR_HELP: &str = "\
+Run it as the user that the bridge runs as, with the settings of the bridge. It changes nothing: it
+asks the services for their values, sends a message to itself, and asks the running bridge for its
+values once, as every client does. The exit status is 0 where nothing is wrong, else 1.
+
+Examples:
+  dbus-mqtt doctor --config /data/conf/dbus-mqtt.toml
+  dbus-mqtt doctor -q 192.168.1.5 --json";
 
 const SOURCES: &str = "\
 Where settings come from, the first that says something wins:

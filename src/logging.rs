@@ -3,7 +3,7 @@
 //! What is logged is decided where it happens; here only how it looks and how much of it is shown.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
@@ -39,6 +39,20 @@ pub fn start(debug: bool, usual: &'static str, machine: &Machine) -> Result<Log,
         refilter: Box::new(move |filter| drop(handle.reload(filter))),
         usual,
     })
+}
+
+/// Has a panic say where it was, and nothing else: what it is about may be a value, or a password that
+/// was being read. The usual words of the language have that in them.
+pub fn hush_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let place = place.as_deref().unwrap_or("an unknown place");
+        // Where nobody reads stderr, the exit status still tells.
+        let _ = writeln!(
+            std::io::stderr(),
+            "dbus-mqtt: a fault of this program, at {place}: please report it"
+        );
+    }));
 }
 
 impl Log {
@@ -119,6 +133,34 @@ mod tests {
             error.to_string(),
             "RUST_LOG: \"dbus_mqtt=loud\" is no log filter; one looks like dbus_mqtt=debug"
         );
+    }
+
+    /// A panic in this process would be that of the test, so it has one of its own.
+    #[test]
+    fn a_panic_says_where_and_not_what() {
+        const CHILD: &str = "DBUS_MQTT_TEST_PANICS";
+        let name = "logging::tests::a_panic_says_where_and_not_what";
+        if std::env::var_os(CHILD).is_some() {
+            hush_panics();
+            let secret = "canary-é";
+            // What the language says of that has the text in it.
+            let _ = &secret[..8];
+            return;
+        }
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, "1")
+            .env("RUST_BACKTRACE", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let both = format!("{said}{}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            said.contains("a fault of this program, at src/logging.rs:"),
+            "{both}"
+        );
+        assert!(!both.contains("canary"), "{both}");
+        assert!(!output.status.success(), "{both}");
     }
 
     #[test]

@@ -10,12 +10,14 @@ use dbus_mqtt::cli::{Args, Command};
 use dbus_mqtt::config::{Config, Layers, Machine, RawConfig};
 use dbus_mqtt::error::{Fatal, one_line};
 use dbus_mqtt::logging::{self, Log};
+use dbus_mqtt::shell::supervisor::Supervisor;
 use dbus_mqtt::{shell, tools};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 fn main() -> ExitCode {
+    logging::hush_panics();
     start().unwrap_or_else(|fatal| {
         // Where nobody reads stderr, the exit status still tells.
         let _ = writeln!(std::io::stderr(), "dbus-mqtt: {}", one_line(&fatal));
@@ -31,7 +33,7 @@ fn start() -> Result<ExitCode, Fatal> {
     let layers = Layers::read(args.settings(), &machine)?;
     let usual = match args.command {
         // What it prints is not to drown in the log of what goes well.
-        Some(Command::Demo(_) | Command::Config(_)) => "warn",
+        Some(Command::Demo(_) | Command::Config(_) | Command::Doctor(_)) => "warn",
         #[cfg(feature = "client")]
         Some(Command::Client(_)) => "warn",
         _ => "warn,dbus_mqtt=info",
@@ -67,10 +69,12 @@ async fn program(
         None => {
             let hangup = signal(SignalKind::hangup())?;
             let (tell, changes) = mpsc::unbounded_channel();
+            let supervisor = Supervisor::open(machine.supervision()?);
             let config = layers.resolve(machine)?.with_secrets()?;
+            let bridge = shell::run::run(config, changes, shutdown, supervisor.clone());
             tokio::select! {
-                result = shell::run::run(config, changes, shutdown) => result,
-                () = read_again(hangup, &settings, machine, log, tell) => Ok(()),
+                result = bridge => result,
+                () = read_again(hangup, &settings, machine, log, tell, &supervisor) => Ok(()),
             }
         }
         #[cfg(feature = "demo")]
@@ -84,9 +88,12 @@ async fn program(
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(())
         }
+        Some(Command::Doctor(args)) => tools::doctor::run(&args, layers, machine, shutdown)
+            .await
+            .map_err(Fatal::tool),
         #[cfg(feature = "client")]
         Some(Command::Client(command)) => {
-            let config = layers.client(tools::client::client_id())?;
+            let config = layers.client(tools::session::client_id())?;
             Ok(tools::client::run(command, config, machine, shutdown).await?)
         }
         #[cfg(feature = "client")]
@@ -121,8 +128,10 @@ async fn read_again(
     machine: &Machine,
     log: &Log,
     tell: mpsc::UnboundedSender<Config>,
+    supervisor: &Supervisor,
 ) {
     while hangup.recv().await.is_some() {
+        supervisor.reloading();
         let (settings, machine_too) = (settings.clone(), machine.clone());
         // Files, and on old devices a command: the values flow on meanwhile.
         let reading = tokio::task::spawn_blocking(move || {
@@ -141,6 +150,7 @@ async fn read_again(
             Ok(config) => drop(tell.send(config)),
             Err(error) => {
                 tracing::error!("the settings stay as they are: {}", one_line(&error));
+                supervisor.reloaded();
             }
         }
     }

@@ -209,6 +209,10 @@ fn owned(value: &Value<'_>, rule: Marks, sizes: Sizes) -> Owned {
             ("s".into(), payload::MASK.to_vec())
         }
         Value::Text(text_type, _) => (char::from(text_type.code()).to_string().into(), json(value)),
+        // A password may be spelt in bytes, or be in a part of it.
+        Value::Compound(ref compound) if rule.secret => {
+            (compound.signature.into(), payload::MASK.to_vec())
+        }
         Value::Compound(ref compound) => (compound.signature.into(), json(value)),
         Value::Invalid | Value::Bool(_) | Value::Int(..) | Value::Uint(..) | Value::Double(_) => {
             ("".into(), json(value))
@@ -223,10 +227,12 @@ fn json(value: &Value<'_>) -> Vec<u8> {
     out
 }
 
-/// A limit as JSON; one that is invalid, or too long, is none.
-fn limit(value: Option<&Value<'_>>, sizes: Sizes) -> Option<Vec<u8>> {
+/// A limit as JSON; one that is invalid, or too long, is none, and so is one of a secret that is no
+/// number.
+fn limit(value: Option<&Value<'_>>, rule: Marks, sizes: Sizes) -> Option<Vec<u8>> {
     value.map(|value| {
-        if *value == Value::Invalid || sizes.exceeded(value).is_some() {
+        let hidden = rule.secret && words_of(value).is_none();
+        if *value == Value::Invalid || hidden || sizes.exceeded(value).is_some() {
             Vec::new()
         } else {
             json(value)
@@ -234,11 +240,10 @@ fn limit(value: Option<&Value<'_>>, sizes: Sizes) -> Option<Vec<u8>> {
     })
 }
 
-/// Puts the mask in the place of a text that is not empty, and of nothing else.
+/// Puts the mask in the place of a text that is not empty, or of what has parts, and of nothing else.
 fn mask(json: &mut Vec<u8>, signature: &mut Box<str>) {
-    if matches!(&**signature, "s" | "o" | "g") && json != b"\"\"" {
+    if !signature.is_empty() && json != b"\"\"" {
         *json = payload::MASK.to_vec();
-        *signature = "s".into();
     }
 }
 
@@ -248,8 +253,8 @@ impl Update {
         let value = change.value.as_ref();
         Update {
             value: value.map(|value| owned(value, rule, sizes)),
-            min: limit(change.min.as_ref(), sizes),
-            max: limit(change.max.as_ref(), sizes),
+            min: limit(change.min.as_ref(), rule, sizes),
+            max: limit(change.max.as_ref(), rule, sizes),
         }
     }
 

@@ -119,6 +119,12 @@ impl Bridge {
         self.outlets.get(broker).is_some_and(Outlet::has_work)
     }
 
+    /// What a broker is called in the log.
+    pub fn broker_name(&self, broker: usize) -> &str {
+        let outlet = self.config.outlets.get(broker);
+        outlet.map_or("", |outlet| &outlet.name)
+    }
+
     /// How many brokers there are.
     pub fn brokers(&self) -> usize {
         self.outlets.len()

@@ -347,6 +347,10 @@ impl Bridge {
             return Err(Rejection::Busy { max });
         }
         let rule = self.schema.lookup(address.service_type, address.path).rule;
+        if rule.publish == Publish::Blocked {
+            // What MQTT does not show it does not change either: nobody could see what came of it.
+            return Err(Rejection::NotAllowed { what: "write" });
+        }
         let present = match self.items.find(device, address.path) {
             Some(slot) if self.items.is_live(slot) => self.cache.present_type(slot),
             _ => PresentType::None,

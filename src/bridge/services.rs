@@ -47,6 +47,11 @@ impl Bridge {
         self.call_bus(now, Method::ListNames, Purpose::Names);
     }
 
+    /// Whether the bus is connected and has named the services that are on it.
+    pub fn bus_has_named_services(&self) -> bool {
+        self.registry.listed
+    }
+
     /// The bus is gone, and every service with it (§2.8).
     pub fn bus_disconnected(&mut self, now: Now) {
         self.bus.connected = false;

@@ -128,6 +128,9 @@ pub enum Problem {
     /// Metrics are a cargo feature.
     #[error("this build leaves metrics out; cargo build --features metrics has them")]
     NoMetrics,
+    /// No socket of a service manager.
+    #[error("{0:?} is no socket; one begins with / or, in no file system, with @")]
+    NotifySocket(String),
     /// A number that is too large.
     #[error("{value} is too large: at most {max}")]
     TooLarge {

@@ -20,6 +20,7 @@ mod resolve_broker;
 mod schema;
 mod secrets;
 mod server;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -45,7 +46,9 @@ pub use self::raw::RawConfig;
 pub(crate) use self::raw::whole;
 pub use self::raw_broker::{RawBroker, RawVrm};
 pub use self::schema::read_schema;
+pub use self::secrets::SecretFile;
 pub use self::server::InvalidServer;
+pub use self::supervisor::{NotifySocket, Supervision};
 pub use self::vrm::{Registration, VrmConfig};
 pub use crate::model::access::AccessRule;
 use crate::model::name::PortalId;

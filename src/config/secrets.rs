@@ -8,9 +8,52 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::layers::Found;
+use super::layers::{Found, Layers, Which};
 use super::machine::read_open;
-use super::{Problem, Secret};
+use super::{Config, Machine, Origin, Problem, RawBroker, Secret};
+
+/// A file that nobody else should be able to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is in it, in words.
+    pub what: &'static str,
+}
+
+impl Layers {
+    /// The files with secrets that the configuration uses, for those who look after them.
+    pub fn secret_files(&self, config: &Config, machine: &Machine) -> Vec<SecretFile> {
+        let mut files = Vec::new();
+        let vrm = config.vrm.as_ref().map(|vrm| vrm.broker);
+        for (index, broker) in config.brokers.iter().enumerate() {
+            let is_vrm = vrm == Some(index);
+            let layers = self.of_broker(match index {
+                _ if is_vrm => Which::Vrm,
+                0 => Which::First,
+                _ => Which::Further(index),
+            });
+            let file = |raw: &RawBroker| raw.password_file.clone();
+            let written = layers.find("mqtt-password", |raw| raw.password.clone());
+            let named = layers
+                .find("mqtt-password-file", file)
+                .map(|found| found.value);
+            let usual = (is_vrm && written.is_none()).then(|| machine.vrm_password_file.clone());
+            files.extend(named.or(usual).map(|path| (path, "a password")));
+            if let Some(Origin::File { path, .. }) = written.map(|found| found.origin) {
+                files.push((path, "a password"));
+            }
+            let client = broker.tls.as_ref().and_then(|tls| tls.client.clone());
+            files.extend(client.map(|(_, key)| (key, "a key")));
+        }
+        files.sort();
+        files.dedup();
+        let files = files.into_iter();
+        files
+            .map(|(path, what)| SecretFile { path, what })
+            .collect()
+    }
+}
 
 /// The first line of a file, without its end. `readable` where others may be able to read it too.
 pub(super) fn read(path: &Path, readable: bool) -> Result<Secret, Problem> {

@@ -337,17 +337,14 @@ fn s8_registration() {
         ..file("[vrm]\nenabled = false")
     }
     .refused("--init-broker: there is nothing to register: [vrm] has enabled = false");
-    for url in [
-        "http://x/",
-        "https://",
-        "https://a b/",
-        "https://u:p@x/",
-        "https://x:0/",
-    ] {
+    for url in ["http://x/", "https://", "https://a b/", "https://x:0/"] {
         file(&format!("init-broker = true\n[vrm]\nregister-url = '{url}'")).refused(&format!(
             "FILE:3: register-url: {url:?} is no address to register at; one looks like https://HOST/PATH"
         ));
     }
+    file("init-broker = true\n[vrm]\nregister-url = 'https://u:p@x/'").refused(
+        "FILE:3: register-url: user and password cannot be part of the address; they have settings of their own",
+    );
     file("init-broker = true\n[vrm]\nregister-retry-s = 0")
         .refused("FILE:3: register-retry-s: 0 is too small: at least 1");
 }

@@ -8,7 +8,7 @@ use super::layers::{Layers, Which};
 use super::machine::Machine;
 use super::raw_broker::VrmTransport;
 use super::resolve_broker::{Defaults, can_be_read};
-use super::server::{Server, WEBSOCKET_PATH};
+use super::server::{InvalidServer, Server, WEBSOCKET_PATH};
 use super::{
     AccessRule, BrokerConfig, Config, ConfigError, Login, Origin, Problem, Secret, Transport,
     secrets,
@@ -144,7 +144,12 @@ impl Layers {
         let url = self.find_vrm("register-url", |vrm| vrm.register_url.clone());
         let text = url.as_ref().map_or(REGISTER_URL, |found| &found.value);
         let Some((host, port, path)) = parse_https(text) else {
-            let problem = Problem::Url(text.to_owned());
+            let problem = if text.contains('@') {
+                // Perhaps with a password: not shown.
+                Problem::Server(InvalidServer::Login)
+            } else {
+                Problem::Url(text.to_owned())
+            };
             return Err(match url {
                 Some(found) => found.wrong(problem),
                 None => ConfigError::Setting {

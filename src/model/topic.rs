@@ -20,6 +20,9 @@ pub const STATUS: &str = "bridge/status";
 /// path behind the second level.
 pub const STATS: &str = "bridge/stats";
 
+/// The topic, below the portal id, on which the doctor talks to itself. Never retained.
+pub const DOCTOR: &str = "bridge/doctor";
+
 /// What every topic of ours begins with: `N/<portal id>/`.
 pub fn notification_prefix(portal: &PortalId) -> Box<str> {
     format!("N/{portal}/").into()

@@ -66,6 +66,9 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         }
         .await;
         shared.with(|bridge| bridge.broker_disconnected(index));
+        if was_connected {
+            shared.connection_changed();
+        }
         if reached == Reached::Taken {
             dialect.taken(began, version);
         }
@@ -433,6 +436,7 @@ impl<'a> Connection<'a> {
                         bridge.broker_expires(self.index, expiry);
                         bridge.broker_connected(self.index);
                     });
+                    self.shared.connection_changed();
                 }
                 Event::Retained(topic) => self.shared.bridge().broker_retained(self.index, topic),
                 Event::Unheard => warn!(

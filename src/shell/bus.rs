@@ -76,12 +76,14 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
                 let (messages, outgoing) = mpsc::channel(1);
                 let sender = tokio::spawn(send(bus.connection.clone(), outgoing));
                 shared.with(|bridge| bridge.bus_connected(now()));
+                shared.connection_changed();
                 let result = tokio::select! {
                     result = bus.read(&shared, config.gather) => result,
                     result = make_calls(&shared, &messages) => result,
                 };
                 sender.abort();
                 shared.with(|bridge| bridge.bus_disconnected(now()));
+                shared.connection_changed();
                 match result {
                     Ok(()) => continue,
                     Err(error) => error,

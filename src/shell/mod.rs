@@ -15,6 +15,7 @@ mod pace;
 mod reload;
 pub mod run;
 mod sink;
+pub mod supervisor;
 mod timer;
 pub mod transport;
 mod uplink;

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 #[cfg(feature = "metrics")]
 use super::metrics;
+use super::supervisor::{Reach, Situation, Supervisor, Watch};
 use super::uplink::Uplink;
 use super::{broker, bus, reload, vrm};
 use crate::bridge::{Bridge, BridgeConfig, DiscoveryConfig, LogRate, OutletConfig, Settings};
@@ -55,6 +56,8 @@ pub struct Shared {
     stats: Arc<Stats>,
     /// How much of one kind is logged: for who must not ask the bridge, since he works for it.
     log: Mutex<LogRate>,
+    /// How often a connection has come or gone; the number wraps.
+    changes: AtomicU32,
 }
 
 /// The time now, on both clocks.
@@ -137,6 +140,33 @@ impl Shared {
         self.with(|bridge| bridge.reconfigure(now(), settings));
     }
 
+    /// A connection has come or gone: the service manager is told.
+    pub(super) fn connection_changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.timer.notify_one();
+    }
+
+    /// What the service manager is told.
+    fn situation(&self) -> Situation {
+        let bridge = self.bridge();
+        let (services, items) = bridge.size();
+        let reach = |broker| match (bridge.is_connected(broker), self.wants(broker)) {
+            (true, _) => Reach::Connected,
+            (false, true) => Reach::Lost,
+            (false, false) => Reach::Off,
+        };
+        Situation {
+            bus: bridge.bus_has_named_services(),
+            brokers: (0..bridge.brokers())
+                .map(|broker| (bridge.broker_name(broker).to_owned(), reach(broker)))
+                .collect(),
+            services,
+            items,
+            changes: self.changes.load(Ordering::Relaxed),
+            ending: self.is_ending(),
+        }
+    }
+
     /// Whether the bridge ends.
     pub fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
@@ -167,10 +197,15 @@ impl Shared {
     }
 }
 
-/// Sleeps until the bridge has something to do, again and again.
-async fn keep_time(shared: Arc<Shared>) {
+/// Sleeps until the bridge has something to do, again and again. Tells the service manager that it
+/// does: whatever holds up this loop, or the bridge, is told by silence.
+async fn keep_time(shared: Arc<Shared>, mut watch: Watch) {
     loop {
+        if watch.is_there() {
+            watch.look(Instant::now(), &shared.situation());
+        }
         let deadline = shared.bridge().poll_timeout();
+        let deadline = deadline.into_iter().chain(watch.deadline()).min();
         *shared.armed.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
         let due = async {
             match deadline {
@@ -191,8 +226,9 @@ pub async fn run(
     config: Config,
     changes: mpsc::UnboundedReceiver<Config>,
     shutdown: impl Future<Output = ()>,
+    supervisor: Supervisor,
 ) -> Result<(), Fatal> {
-    run_with(config, changes, shutdown, Arc::default()).await
+    run_with(config, changes, shutdown, Arc::default(), supervisor).await
 }
 
 /// The same, for one who watches it.
@@ -201,6 +237,7 @@ pub async fn run_with(
     mut changes: mpsc::UnboundedReceiver<Config>,
     shutdown: impl Future<Output = ()>,
     stats: Arc<Stats>,
+    supervisor: Supervisor,
 ) -> Result<(), Fatal> {
     #[cfg(feature = "metrics")]
     let listener = match config.metrics {
@@ -222,6 +259,7 @@ pub async fn run_with(
         uplink: config.vrm.as_ref().and_then(Uplink::new),
         stats,
         log: Mutex::default(),
+        changes: AtomicU32::new(0),
     });
     shared.reconfigure(reload::settings(&config));
     info!(
@@ -230,7 +268,8 @@ pub async fn run_with(
         config.bus.as_str()
     );
     let mut others = JoinSet::new();
-    others.spawn(keep_time(Arc::clone(&shared)));
+    let watch = Watch::new(supervisor.clone(), Instant::now());
+    others.spawn(keep_time(Arc::clone(&shared), watch));
     others.spawn(vrm::run(config.clone(), Arc::clone(&shared)));
     others.spawn(bus::run(config.clone(), Arc::clone(&shared)));
     #[cfg(feature = "metrics")]
@@ -245,10 +284,14 @@ pub async fn run_with(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            Some(new) = changes.recv() => reload::apply(&shared, &mut config, new),
+            Some(new) = changes.recv() => {
+                reload::apply(&shared, &mut config, new);
+                supervisor.reloaded();
+            }
         }
     }
     info!("ending: taking back what was published");
+    supervisor.stopping();
     shared.ending.store(true, Ordering::Relaxed);
     shared.with(Bridge::end);
     for wake in &shared.brokers {

@@ -9,8 +9,9 @@
 //! 2. [`service`]: a Venus service on a bus. Tests use it too.
 //! 3. [`recording`]: the JSON Lines format; [`record`] writes it, [`replay`] plays it.
 //! 4. [`schema`]: prints what the schema knows.
-//! 5. `client`: asks a broker what any bridge publishes there; the other end of it all.
-//! 5. `demo`: a simulated installation with a bus and a broker of its own.
+//! 5. [`doctor`]: finds out what is wrong, and says what to do.
+//! 6. `client`: asks a broker what any bridge publishes there; the other end of it all.
+//! 7. `demo`: a simulated installation with a bus and a broker of its own.
 #![allow(clippy::disallowed_methods)] // tools are programs: they read clocks and spawn their tasks
 
 use std::io::Write;
@@ -23,12 +24,14 @@ pub mod bus;
 pub mod client;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod doctor;
 pub mod item;
 pub mod record;
 pub mod recording;
 pub mod replay;
 pub mod schema;
 pub mod service;
+pub mod session;
 pub mod tree;
 pub mod value;
 
@@ -144,6 +147,17 @@ pub enum ToolError {
         /// Why, in the words of whoever refused.
         reason: String,
     },
+    /// The doctor found something that is wrong.
+    #[error("{faults} of {checks} checks found a fault")]
+    Faults {
+        /// How many.
+        faults: usize,
+        /// Of how many.
+        checks: usize,
+    },
+    /// The output cannot be written.
+    #[error("cannot print: {0}")]
+    Output(#[source] std::io::Error),
     /// No port is free for the demo's broker.
     #[error("no TCP port from {first} to {last} is free on 127.0.0.1; give another with --port")]
     NoPort {

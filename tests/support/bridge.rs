@@ -24,7 +24,16 @@ impl Bridge {
     /// Spawns it with these additions to an environment that says nothing else about buses, brokers or
     /// logs.
     pub fn spawn_with<S: AsRef<str>>(args: &[S], environment: &[(&str, &str)]) -> Bridge {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dbus-mqtt"));
+        let command = Command::new(env!("CARGO_BIN_EXE_dbus-mqtt"));
+        Bridge::spawn_by(command, args, environment)
+    }
+
+    /// The same, by a command that runs it in another way.
+    pub fn spawn_by<S: AsRef<str>>(
+        mut command: Command,
+        args: &[S],
+        environment: &[(&str, &str)],
+    ) -> Bridge {
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("DBUS_") || name.starts_with("RUST_LOG") || name.starts_with("VRM_")

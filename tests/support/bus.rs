@@ -40,12 +40,20 @@ impl Bus {
             fences: AtomicU32::new(0),
             peers: Mutex::default(),
         };
-        std::fs::write(
-            bus.folder.path().join("bus.conf"),
-            CONFIG.replace("ADDRESS", &bus.address()),
-        )
-        .unwrap();
+        bus.configure(CONFIG);
         Some(bus)
+    }
+
+    /// Another configuration, with `ADDRESS` where its address belongs. Before it is started.
+    pub fn configure(&self, config: &str) {
+        let config = config.replace("ADDRESS", &self.address());
+        std::fs::write(self.folder.path().join("bus.conf"), config).unwrap();
+    }
+
+    /// Lets other users reach its socket.
+    pub fn open_folder(&self) {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.folder.path(), mode).unwrap();
     }
 
     pub fn address(&self) -> String {

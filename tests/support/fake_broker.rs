@@ -1,7 +1,7 @@
 //! A broker that shows what it is sent, byte for byte, and behaves as badly as a test wants. It speaks
 //! MQTT 3.1.1 and 5, whichever it is asked in.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -161,6 +161,13 @@ impl FakeBroker {
     pub fn send(&self, bytes: &[u8]) {
         let state = self.shared.state.lock().unwrap();
         state.current.as_ref().unwrap().write_all(bytes).unwrap();
+    }
+
+    /// The same, where that connection may be over.
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<()> {
+        let state = self.shared.state.lock().unwrap();
+        let current = state.current.as_ref();
+        current.map_or(Ok(()), |mut stream| stream.write_all(bytes))
     }
 
     /// Publishes to the newest connection.

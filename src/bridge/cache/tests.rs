@@ -1,7 +1,7 @@
 //! The cache, with one writer and one reader.
 
 use super::*;
-use crate::model::value::{IntType, TextType};
+use crate::model::value::{Compound, IntType, TextType};
 
 const RULE: Marks = Marks::DEFAULT;
 
@@ -81,6 +81,16 @@ fn s4_7_a_secret_never_enters() {
         secret,
     );
     assert_eq!(rendered(&reader, id), r#"{"value": ""}"#);
+    // Spelt in bytes, and as a limit.
+    let bytes = Value::Compound(Compound {
+        signature: "ay",
+        bytes: b"\x07\0\0\0hunter2",
+        at: 0,
+        big_endian: false,
+    });
+    let text = Value::Text(TextType::String, "hunter2");
+    writer.apply(id, &change(Some(bytes), Some(text), Some(bytes)), secret);
+    assert_eq!(rendered(&reader, id), r#"{"value": "******"}"#);
     assert!(!format!("{:?}", writer.shared).contains("hunter2"));
 }
 

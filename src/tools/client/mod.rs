@@ -9,7 +9,6 @@
 //! with any bridge of either generation. A question is a [`task::Task`]: it decides, without sockets
 //! and clocks, and [`task::Connection`] carries it out. Read on in [`collect`].
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write as _};
 use std::pin::pin;
 use std::time::Duration;
@@ -34,6 +33,7 @@ use crate::link::session::LinkError;
 use crate::model::name::PortalId;
 use crate::schema::rule::{Access, Rule};
 use crate::shell::transport::{self, Endpoint};
+use crate::tools::session::PACKET_BYTES_MAX;
 
 pub mod collect;
 pub mod devices;
@@ -41,7 +41,6 @@ mod error;
 pub mod portal;
 pub mod reading;
 pub mod screen;
-pub mod session;
 pub mod task;
 #[cfg(test)]
 mod tests;
@@ -52,12 +51,6 @@ pub mod write;
 
 /// How long a broker may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A client id that nobody else has; it is short enough for every broker [MQTT-3.1.3-5].
-pub fn client_id() -> String {
-    let random = RandomState::new().build_hasher().finish();
-    format!("dbus-mqtt-{:010x}", random & 0xff_ffff_ffff)
-}
 
 /// Prints what a program is to read.
 pub fn print(bytes: &[u8]) -> Result<(), ClientError> {
@@ -118,7 +111,7 @@ async fn ask(
     let mut screen = Screen::stdout(form, machine)?;
 
     let stop = pin!(shutdown);
-    let endpoint = Endpoint::of(&broker, session::PACKET_BYTES_MAX);
+    let endpoint = Endpoint::of(&broker, PACKET_BYTES_MAX);
     let connect = transport::connect(&endpoint);
     let stream = tokio::time::timeout(CONNECT_TIMEOUT.min(timeout), connect).await;
     let stream = stream.map_err(|_| LinkError::Silent {

@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::ClientError;
 use super::reading::Reading;
-use super::session::{Event, Session};
 use crate::config::BrokerConfig;
 use crate::link::session::LinkError;
+use crate::tools::session::{Event, Session};
 
 /// How long a broker may take to accept what is written, or to close.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);

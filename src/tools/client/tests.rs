@@ -442,7 +442,10 @@ fn one_portal_id_at_a_time() {
 
 #[test]
 fn a_client_id_is_ours_alone_and_short() {
-    let (one, two) = (client_id(), client_id());
+    let (one, two) = (
+        crate::tools::session::client_id(),
+        crate::tools::session::client_id(),
+    );
     assert_ne!(one, two);
     assert!(one.len() <= 23 && one.starts_with("dbus-mqtt-"), "{one}");
 }

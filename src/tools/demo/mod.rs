@@ -41,6 +41,7 @@ use crate::model::filter::Lists;
 use crate::model::name::PortalId;
 use crate::schema::Schema;
 use crate::shell::run::{Stats, run_with};
+use crate::shell::supervisor::Supervisor;
 
 /// Runs the demo until `shutdown` or the given time.
 pub async fn run(
@@ -152,7 +153,13 @@ async fn bridge(
     let (end, ended) = oneshot::channel::<()>();
     let (_, no_changes) = mpsc::unbounded_channel();
     let ending = async { drop(ended.await) };
-    let bridge = run_with(config, no_changes, ending, Arc::clone(&stats));
+    let bridge = run_with(
+        config,
+        no_changes,
+        ending,
+        Arc::clone(&stats),
+        Supervisor::default(),
+    );
     tokio::pin!(bridge, stop);
     let mut line = Status::new(&stats);
     let mut tick = interval_at(Instant::now() + line.period(), line.period());

@@ -1,4 +1,4 @@
-//! The MQTT session of a client: small, without sockets and clocks, for those who only ask.
+//! The MQTT session of a client, and of the doctor: small, without sockets and clocks, for those who only ask.
 //!
 //! ```text
 //!  opened         CONNACK
@@ -9,6 +9,7 @@
 //! connection is its end. Sole user of MQTT packets here.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 use crate::codec::packet::{self, ConnAck, InPublish, Inbound, Version, v3};
@@ -22,6 +23,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(30);
 /// The longest packet that is taken: no value of a device comes near it.
 pub const PACKET_BYTES_MAX: usize = 1024 * 1024;
+
+/// A client id that nobody else has; it is short enough for every broker [MQTT-3.1.3-5].
+pub fn client_id() -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!("dbus-mqtt-{:010x}", random & 0xff_ffff_ffff)
+}
 
 /// What a packet means to the one who asks.
 #[derive(Debug, PartialEq)]

@@ -1,0 +1,66 @@
+//! `dbus-mqtt doctor`: finds out why values do not flow, and says in plain words what to do.
+//!
+//! Each check is one line, takes a bounded time and changes nothing. They follow the way of a value:
+//! the settings ([`settings`]), the bus ([`bus`]), each broker ([`broker`]) and, seen through it, the
+//! running bridge. What they find is a [`report::Finding`].
+
+pub mod broker;
+pub mod bus;
+pub mod report;
+pub mod settings;
+mod talk;
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use self::report::{Finding, Report};
+use super::ToolError;
+use crate::cli::DoctorArgs;
+use crate::config::{Layers, Machine};
+use crate::error::one_line;
+
+/// Checks everything, until it has or `shutdown`.
+pub async fn run(
+    args: &DoctorArgs,
+    layers: &Layers,
+    machine: &Machine,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ToolError> {
+    let terminal = std::io::stdout().is_terminal();
+    // A variable that is no text is set all the same.
+    let colours = terminal && matches!(machine.variable("NO_COLOR"), Ok(None));
+    let mut report = Report::new(std::io::stdout(), args.json, colours);
+    let time = Duration::try_from_secs_f64(args.timeout).unwrap_or(TIME_MAX);
+    tokio::select! {
+        checked = check(&mut report, layers, machine, time.min(TIME_MAX)) => checked?,
+        () = shutdown => {}
+    }
+    report.finish()
+}
+
+/// `time` is for each check.
+async fn check(
+    report: &mut Report<impl std::io::Write>,
+    layers: &Layers,
+    machine: &Machine,
+    time: Duration,
+) -> Result<(), ToolError> {
+    report.add(&settings::clock())?;
+    let config = match layers.resolve(machine) {
+        Ok(config) => config,
+        Err(error) => {
+            let says = one_line(&error);
+            return report.add(&Finding::fault("settings", says, "mend that setting first"));
+        }
+    };
+    report.add(&settings::summary(&config))?;
+    report.add(&settings::secrets(&layers.secret_files(&config, machine)))?;
+    bus::check(report, &config.bus, time).await?;
+    for broker in &config.brokers {
+        broker::check(report, &config.portal_id, broker, time).await?;
+    }
+    Ok(())
+}
+
+/// Longer than anybody waits.
+const TIME_MAX: Duration = Duration::from_secs(600);
