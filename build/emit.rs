@@ -1,7 +1,7 @@
 //! The tables as Rust text. `src/schema/mod.rs` includes the file and reads it.
 //!
-//! All texts of all paths lie in one string, each once; a row is three small numbers in a slot of an
-//! open-addressed table. So the schema costs a few bytes a row and nothing at start-up.
+//! All paths and the words of all rows lie in one string, each once; a row is a few small numbers in a
+//! slot of an open-addressed table. So the schema costs a few bytes a row and nothing at start-up.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -49,7 +49,7 @@ pub(crate) fn emit(schema: &Compiled) -> Result<String, TooMany> {
     table(&mut out, "ENDS", "u32", &pool.ends);
     line(
         &mut out,
-        format_args!("/// Every path and pattern, one after the other."),
+        format_args!("/// Every path, pattern and description, one after the other."),
     );
     line(
         &mut out,
@@ -82,19 +82,25 @@ impl Pool {
 
 fn patterns(schema: &Compiled, pool: &mut Pool) -> Result<Vec<String>, TooMany> {
     let mut patterns = vec![];
-    for Place { path, rule } in schema.types.iter().flat_map(|rows| &rows.patterns) {
+    for place in schema.types.iter().flat_map(|rows| &rows.patterns) {
+        let Place {
+            path,
+            rule,
+            description,
+        } = place;
         let last = path.rsplit('/').next().unwrap_or(path);
         let ending = if last.contains([NUMBER, TEXT]) {
             None
         } else {
             Some(ending(path))
         };
-        let (path, rule) = (
+        let (path, rule, description) = (
             pool.intern(path)?,
             small("rules", *rule, usize::from(EMPTY))?,
+            pool.intern(description)?,
         );
         patterns.push(format!(
-            "Pattern {{ path: {path}, rule: {rule}, ending: {ending:?} }}"
+            "Pattern {{ path: {path}, rule: {rule}, description: {description}, ending: {ending:?} }}"
         ));
     }
     Ok(patterns)
@@ -111,16 +117,23 @@ fn slots(schema: &Compiled, pool: &mut Pool) -> Result<Slots, TooMany> {
     let count: usize = schema.types.iter().map(|rows| rows.exact.len()).sum();
     // Two slots in three are filled: a search looks at about two.
     let homes = count + count / 2 + 1;
-    let empty = format!("Slot {{ path: {EMPTY}, rule: 0, service_type: 0, tag: 0 }}");
+    let empty =
+        format!("Slot {{ path: {EMPTY}, rule: 0, description: 0, service_type: 0, tag: 0 }}");
     let mut filled = vec![None; homes];
     for (number, rows) in schema.types.iter().enumerate() {
         let service_type = small("service types", number, usize::from(u8::MAX))?;
-        for Place { path, rule } in &rows.exact {
+        for place in &rows.exact {
+            let Place {
+                path,
+                rule,
+                description,
+            } = place;
             let rule = small("rules", *rule, usize::from(EMPTY))?;
             let Home { slot: home, tag } = home(&rows.name, path, homes);
-            let path = pool.intern(path)?;
+            let (path, description) = (pool.intern(path)?, pool.intern(description)?);
             let row = format!(
-                "Slot {{ path: {path}, rule: {rule}, service_type: {service_type}, tag: {tag} }}"
+                "Slot {{ path: {path}, rule: {rule}, description: {description}, \
+                 service_type: {service_type}, tag: {tag} }}"
             );
             let free =
                 (home..filled.len()).find(|slot| filled.get(*slot).is_some_and(Option::is_none));
@@ -192,7 +205,6 @@ fn rules<'c>(out: &mut String, schema: &'c Compiled) {
             unit,
             labels,
             bits,
-            description,
         } = rule;
         let data = if let DataType::Compound(signature) = data {
             format!("Compound(Borrowed({signature:?}))")
@@ -206,8 +218,7 @@ fn rules<'c>(out: &mut String, schema: &'c Compiled) {
         entries.push(format!(
             "Rule {{ data: DataType::{data}, access: Access::{access:?}, publish: Publish::{publish:?}, \
              secret: {secret}, identifying: {identifying}, role: Role::{role:?}, range: {range}, \
-             unit: Borrowed({unit:?}), labels: {labels}, bits: {bits}, \
-             description: Borrowed({description:?}) }}"
+             unit: Borrowed({unit:?}), labels: {labels}, bits: {bits} }}"
         ));
     }
     let shared = schema.sets.iter();

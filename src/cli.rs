@@ -112,6 +112,9 @@ pub struct DemoArgs {
     /// Stop after so many seconds (default: run until Ctrl-C)
     #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     pub seconds: Option<u64>,
+    /// What else there is to know of values.
+    #[command(flatten)]
+    pub overlays: Overlays,
 }
 
 /// What to record.
@@ -126,6 +129,9 @@ pub struct RecordArgs {
     /// Stop after so many seconds (default: run until Ctrl-C)
     #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     pub seconds: Option<u64>,
+    /// What else there is to know of values: secrets above all.
+    #[command(flatten)]
+    pub overlays: Overlays,
     /// The services, such as com.victronenergy.battery.ttyO0 (default: all)
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
@@ -143,9 +149,28 @@ pub struct ReplayArgs {
     /// Begin again at the end
     #[arg(long = "loop")]
     pub repeat: bool,
+    /// What else there is to know of values.
+    #[command(flatten)]
+    pub overlays: Overlays,
     /// Recordings, or directories of them
     #[arg(value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
+}
+
+/// What is known of values, besides the built-in schema.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
+pub struct Overlays {
+    /// Lay the schema files of this directory over the built-in schema; may be given several times
+    #[arg(long = "schema", value_name = "DIR")]
+    pub directories: Vec<PathBuf>,
+}
+
+impl Overlays {
+    /// As a setting: `None` leaves it to the environment.
+    fn setting(&self) -> Option<Vec<PathBuf>> {
+        let given = !self.directories.is_empty();
+        given.then(|| self.directories.clone())
+    }
 }
 
 /// What to show of the schema.
@@ -240,9 +265,16 @@ impl Args {
     pub fn settings(&self) -> RawConfig {
         let mut settings = self.settings.clone();
         match &self.command {
-            None | Some(Command::Demo(_)) => {}
-            Some(Command::Record(record)) => settings.dbus.clone_from(&record.dbus),
-            Some(Command::Replay(replay)) => settings.dbus.clone_from(&replay.dbus),
+            None => {}
+            Some(Command::Demo(demo)) => settings.schema = demo.overlays.setting(),
+            Some(Command::Record(record)) => {
+                settings.dbus.clone_from(&record.dbus);
+                settings.schema = record.overlays.setting();
+            }
+            Some(Command::Replay(replay)) => {
+                settings.dbus.clone_from(&replay.dbus);
+                settings.schema = replay.overlays.setting();
+            }
             Some(Command::Config(config)) => return config.settings.clone(),
             Some(Command::Doctor(doctor)) => return doctor.settings.clone(),
             Some(Command::Schema(schema)) => {

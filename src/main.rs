@@ -42,13 +42,13 @@ fn start() -> Result<ExitCode, Fatal> {
 
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let signals = Signals::listen(&args)?;
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
         };
         tokio::select! {
-            status = second_signal(terminate, interrupt, stop) => Ok(status),
+            status = second_signal(signals, stop) => Ok(status),
             result = program(args, &layers, &machine, &log, shutdown) => result.map(|()| ExitCode::SUCCESS),
         }
     });
@@ -78,7 +78,9 @@ async fn program(
             }
         }
         #[cfg(feature = "demo")]
-        Some(Command::Demo(args)) => tools::demo::run(args, shutdown).await.map_err(Fatal::tool),
+        Some(Command::Demo(args)) => tools::demo::run(args, layers.schema()?, shutdown)
+            .await
+            .map_err(Fatal::tool),
         #[cfg(not(feature = "demo"))]
         Some(Command::Demo(_)) => Err(Fatal::NoDemo),
         Some(Command::Config(_)) => {
@@ -104,14 +106,14 @@ async fn program(
         Some(Command::LeftOut(_)) => Err(Fatal::NoClient),
         Some(Command::Record(args)) => {
             let bus = layers.bus(machine)?;
-            tools::record::run(args, &bus, shutdown)
+            tools::record::run(args, &bus, &*layers.schema()?, shutdown)
                 .await
                 .map_err(Fatal::tool)
         }
         Some(Command::Schema(args)) => tools::schema::run(&args, &*layers.schema()?),
         Some(Command::Replay(args)) => {
             let bus = layers.bus(machine)?;
-            tools::replay::run(args, &bus, shutdown)
+            tools::replay::run(args, &bus, &*layers.schema()?, shutdown)
                 .await
                 .map_err(Fatal::tool)
         }
@@ -155,19 +157,55 @@ async fn read_again(
     std::future::pending::<()>().await;
 }
 
+/// The signals that end the program.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Its terminal is gone. For the bridge, which has none, it has another meaning.
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn listen(args: &Args) -> std::io::Result<Signals> {
+        let ends = args.command.is_some() && !is_hangup_ignored();
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: ends.then(|| signal(SignalKind::hangup())).transpose()?,
+        })
+    }
+
+    async fn next(&mut self) -> SignalKind {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = hangup => SignalKind::hangup(),
+        }
+    }
+}
+
+/// Whether the program is meant to outlive its terminal, as `nohup` has it.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1) // the lowest bit is signal 1, SIGHUP
+}
+
 /// Asks for a clean end at the first signal, and demands one at the second: it returns the exit
 /// status that shells give to a process ended by that signal.
-async fn second_signal(
-    mut terminate: Signal,
-    mut interrupt: Signal,
-    stop: oneshot::Sender<()>,
-) -> ExitCode {
+async fn second_signal(mut signals: Signals, stop: oneshot::Sender<()>) -> ExitCode {
     let mut stop = Some(stop);
     loop {
-        let number = tokio::select! {
-            _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
-            _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-        };
+        let number = signals.next().await.as_raw_value();
         match stop.take() {
             Some(stop) => {
                 tracing::info!("stopping; a second signal stops at once");

@@ -266,6 +266,29 @@ fn s8_what_the_clients_of_a_broker_may_not_have_is_no_entity() {
 }
 
 #[test]
+fn s8_a_gateway_that_a_broker_is_not_told_of_is_not_named_there() {
+    // Its lists hide all of it, or all that would be an entity; a part is enough to be there.
+    for (deny, named) in [
+        (&["system/#"][..], false),
+        (&["+/0/Dc/#", "+/0/Relay/#", "+/0/Ac/#"], false),
+        (&["system/0/Dc/#"], true),
+        (&[], true),
+    ] {
+        let mut partly = outlet(true, Some(DAY), true);
+        let deny = deny.iter().map(|text| Filter::parse(text).unwrap());
+        partly.lists.publish.deny = deny.collect();
+        let mut rig = Rig::start(vec![gx(), battery()], partly);
+        let sent = rig.connect(&[]);
+        let configs: BTreeMap<_, _> = sent.configs().into_iter().collect();
+        assert_eq!(configs.contains_key("system_0"), named);
+        let via = check(configs["battery_288"])
+            .device("via_device")
+            .to_owned();
+        assert_eq!(!via.is_empty(), named, "{via}");
+    }
+}
+
+#[test]
 fn s8_topics_in_a_configuration_have_the_prefix_of_the_broker() {
     let mut ours = outlet(true, Some(DAY), true);
     ours.prefix = "venus/".into();

@@ -139,7 +139,7 @@ fn s6_connect_asks_for_a_clean_session_and_says_how_much_it_takes() {
     assert_eq!(requests.filters(), [(r("#"), 0x21), (w("#"), 0x21)]);
     let reads = |packet: &support::fake_broker::Packet| packet.kind() == SUBSCRIBE;
     let (_, reads) = broker.wait_for("the reading back", PATIENCE, at + 1, reads);
-    assert_eq!(reads.filters(), [(n("#"), 0x05)]);
+    assert_eq!(reads.filters(), [(n("#"), 0x01)]);
 }
 
 // ------------------------------------------------------------------------------------ bad input

@@ -19,7 +19,7 @@ use support::client::packet;
 use support::fake_broker::{FakeBroker, Manner, PUBLISH, oversized};
 use support::load::Load;
 use support::peer::Peer;
-use support::rig::{ONLINE, PORTAL, Rig, both, bridge_to, n, r, value};
+use support::rig::{ONLINE, PORTAL, Rig, both, bridge_to, n, r, value, w};
 use support::service::{BATTERY, battery};
 use support::wire::{V, s};
 
@@ -107,6 +107,65 @@ fn a_refusal_is_said_in_plain_words_and_retried_slowly() {
             attempts <= 4,
             "{attempts} attempts within two seconds after code {code}"
         );
+    });
+}
+
+#[test]
+fn a_refused_subscription_is_said_with_its_reason() {
+    // 3.1.1 has one code for it, 5 has several. Without requests the bridge is of no use, so it waits for
+    // somebody to mend that; without what is retained it goes on.
+    let modern = |id: u8, codes: &[u8]| packet(0x90, &[&[0, id, 0][..], codes].concat());
+    let classic = |id: u8, codes: &[u8]| packet(0x90, &[&[0, id][..], codes].concat());
+    let requests = format!(
+        "the broker lets us not subscribe to {} and {}",
+        r("#"),
+        w("#")
+    );
+    let (old, new) = (packet(0x20, &[0, 0]), packet(0x20, &[0, 0, 0]));
+    let unread = "does not let us read back what it retains: stale values may stay";
+    let cases = [
+        (
+            "3",
+            [old.clone(), classic(1, &[1, 0x80])],
+            requests.as_str(),
+            "(check its access",
+        ),
+        (
+            "5",
+            [new.clone(), modern(1, &[0x87, 1])],
+            &requests,
+            "(not authorized: check its access",
+        ),
+        (
+            "5",
+            [new.clone(), modern(1, &[1, 0x97])],
+            &requests,
+            "(a quota is used up)",
+        ),
+        (
+            "3",
+            [[old, classic(1, &[1, 1])].concat(), classic(2, &[0x80])],
+            unread,
+            "",
+        ),
+        (
+            "5",
+            [[new, modern(1, &[1, 1])].concat(), modern(2, &[0x87])],
+            unread,
+            "",
+        ),
+    ];
+    in_parallel(&cases, |(version, answer, what, why)| {
+        let Some(bus) = Bus::start() else { return };
+        let broker = FakeBroker::start(Manner::Babble(answer.concat()));
+        let (address, server) = (bus.address(), broker.address.to_string());
+        let base = ["--dbus", &address, "--mqtt-server", &server];
+        let more = ["--portal-id", PORTAL, "--mqtt-version", version];
+        let mut bridge = Bridge::spawn(&[&base[..], &more].concat());
+        bridge.wait_log(&["WARN", what, why]);
+        std::thread::sleep(Duration::from_secs(3)); // the rate is what is tested
+        assert_eq!(broker.connections(), 1, "{what} {why}");
+        bridge.assert_alive();
     });
 }
 
@@ -228,7 +287,8 @@ fn what_is_no_mqtt_is_survived() {
 
 #[test]
 fn packets_that_are_out_of_place_are_survived() {
-    // In the middle of a good session: given up or passed over, but the bridge goes on.
+    // In the middle of a good session of 3.1.1: given up or passed over, but the bridge goes on. MQTT 5
+    // has a test of its own, in live_mqtt5.rs.
     let publish = |head: u8, body: &[u8]| packet(PUBLISH | head, body);
     let packets = [
         vec![0x00, 0x00],
@@ -248,22 +308,42 @@ fn packets_that_are_out_of_place_are_survived() {
         publish(6, b"\0\x01R\0\x05"),
         vec![0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
         oversized([0xFF, 0xFF, 0xFF, 0x7F]),
+        // Acknowledgements of nothing, cut short, and with flags.
+        packet(0x40, &[0]),
+        packet(0x41, &[0, 1]),
+        packet(0x50, &[]),
+        packet(0x62, &[0]),
+        packet(0x70, &[0, 1]),
+        packet(0x91, &[0, 1, 0]),
+        packet(0xB0, &[0]),
+        packet(0xB2, &[0, 1]),
+        packet(0xD0, &[0]),
+        packet(0xD1, &[]),
+        // What only a client sends.
+        packet(0x82, b"\0\x01\0\x01a\0"),
+        packet(0xA2, b"\0\x01\0\x01a"),
+        packet(0xC0, &[]),
+        packet(0xE0, &[]),
+        packet(0xE4, &[0]),
     ];
-    in_parallel(&packets, |bytes| {
-        let Some(bus) = Bus::start() else { return };
-        let peer = bus.serve(battery());
-        let broker = FakeBroker::start(Manner::Good);
-        let mut bridge = bridge_to(&bus, &broker, "--retain false --keep-alive 0");
-        broker.wait_completed(0);
-        broker.send(bytes);
-        assert_goes_on(&peer, &broker, &format!("{bytes:?}"));
-        bridge.assert_alive();
-        assert!(
-            bridge.peak_kib() < 200 * 1024,
-            "{} KiB after {bytes:?}",
-            bridge.peak_kib()
-        );
-    });
+    for some in packets.chunks(8) {
+        in_parallel(some, |bytes| {
+            let Some(bus) = Bus::start() else { return };
+            let peer = bus.serve(battery());
+            let broker = FakeBroker::start(Manner::Good);
+            let args = "--retain false --keep-alive 0 --mqtt-version 3";
+            let mut bridge = bridge_to(&bus, &broker, args);
+            broker.wait_completed(0);
+            broker.send(bytes);
+            assert_goes_on(&peer, &broker, &format!("{bytes:?}"));
+            bridge.assert_alive();
+            assert!(
+                bridge.peak_kib() < 200 * 1024,
+                "{} KiB after {bytes:?}",
+                bridge.peak_kib()
+            );
+        });
+    }
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
-use support::rig::{Rig, n, value, w};
-use support::service::{BATTERY, Service, battery, vebus};
+use support::rig::{Rig, n, r, value, w};
+use support::service::{BATTERY, Reply, Service, battery, vebus};
 use support::wire::{V, s};
 use tempfile::TempDir;
 
@@ -206,6 +206,78 @@ fn sighup_names_what_needs_a_restart_and_takes_over_the_rest() {
         .expect(mark, &n("battery/258/Soc"), &value("87.5"));
     assert_eq!(rig.retained()[&n("battery/258/Soc")], value("87.5"));
     assert_eq!(bridge.log_with(&["until the next start"]).len(), 2);
+}
+
+#[test]
+fn limits_and_what_is_logged_follow_sighup() {
+    // One write in flight at first, two later; and a log that says more for a while.
+    let Some(rig) = Rig::start() else { return };
+    let (few, more) = ("writes-in-flight-max = 1\n", "writes-in-flight-max = 2\n");
+    let settings = |debug: bool, limit: &str| format!("debug = {debug}\n[limits]\n{limit}");
+    let folder = directory(&[("settings.toml", &settings(false, few))]);
+    let read_again = |bridge: &support::bridge::Bridge, times: usize| {
+        bridge.signal(Signal::HUP);
+        support::poll("the settings to be read again", support::PATIENCE, || {
+            let said = bridge.log_with(&["the settings were read again"]);
+            (said.len() == times).then_some(())
+        });
+    };
+    let peer = rig.bus.peer();
+    peer.on(|call| match call.member.as_str() {
+        "SetValue" => Reply::Later,
+        _ => Reply::Normal,
+    });
+    peer.serve(vebus());
+    let bridge = rig.bridge(&format!(
+        "--config {}",
+        folder.path().join("settings.toml").display()
+    ));
+    let topic = w("vebus/257/Mode");
+    let writes = |count: usize| {
+        peer.wait_calls("the writes", count, |call| call.member == "SetValue");
+    };
+    rig.client.publish(&topic, value("1"));
+    writes(1);
+    rig.client.publish(&topic, value("2"));
+    let refused = [
+        "WARN",
+        "vebus/257/Mode",
+        "1 calls wait for their answers already",
+    ];
+    let wait_refused = |times: usize| {
+        support::poll("a refusal", support::PATIENCE, || {
+            (bridge.log_with(&refused).len() == times).then_some(())
+        });
+    };
+    wait_refused(1);
+    assert!(bridge.log_with(&["DEBUG"]).is_empty());
+
+    write(folder.path(), "settings.toml", &settings(true, more));
+    read_again(&bridge, 1);
+    rig.client.publish(&topic, value("3"));
+    writes(2);
+    // What is blocked is told to those only who want to know.
+    let blocked = |tail: &str| {
+        let service = Service::device("paygo", tail, 1).item("/LVD/Threshold", V::D(1.0));
+        rig.bus.serve(service)
+    };
+    let one = blocked("one");
+    bridge.wait_log(&["DEBUG", "paygo.one", "is blocked"]);
+    drop(one);
+    bridge.wait_log(&["INFO", "paygo.one", "gone"]);
+    assert_eq!(bridge.log_with(&["until the next start"]).len(), 0);
+
+    write(folder.path(), "settings.toml", &settings(false, few));
+    read_again(&bridge, 2);
+    let _two = blocked("two");
+    bridge.wait_log(&["INFO", "paygo.two", "items as"]);
+    assert!(bridge.log_with(&["DEBUG", "paygo.two"]).is_empty());
+    rig.client.publish(&topic, value("4"));
+    wait_refused(2);
+    peer.release();
+    rig.client.publish(&r("keepalive"), "");
+    rig.client.expect(0, &n("vebus/257/Mode"), &value("3"));
+    assert_eq!(peer.writes("/Mode"), [V::U(1), V::U(3)]);
 }
 
 #[test]

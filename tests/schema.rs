@@ -89,6 +89,63 @@ fn the_schema_of_this_repository_has_no_mistake() {
     assert_eq!(schema::service_types().count(), types);
 }
 
+/// Rows that say what they mean neither in a description nor in labels or bits: no source told. There
+/// may be fewer, never more.
+const ROWS_WITHOUT_WORDS_MAX: usize = 32;
+
+#[test]
+fn every_row_says_what_it_means() {
+    let mut rows = 0;
+    let mut without = vec![];
+    for source in own_sources() {
+        let file: toml::Table = source.text.parse().unwrap();
+        for (path, row) in file["items"].as_table().unwrap() {
+            rows += 1;
+            if !["description", "labels", "bits"]
+                .iter()
+                .any(|key| row.get(key).is_some())
+            {
+                without.push(format!("{} {path}", source.name));
+            }
+        }
+    }
+    assert!(rows > 2_000, "{rows}");
+    assert!(
+        without.len() <= ROWS_WITHOUT_WORDS_MAX,
+        "{} of {rows} rows have no description, labels or bits, and {ROWS_WITHOUT_WORDS_MAX} may:\n{}",
+        without.len(),
+        without.join("\n")
+    );
+}
+
+/// A description is a few words that the path does not say: no sentence, and not the path once more.
+#[test]
+fn descriptions_have_one_form() {
+    let mut checked = 0;
+    for source in own_sources() {
+        let file: toml::Table = source.text.parse().unwrap();
+        for (path, row) in file["items"].as_table().unwrap() {
+            let Some(text) = row.get("description") else {
+                continue;
+            };
+            let (place, text) = (format!("{} {path}", source.name), text.as_str().unwrap());
+            let letters = |text: &str| -> String {
+                let letters = text.chars().filter(|c| c.is_alphanumeric());
+                letters.flat_map(char::to_lowercase).collect()
+            };
+            assert_eq!(text, text.trim(), "{place}");
+            assert!(!text.ends_with('.'), "{place}: `{text}` has a full stop");
+            assert!(
+                text.len() <= 90,
+                "{place}: `{text}` is more than a few words"
+            );
+            assert_ne!(letters(text), letters(path), "{place} says the path again");
+            checked += 1;
+        }
+    }
+    assert!(checked > 1_000, "{checked}");
+}
+
 /// The sources of this repository's schema.
 fn own_sources() -> Vec<Source> {
     let files = files(&root("schema"), "toml").into_iter();

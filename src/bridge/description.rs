@@ -5,9 +5,11 @@
 use tracing::warn;
 
 use super::Bridge;
+use super::gate::Gate;
 use super::items::DeviceId;
 use crate::homeassistant::entity::{Entity, Item};
 use crate::homeassistant::payload::{self, About, Device};
+use crate::homeassistant::words::Words;
 use crate::homeassistant::{Names, Published};
 use crate::model::access::Access;
 use crate::model::topic;
@@ -30,38 +32,14 @@ impl Bridge {
         let key = self.items.device_key(device);
         let service = self.registry.get(self.items.service(device)?)?;
         let service_type = service.name.service_type();
-        let mut buffer = Vec::new();
-        let mut published = |slot| {
-            buffer.clear();
-            self.values.render(slot, &mut buffer);
-            Published::read(&buffer)
-        };
-        let mut entities: Vec<Entity<'_>> = Vec::new();
-        let mut role = None;
-        for slot in self.items.slots(device).filter(|slot| !gate.hides(*slot)) {
-            let Some(item) = self.items.get(slot) else {
-                continue;
-            };
-            let path = self.items.path(item);
-            if item.rule.role != Role::None {
-                role = role.or(Some(path));
-            }
-            if !item.shown {
-                continue;
-            }
-            let published = published(slot);
-            let item = Item {
-                path,
-                rule: self.schema.lookup(service_type, path).rule,
-                value: published.kind(),
-                limits: published.limits(),
-            };
-            let commands = gate.access() == Access::Full && gate.writes(key, path);
-            entities.extend(item.entity(words, commands));
-        }
+        let entities: Vec<Entity<'_>> = self.entities(gate, device, service_type, words).collect();
         if entities.is_empty() {
             return None;
         }
+        let open = self.items.slots(device).filter(|slot| !gate.hides(*slot));
+        let mut items = open.filter_map(|slot| self.items.get(slot));
+        let role = items.find(|item| item.rule.role != Role::None);
+        let role = role.map(|item| self.items.path(item));
         let live = |path: &str| {
             let slot = self.items.find(device, path)?;
             (self.items.is_live(slot) && !gate.hides(slot)).then_some(slot)
@@ -72,8 +50,7 @@ impl Bridge {
             Some(Published::read(&out))
         });
         let gateway = &words.device.gateway;
-        let is_there = |device| self.items.service(device).is_some();
-        let via = (*key != **gateway && self.items.find_device(gateway).is_some_and(is_there))
+        let via = (*key != **gateway && self.describes_gateway(gate, words))
             .then(|| names.identifier(&Names::object(gateway)));
         let connected = &*words.device.connected;
         // Where nothing is meant to tell, any item does: it is gone with the device.
@@ -103,5 +80,47 @@ impl Bridge {
             );
         }
         Some(out)
+    }
+
+    /// What of a device is an entity to the clients of a broker.
+    fn entities<'a>(
+        &'a self,
+        gate: &'a Gate,
+        device: DeviceId,
+        service_type: &'a str,
+        words: &'a Words,
+    ) -> impl Iterator<Item = Entity<'a>> {
+        let key = self.items.device_key(device);
+        let open = self.items.slots(device).filter(|slot| !gate.hides(*slot));
+        let mut buffer = Vec::new();
+        open.filter_map(move |slot| {
+            let item = self.items.get(slot).filter(|item| item.shown)?;
+            let path = self.items.path(item);
+            buffer.clear();
+            self.values.render(slot, &mut buffer);
+            let published = Published::read(&buffer);
+            let row = self.schema.lookup(service_type, path);
+            let item = Item {
+                path,
+                rule: row.rule,
+                description: row.description,
+                value: published.kind(),
+                limits: published.limits(),
+            };
+            let commands = gate.access() == Access::Full && gate.writes(key, path);
+            item.entity(words, commands)
+        })
+    }
+
+    /// Whether this broker is told of the device that the others are reached through. Its lists may
+    /// hide it, and Home Assistant complains of one that it does not know.
+    fn describes_gateway(&self, gate: &Gate, words: &Words) -> bool {
+        let device = self.items.find_device(&words.device.gateway);
+        let service = device.and_then(|device| self.registry.get(self.items.service(device)?));
+        device.zip(service).is_some_and(|(device, service)| {
+            let service_type = service.name.service_type();
+            let mut entities = self.entities(gate, device, service_type, words);
+            entities.next().is_some()
+        })
     }
 }

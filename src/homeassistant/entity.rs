@@ -24,6 +24,8 @@ pub struct Item<'a> {
     pub path: &'a str,
     /// What the schema says of it.
     pub rule: &'a Rule,
+    /// What it is, in a few words; empty where there are none.
+    pub description: &'a str,
     /// What it is now.
     pub value: Kind,
     /// The lowest and the highest value that the service announces.
@@ -276,6 +278,7 @@ mod tests {
         Item {
             path,
             rule,
+            description: "",
             value,
             limits: (None, None),
         }

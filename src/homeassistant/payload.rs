@@ -3,7 +3,7 @@
 //! Templates survive what a topic may say: `{"value": null}`, an empty payload, a payload that is no
 //! object. All of these are "None", which Home Assistant takes for unknown.
 
-use super::entity::{Category, Entity, Form, Kind};
+use super::entity::{Category, Entity, Form, Item, Kind};
 use super::name;
 use super::words::{OnOff, Words};
 use crate::codec::payload;
@@ -140,10 +140,12 @@ fn write_availability(out: &mut Vec<u8>, device: &Device<'_>) {
 
 /// A description that no other entity of the device has, else the path in words.
 fn name_of(entity: &Entity<'_>, all: &[&Entity<'_>], words: &Words) -> String {
-    let rule = entity.item.rule;
-    let same = |other: &&&Entity<'_>| other.item.rule.description == rule.description;
-    if name::is_name(&rule.description, words) && all.iter().filter(same).count() == 1 {
-        name::capital(&rule.description)
+    let Item {
+        rule, description, ..
+    } = entity.item;
+    let same = |other: &&&Entity<'_>| other.item.description == description;
+    if name::is_name(description, words) && all.iter().filter(same).count() == 1 {
+        name::capital(description)
     } else {
         name::of_path(entity.item.path, &rule.unit, words)
     }

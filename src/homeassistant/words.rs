@@ -260,11 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_is_over_is_past_and_today_is_not() {
+    fn a_day_or_charge_cycle_that_is_over_is_past_and_the_present_one_is_not() {
         let past = |path| Words::built_in().unwrap().category.is_past(path);
         assert!(past("/History/Daily/1/Yield"));
         assert!(past("/History/Daily/30/Pv/0/Yield"));
         assert!(!past("/History/Daily/0/Pv/1/Yield"));
+        assert!(past("/History/Cycle/1/BulkTime"));
+        assert!(!past("/History/Cycle/0/BulkTime"));
+        assert!(!past("/History/Cycle/CyclesAvailable"));
         assert!(!past("/History/Overall/1"));
         assert!(!past("/Daily"));
     }

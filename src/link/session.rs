@@ -70,6 +70,14 @@ pub enum LinkError {
     /// The broker closed the connection.
     #[error("the broker closed the connection")]
     Closed,
+    /// The broker closed the connection when it had just opened, and we had begun to publish.
+    #[error(
+        "the broker closed the connection just after it had opened: perhaps its access control list lets us not publish {filters}"
+    )]
+    ClosedEarly {
+        /// The filters of what we publish.
+        filters: String,
+    },
     /// The broker does not take this version of MQTT.
     #[error("the broker does not speak {version}")]
     Version {
@@ -138,6 +146,7 @@ impl LinkError {
             LinkError::Dismissed { code, .. } => reason::dismissal_needs_operator(*code),
             LinkError::Io(_)
             | LinkError::Closed
+            | LinkError::ClosedEarly { .. }
             | LinkError::NoAnswer { .. }
             | LinkError::Silent { .. }
             | LinkError::Packet(_)
@@ -158,6 +167,7 @@ impl LinkError {
             | LinkError::Wildcards => Some(0x80),
             LinkError::Io(_)
             | LinkError::Closed
+            | LinkError::ClosedEarly { .. }
             | LinkError::Version { .. }
             | LinkError::Refused { .. }
             | LinkError::Dismissed { .. } => None,
@@ -174,6 +184,9 @@ pub enum Event<'a> {
     Connected,
     /// The broker has this topic of ours in store.
     Retained(&'a str),
+    /// The broker did not give us back what we published while we were subscribed to it: it lets us
+    /// not publish, or not read it. It does not say so by itself, since QoS 0 has no answer.
+    Unheard,
     /// A request; the payload is the receiver's to rewrite.
     Request(InPublish<'a>),
 }
@@ -203,6 +216,8 @@ pub struct Session {
     received: Instant,
     ping_at: Instant,
     window: Window,
+    /// Whether our own status still has to come back, while we are subscribed to it.
+    awaits_itself: bool,
 }
 
 impl Session {
@@ -234,6 +249,7 @@ impl Session {
             received: now,
             ping_at,
             window: Window::default(),
+            awaits_itself: false,
         }
     }
 
@@ -321,6 +337,7 @@ impl Session {
                 if !self.config.retained_filters.is_empty() {
                     self.subscribe(RETAINED_ID, out);
                     self.ping(out);
+                    self.awaits_itself = true;
                 }
                 return Ok(Event::Connected);
             }
@@ -334,6 +351,7 @@ impl Session {
                 tracing::warn!(
                     "the broker does not let us read back what it retains: stale values may stay"
                 );
+                self.awaits_itself = false;
             }
             (
                 Inbound::SubAck {
@@ -361,6 +379,9 @@ impl Session {
             }
             (Inbound::Publish(publish), state) => {
                 return Ok(self.told(now, publish, state, out));
+            }
+            (Inbound::UnsubAck, _) if std::mem::take(&mut self.awaits_itself) => {
+                return Ok(Event::Unheard);
             }
             (
                 Inbound::SubAck { .. } | Inbound::UnsubAck | Inbound::PingResp | Inbound::Other,
@@ -443,7 +464,10 @@ impl Session {
         if !self.config.retained_filters.iter().any(is_ours) {
             return Event::Request(publish);
         }
-        // Our own publishes come back too while we are subscribed to them.
+        // Our own publishes come back too while we are subscribed to them: the status does for sure.
+        if !publish.retain && publish.topic == self.config.will_topic {
+            self.awaits_itself = false;
+        }
         if !publish.retain || publish.payload.is_empty() {
             return Event::None;
         }
@@ -520,6 +544,16 @@ impl Session {
     /// Ends the session in order: the broker does not publish the last will.
     pub fn close(&self, out: &mut Vec<u8>) {
         packet::write_disconnect(out);
+    }
+
+    /// What an error means at this point of the session.
+    pub fn explain(&self, error: LinkError) -> LinkError {
+        let early = matches!(self.state, State::Reading { .. }) && self.awaits_itself;
+        if early && matches!(error, LinkError::Closed) {
+            let filters = self.config.retained_filters.join(" and ");
+            return LinkError::ClosedEarly { filters };
+        }
+        error
     }
 
     /// Ends the session because of an error: a broker of MQTT 5 is told which, where it is its

@@ -5,7 +5,7 @@
 
 use super::layout::{self, Home};
 use super::rule::{Codes, Rule};
-use super::{EVERY_TYPE, Row};
+use super::{EVERY_TYPE, Known, Row};
 
 /// The service types that have rows of their own, by name.
 pub(super) fn service_types() -> impl Iterator<Item = &'static str> {
@@ -32,19 +32,22 @@ pub(super) fn sets() -> &'static [(&'static str, Codes)] {
     &tables::SETS
 }
 
-/// Every path and pattern that has a row, with its service type and rule. In no order, and not
-/// cheap: it looks at the whole table.
-pub(super) fn rows<'s>() -> impl Iterator<Item = (&'s str, &'s str, &'s Rule)> {
+/// Every path and pattern that has a row, with its service type and what is known of it. In no
+/// order, and not cheap: it looks at the whole table.
+pub(super) fn rows<'s>() -> impl Iterator<Item = (&'s str, &'s str, Known<'s>)> {
     let slots = tables::SLOTS.iter();
     let exact = slots.filter_map(|slot| {
         let name = tables::TYPES.get(usize::from(slot.service_type))?.name;
-        Some((name, text(slot.path)?, rule(slot.rule)))
+        Some((name, text(slot.path)?, known(slot.rule, slot.description)))
     });
     let patterns = tables::TYPES.iter().flat_map(|known| {
         let (from, to) = known.patterns;
         let own = tables::PATTERNS.get(usize::from(from)..usize::from(to));
         let own = own.unwrap_or_default().iter();
-        own.filter_map(|pattern| Some((known.name, text(pattern.path)?, rule(pattern.rule))))
+        own.filter_map(|pattern| {
+            let row = self::known(pattern.rule, pattern.description);
+            Some((known.name, text(pattern.path)?, row))
+        })
     });
     exact.chain(patterns)
 }
@@ -60,11 +63,7 @@ pub(super) fn exact(service_type: &str, path: &str) -> Option<Row<'static>> {
         let known = text(slot.path)?;
         let name = tables::TYPES.get(usize::from(slot.service_type))?.name;
         if known == path && name == service_type {
-            return Some(Row {
-                rule: rule(slot.rule),
-                path: Some(known),
-                known: true,
-            });
+            return Some(self::known(slot.rule, slot.description).row(Some(known)));
         }
     }
     None
@@ -80,11 +79,7 @@ pub(super) fn pattern(service_type: &str, path: &str) -> Option<Row<'static>> {
         pattern.ending.is_none_or(|own| own == ending)
             && text(pattern.path).is_some_and(|text| layout::matches(text, path))
     })?;
-    Some(Row {
-        rule: rule(matching.rule),
-        path: None,
-        known: true,
-    })
+    Some(known(matching.rule, matching.description).row(None))
 }
 
 fn find(service_type: &str) -> Option<&'static ServiceType> {
@@ -92,13 +87,16 @@ fn find(service_type: &str) -> Option<&'static ServiceType> {
     found.ok().and_then(|number| tables::TYPES.get(number))
 }
 
-fn rule(number: u16) -> &'static Rule {
-    tables::RULES
-        .get(usize::from(number))
-        .unwrap_or(&Rule::DEFAULT)
+fn known(rule: u16, description: u16) -> Known<'static> {
+    Known {
+        rule: tables::RULES
+            .get(usize::from(rule))
+            .unwrap_or(&Rule::DEFAULT),
+        description: text(description).unwrap_or_default(),
+    }
 }
 
-/// A path or a pattern by its number.
+/// A path, a pattern or a description by its number.
 fn text(number: u16) -> Option<&'static str> {
     let number = usize::from(number);
     let start = match number.checked_sub(1) {
@@ -113,6 +111,7 @@ fn text(number: u16) -> Option<&'static str> {
 struct Slot {
     path: u16,
     rule: u16,
+    description: u16,
     service_type: u8,
     tag: u8,
 }
@@ -121,6 +120,7 @@ struct Slot {
 struct Pattern {
     path: u16,
     rule: u16,
+    description: u16,
     /// The mark of its last segment, unless that has an open place.
     ending: Option<u8>,
 }
@@ -174,7 +174,7 @@ mod tests {
         let mut texts: HashSet<&str> = HashSet::from([tables::POOL]);
         let mut sets = HashSet::new();
         for rule in &tables::RULES {
-            texts.extend([&*rule.unit, &*rule.description]);
+            texts.insert(&*rule.unit);
             for codes in [&rule.labels, &rule.bits] {
                 texts.extend(codes.iter().map(|(_, label)| &**label));
                 sets.insert(codes);
@@ -184,7 +184,10 @@ mod tests {
             texts.extend([known.name, known.description]);
         }
         let parts = [
-            ("paths", tables::POOL.len() + size_of_val(&tables::ENDS)),
+            (
+                "paths and words",
+                tables::POOL.len() + size_of_val(&tables::ENDS),
+            ),
             ("slots", size_of_val(&tables::SLOTS)),
             ("patterns", size_of_val(&tables::PATTERNS)),
             ("rules", size_of_val(&tables::RULES)),

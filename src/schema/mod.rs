@@ -7,6 +7,7 @@
 //! grammar of the rows in `schema/README.md`, and its compiler, the same for both, in `source`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 use self::layout::EVERY_TYPE;
 use self::overlay::Layer;
@@ -26,6 +27,8 @@ mod source;
 pub struct Row<'s> {
     /// What the bridge may assume of the item.
     pub rule: &'s Rule,
+    /// What it is, in a few words; empty where there are none.
+    pub description: &'s str,
     /// The path, where a built-in row names it: a text that need not be kept again. None where a
     /// pattern matched, where the row is of an overlay, or where no row is known.
     pub path: Option<&'static str>,
@@ -37,9 +40,39 @@ impl Row<'static> {
     /// What is known of a path that no row declares.
     pub const UNKNOWN: Row<'static> = Row {
         rule: &Rule::DEFAULT,
+        description: "",
         path: None,
         known: false,
     };
+}
+
+/// What a row says. Its words are apart from its rule: many rows share a rule, and few the words.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Known<'s> {
+    /// What the bridge may assume of the item.
+    pub rule: &'s Rule,
+    /// What it is, in a few words; empty where there are none.
+    pub description: &'s str,
+}
+
+impl Deref for Known<'_> {
+    type Target = Rule;
+
+    fn deref(&self) -> &Rule {
+        self.rule
+    }
+}
+
+impl<'s> Known<'s> {
+    fn row(self, path: Option<&'static str>) -> Row<'s> {
+        let Known { rule, description } = self;
+        Row {
+            rule,
+            description,
+            path,
+            known: true,
+        }
+    }
 }
 
 /// The built-in schema, and what lies over it.
@@ -78,11 +111,7 @@ impl Schema {
     fn lookup_in(&self, service_type: &str, path: &str) -> Option<Row<'_>> {
         let over = self.layers.iter().rev();
         over.filter_map(|layer| layer.lookup(service_type, path))
-            .map(|rule| Row {
-                rule,
-                path: None,
-                known: true,
-            })
+            .map(|known| known.row(None))
             .next()
             .or_else(|| built_in::exact(service_type, path))
             .or_else(|| built_in::pattern(service_type, path))
@@ -109,26 +138,30 @@ impl Schema {
     /// stands for any number and `{name}` for any text. Those that every service may have go by
     /// `_default`.
     #[must_use]
-    pub fn rows(&self, service_type: &str) -> BTreeMap<String, &Rule> {
+    pub fn rows(&self, service_type: &str) -> BTreeMap<String, Known<'_>> {
         let rows = self.all_rows(move |name| name == service_type);
-        rows.map(|(_, path, rule)| (path, rule)).collect()
+        rows.map(|(_, path, known)| (path, known)).collect()
     }
 
-    /// Every row that some lookup ends at, of these service types: service type, path and rule.
+    /// Every row that some lookup ends at, of these service types: service type, path and what it
+    /// says.
     fn all_rows(
         &self,
         wanted: impl Fn(&str) -> bool,
-    ) -> impl Iterator<Item = (&str, String, &Rule)> {
+    ) -> impl Iterator<Item = (&str, String, Known<'_>)> {
         let over = self.layers.iter().rev().flat_map(Layer::rows);
         let mut seen = BTreeSet::new();
         let all = over.chain(built_in::rows());
         all.filter(move |(name, path, _)| wanted(name) && seen.insert((*name, *path)))
-            .map(|(name, path, rule)| {
+            .map(|(name, path, known)| {
                 // A pattern of an overlay goes before a built-in row that names the path.
                 let named = !layout::is_pattern(path);
                 let ends = named.then(|| self.lookup_in(name, path)).flatten();
-                let rule = ends.map_or(rule, |row| row.rule);
-                (name, layout::readable(path), rule)
+                let known = ends.map_or(known, |row| Known {
+                    rule: row.rule,
+                    description: row.description,
+                });
+                (name, layout::readable(path), known)
             })
     }
 
@@ -148,13 +181,13 @@ impl Schema {
             base.units.extend(layer.units().iter().cloned());
             base.sets.extend(layer.sets().iter().cloned());
         }
-        for (name, path, rule) in self.all_rows(|_| true) {
+        for (name, path, known) in self.all_rows(|_| true) {
             let Marks {
                 publish,
                 identifying,
                 role,
                 ..
-            } = rule.marks();
+            } = known.rule.marks();
             if identifying || role != Role::None || publish == Publish::PortalId {
                 base.marked.push(Marked {
                     service_type: name.to_owned(),

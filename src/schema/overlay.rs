@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::Known;
 use super::layout;
 use super::rule::{Codes, Rule};
 use super::source::{Compiled, Place, TypeRows};
@@ -18,13 +19,20 @@ pub(super) struct Layer {
     sets: Vec<(String, Codes)>,
 }
 
-/// The rows of one service type: paths and the numbers of their rules.
+/// The rows of one service type, by path.
 #[derive(Debug, Default, Clone, PartialEq)]
 struct Rows {
     description: String,
-    exact: HashMap<String, usize>,
+    exact: HashMap<String, Said>,
     /// In the order in which they are tried.
-    patterns: Vec<(String, usize)>,
+    patterns: Vec<(String, Said)>,
+}
+
+/// What a row says: the number of its rule, and a few words.
+#[derive(Debug, Clone, PartialEq)]
+struct Said {
+    rule: usize,
+    description: Box<str>,
 }
 
 impl Layer {
@@ -35,7 +43,15 @@ impl Layer {
             units,
             sets,
         } = compiled;
-        let pair = |Place { path, rule }| (path, rule);
+        let pair = |place: Place| {
+            let Place {
+                path,
+                rule,
+                description,
+            } = place;
+            let description = description.into();
+            (path, Said { rule, description })
+        };
         let rows = |rows: TypeRows| {
             let own = Rows {
                 description: rows.description,
@@ -52,17 +68,23 @@ impl Layer {
         }
     }
 
-    /// The rule of a path of this service type: a row that names it goes before a pattern.
-    pub(super) fn lookup(&self, service_type: &str, path: &str) -> Option<&Rule> {
+    /// What it says of a path of this service type: a row that names it goes before a pattern.
+    pub(super) fn lookup(&self, service_type: &str, path: &str) -> Option<Known<'_>> {
         let rows = self.types.get(service_type)?;
-        let named = rows.exact.get(path).copied();
-        let number = named.or_else(|| {
+        let said = rows.exact.get(path).or_else(|| {
             let mut patterns = rows.patterns.iter();
             patterns
                 .find(|(pattern, _)| layout::matches(pattern, path))
-                .map(|(_, number)| *number)
+                .map(|(_, said)| said)
         });
-        self.rules.get(number?)
+        self.known(said?)
+    }
+
+    fn known<'s>(&'s self, said: &'s Said) -> Option<Known<'s>> {
+        Some(Known {
+            rule: self.rules.get(said.rule)?,
+            description: &said.description,
+        })
     }
 
     pub(super) fn service_types(&self) -> impl Iterator<Item = &str> {
@@ -84,14 +106,12 @@ impl Layer {
         &self.sets
     }
 
-    /// Every path and pattern that has a row, with its service type and rule.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (&str, &str, &Rule)> {
+    /// Every path and pattern that has a row, with its service type and what is known of it.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&str, &str, Known<'_>)> {
         self.types.iter().flat_map(|(name, rows)| {
-            let patterns = rows.patterns.iter().map(|(path, rule)| (path, rule));
-            let known = rows.exact.iter().chain(patterns);
-            known.filter_map(|(path, rule)| {
-                Some((name.as_str(), path.as_str(), self.rules.get(*rule)?))
-            })
+            let patterns = rows.patterns.iter().map(|(path, said)| (path, said));
+            let all = rows.exact.iter().chain(patterns);
+            all.filter_map(|(path, said)| Some((name.as_str(), path.as_str(), self.known(said)?)))
         })
     }
 }

@@ -34,8 +34,6 @@ pub struct Rule {
     pub labels: Codes,
     /// Where the value is a bit field, the number of each bit and what it means; empty elsewhere.
     pub bits: Codes,
-    /// What it is, in a few words; empty where there are none.
-    pub description: Text,
 }
 
 /// The part of a rule that matters whenever a value comes or goes. An item keeps it, so that its rule
@@ -131,7 +129,6 @@ impl Rule {
         unit: Cow::Borrowed(""),
         labels: Cow::Borrowed(&[]),
         bits: Cow::Borrowed(&[]),
-        description: Cow::Borrowed(""),
     };
 
     /// What an item keeps of it.

@@ -258,6 +258,7 @@ impl<'a> Connection<'a> {
         let mut stream = stream;
         let mut session = Session::open(self.session_config.clone(), Instant::now(), &mut self.out);
         let result = self.converse(&mut stream, &mut session).await;
+        let result = result.map_err(|error| session.explain(error));
         self.was_taken = session.is_taken();
         if let Err(error) = &result {
             session.give_up(error, &mut self.out);
@@ -437,6 +438,13 @@ impl<'a> Connection<'a> {
                     self.shared.connection_changed();
                 }
                 Event::Retained(topic) => self.shared.bridge().broker_retained(self.index, topic),
+                Event::Unheard => warn!(
+                    "{} {}:{}: what we publish does not come back to us: perhaps the broker's access control list lets us not publish, or not read, {}",
+                    self.broker.name,
+                    self.broker.host,
+                    self.broker.port,
+                    self.session_config.retained_filters.join(" and ")
+                ),
                 Event::Request(message) if is_birth(self.broker, &message) => {
                     self.shared
                         .with(|bridge| bridge.home_assistant_started(now(), self.index));

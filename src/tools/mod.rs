@@ -14,6 +14,7 @@
 //! 7. `demo`: a simulated installation with a bus and a broker of its own.
 #![allow(clippy::disallowed_methods)] // tools are programs: they read clocks and spawn their tasks
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use crate::error::Fatal;
@@ -33,6 +34,12 @@ pub mod service;
 pub mod session;
 pub mod tree;
 pub mod value;
+
+/// Prints a line for people. Where nobody reads any more, since the terminal was closed, the tool still
+/// has to come to an end of its own: it is no reason to panic, as `println!` has it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
 
 /// What ends a tool early. The operator can mend each of these, so each is one readable sentence.
 #[derive(Debug, thiserror::Error)]

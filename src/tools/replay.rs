@@ -15,14 +15,14 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use super::ToolError;
 use super::item::Item;
 use super::recording::{self, Change, Recording, service_type};
 use super::service::{Behaviour, Peer, Service, Update, WriteHook};
 use super::value;
+use super::{ToolError, say};
 use crate::cli::ReplayArgs;
 use crate::config::BusAddress;
-use crate::schema::Access;
+use crate::schema::{Access, Schema};
 
 /// Recordings that are being played: their services are on the bus until [`stop`](Player::stop).
 #[derive(Debug)]
@@ -63,21 +63,18 @@ pub struct Progress {
 pub async fn run(
     args: ReplayArgs,
     bus: &BusAddress,
+    schema: &Schema,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ToolError> {
     check_speed(args.speed)?;
     let recordings = recording::load_all(&args.files)?;
-    let mut player = Player::start(bus.as_str(), recordings).await?;
-    println!(
-        "replaying {} services with {} items and {} changes; Ctrl-C ends it",
+    let mut player = Player::start(bus.as_str(), recordings, schema).await?;
+    let items: usize = player.tracks.iter().map(|track| track.service.len()).sum();
+    say(&format!(
+        "replaying {} services with {items} items and {} changes; Ctrl-C ends it",
         player.tracks.len(),
-        player
-            .tracks
-            .iter()
-            .map(|track| track.service.len())
-            .sum::<usize>(),
         player.changes(),
-    );
+    ));
     let mut display = Display::new(player.changes());
     let play = async {
         loop {
@@ -86,7 +83,7 @@ pub async fn run(
                 .await?;
             if !args.repeat {
                 display.end();
-                println!("all played; the services stay with their last values until Ctrl-C");
+                say("all played; the services stay with their last values until Ctrl-C");
                 std::future::pending::<()>().await;
             }
             player.rewind().await?;
@@ -104,13 +101,14 @@ pub async fn run(
 pub async fn replay(
     bus: &str,
     recordings: Vec<Recording>,
+    schema: &Schema,
     speed: f64,
 ) -> Result<Player, ToolError> {
     let named = recordings
         .into_iter()
         .map(|recording| (PathBuf::from(&recording.service), recording))
         .collect();
-    let mut player = Player::start(bus, named).await?;
+    let mut player = Player::start(bus, named, schema).await?;
     player.play(speed, &mut |_| {}).await?;
     Ok(player)
 }
@@ -121,15 +119,18 @@ impl Player {
     pub async fn start(
         bus: &str,
         recordings: Vec<(PathBuf, Recording)>,
+        schema: &Schema,
     ) -> Result<Player, ToolError> {
         check_names(&recordings)?;
         let mut tracks = Vec::with_capacity(recordings.len());
         for (_, recording) in recordings {
             let recording = recording.without_tree_nodes();
-            let items = recording
-                .items
-                .iter()
-                .map(|(path, item)| (path.clone(), playable(&recording.service, path, item)));
+            let items = recording.items.iter().map(|(path, item)| {
+                (
+                    path.clone(),
+                    playable(schema, &recording.service, path, item),
+                )
+            });
             let peer = Peer::connect(bus).await?;
             let behaviour = Behaviour::default();
             let on_write: Option<WriteHook> = None;
@@ -302,8 +303,8 @@ fn check_names(recordings: &[(PathBuf, Recording)]) -> Result<(), ToolError> {
 }
 
 /// The item as the replayed service has it: open for writes, as far as anyone knows.
-fn playable(service: &str, path: &str, item: &Item) -> Item {
-    let rule = crate::schema::lookup(service_type(service), path).rule;
+fn playable(schema: &Schema, service: &str, path: &str, item: &Item) -> Item {
+    let rule = schema.lookup(service_type(service), path).rule;
     Item {
         writable: rule.access != Access::Read,
         ..item.clone()
@@ -342,17 +343,17 @@ impl Display {
             bar.set_position(u64::try_from(progress.changes).unwrap_or(u64::MAX));
         } else if self.said.elapsed() >= LINE_EVERY || progress.changes == self.total {
             self.said = Instant::now();
-            println!(
+            say(&format!(
                 "{} of {} changes, {seconds} s into the recording",
                 progress.changes, self.total
-            );
+            ));
         }
     }
 
     fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish();
-            println!();
+            say("");
         }
     }
 }

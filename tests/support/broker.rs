@@ -75,6 +75,19 @@ impl Broker {
         Some(self)
     }
 
+    /// One more user, after [`Broker::with_login`].
+    pub fn add_login(&self, user: &str, password: &str) {
+        let status = Command::new(find("mosquitto_passwd").unwrap())
+            .arg("-b")
+            .arg(self.folder.path().join("passwords"))
+            .args([user, password])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
     fn configure(&self, rest: &str) {
         let port = self.port;
         let text = format!(

@@ -60,6 +60,15 @@ impl Authority {
         self.issue(&params)
     }
 
+    /// For a client that has a key already, in PKCS#8: the certificate alone, as PEM.
+    pub fn client_with(&self, key: &[u8]) -> String {
+        let mut params = params("a client", &[], NOW);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::try_from(key).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        pem("CERTIFICATE", certificate.der())
+    }
+
     fn issue(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio_rustls::rustls::version::TLS12;
+use tokio_rustls::rustls::{ALL_VERSIONS, ServerConfig, SupportedProtocolVersion};
 
 use super::certificates::Identity;
 
@@ -77,9 +78,21 @@ impl Front {
 
 /// How a server with this certificate speaks TLS.
 pub fn server_config(identity: &Identity) -> Arc<ServerConfig> {
+    server_config_of(identity, ALL_VERSIONS)
+}
+
+/// The same, with TLS 1.2 only.
+pub fn server_config_up_to_1_2(identity: &Identity) -> Arc<ServerConfig> {
+    server_config_of(identity, &[&TLS12])
+}
+
+fn server_config_of(
+    identity: &Identity,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ServerConfig> {
     let key = PrivatePkcs8KeyDer::from(identity.key.clone());
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![identity.certificate.clone().into()], key.into())

@@ -22,12 +22,11 @@
 pub mod bridge;
 pub mod broker;
 pub mod bus;
-#[cfg(all(feature = "tls", feature = "websocket"))]
 pub mod certificates;
 pub mod client;
 pub mod fake_broker;
 pub mod fake_bus;
-#[cfg(all(feature = "tls", feature = "websocket"))]
+#[cfg(feature = "tls")]
 pub mod front;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 pub mod gateway;

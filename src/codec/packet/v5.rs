@@ -282,7 +282,7 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
 pub enum Stored {
     /// Nothing of it: a request that is in store is an old one.
     None,
-    /// All of it, and nothing that we publish ourselves.
+    /// All of it.
     All,
 }
 
@@ -290,9 +290,8 @@ pub enum Stored {
 pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String], stored: Stored) {
     let filters = filters.iter().map(|filter| {
         let mut filter = v5::SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce);
-        match stored {
-            Stored::None => filter.retain_forward_rule = v5::RetainForwardRule::Never,
-            Stored::All => filter.nolocal = true,
+        if stored == Stored::None {
+            filter.retain_forward_rule = v5::RetainForwardRule::Never;
         }
         filter
     });

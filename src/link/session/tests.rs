@@ -10,7 +10,7 @@ fn config(reads_back: bool) -> SessionConfig {
         client_id: "c".into(),
         login: None,
         ping: Duration::from_secs(30),
-        will_topic: "w".into(),
+        will_topic: "N/x/bridge/status".into(),
         will_payload: b"off".to_vec(),
         plain_will: false,
         packet_bytes_max: 1 << 17,
@@ -157,7 +157,7 @@ fn s6_the_brokers_ping_interval_takes_the_place_of_ours() {
 }
 
 #[test]
-fn s5_7_requests_in_store_are_not_asked_for_and_ours_do_not_come_back() {
+fn s5_7_requests_in_store_are_not_asked_for() {
     let now = Instant::now();
     let mut out = Vec::new();
     let mut session = Session::open(of_5(true), now, &mut out);
@@ -171,7 +171,44 @@ fn s5_7_requests_in_store_are_not_asked_for_and_ours_do_not_come_back() {
         id: REQUESTS_ID,
     };
     session.receive(now, ack, &mut out).unwrap();
-    assert_eq!(out, b"\x82\x0b\0\x02\0\0\x05N/x/#\x05\xc0\0");
+    assert_eq!(out, b"\x82\x0b\0\x02\0\0\x05N/x/#\x01\xc0\0");
+}
+
+#[test]
+fn a_status_that_does_not_come_back_is_noticed_once() {
+    // What was retained before is no proof; our own word of now is.
+    for (topic, retain, ours) in [
+        ("N/x/bridge/status", false, true),
+        ("N/x/bridge/status", true, false),
+        ("N/x/system/0/Serial", false, false),
+    ] {
+        let now = Instant::now();
+        let (mut session, mut out) = connected(true, now);
+        let mut payload = *b"{}";
+        let back = Inbound::Publish(InPublish {
+            topic,
+            payload: &mut payload,
+            retain,
+            id: None,
+            respond_to: None,
+        });
+        session.receive(now, back, &mut out).unwrap();
+        let mut judged = || session.receive(now, Inbound::UnsubAck, &mut out).unwrap();
+        assert_eq!(judged() == Event::None, ours, "{topic} {retain}");
+        assert_eq!(judged(), Event::None);
+    }
+    // Where it was not read back, nothing was to come; and a refusal has its own words.
+    let now = Instant::now();
+    for (reads_back, refused) in [(false, None), (true, Some(0x80))] {
+        let (mut session, mut out) = connected(reads_back, now);
+        let ack = Inbound::SubAck {
+            refused,
+            id: RETAINED_ID,
+        };
+        session.receive(now, ack, &mut out).unwrap();
+        let judged = session.receive(now, Inbound::UnsubAck, &mut out);
+        assert_eq!(judged.unwrap(), Event::None);
+    }
 }
 
 #[test]
@@ -276,7 +313,7 @@ fn what_else_is_subscribed_to_may_be_refused() {
             match session.receive(start, publish, &mut out).unwrap() {
                 Event::Retained(topic) => topic.to_owned(),
                 Event::Request(message) => format!("request {}", message.topic),
-                Event::None | Event::Connected => "nothing".to_owned(),
+                Event::None | Event::Connected | Event::Unheard => "nothing".to_owned(),
             }
         };
         assert_eq!(told("h/device/x/a/config", true), "h/device/x/a/config");
@@ -291,4 +328,71 @@ fn what_else_is_subscribed_to_may_be_refused() {
         let ids: Vec<_> = ids.map(|bytes| bytes[3]).collect();
         assert_eq!(ids, [4, 5]);
     }
+}
+
+/// A session in each of its states.
+fn in_every_state(version: Version, now: Instant) -> Vec<Session> {
+    let config = || SessionConfig {
+        version,
+        ..config(true)
+    };
+    let mut out = Vec::new();
+    let connecting = Session::open(config(), now, &mut out);
+    let mut subscribing = Session::open(config(), now, &mut out);
+    let ack = Inbound::ConnAck(conn_ack(version, 0));
+    subscribing.receive(now, ack, &mut out).unwrap();
+    let (reading, _) = connected_as(config(), conn_ack(version, 0), now);
+    let (mut up, _) = connected_as(config(), conn_ack(version, 0), now);
+    assert!(up.tick(now + READING_MAX, &mut out).unwrap());
+    vec![connecting, subscribing, reading, up]
+}
+
+#[test]
+fn any_packet_at_any_time_ends_the_session_or_does_no_harm() {
+    // Every first byte, with bodies that are empty, cut short at every place, whole, and too long.
+    let now = Instant::now();
+    let whole: [&[u8]; 7] = [
+        &[0, 0],
+        &[0, 0, 0],
+        &[0, 1, 0, 0],
+        &[0, 1, 0, 0, 0, 0],
+        b"\0\x05N/x/a\0{}",
+        b"\0\x05R/x/a\x03\x23\0\x01{}",
+        b"\0\x04MQTT\x05\x02\0\x0a\0\0\x01c",
+    ];
+    let mut taken = 0;
+    for version in [Version::V3, Version::V5] {
+        for head in 0..=u8::MAX {
+            for body in whole {
+                for length in 0..=body.len() + 1 {
+                    let mut packet = vec![head, u8::try_from(length).unwrap()];
+                    packet.extend(body.iter().chain(&[7]).take(length));
+                    let found = packet::packet_len(&packet, 1 << 17).unwrap();
+                    assert_eq!(found, Some(packet.len()));
+                    if packet::decode_as(version, &mut packet.clone()).is_err() {
+                        continue;
+                    }
+                    for mut session in in_every_state(version, now) {
+                        let mut packet = packet.clone();
+                        let Ok(inbound) = packet::decode_as(version, &mut packet) else {
+                            continue;
+                        };
+                        // What only a client says, and what nobody does, is never taken.
+                        assert!(!matches!(head >> 4, 0 | 1 | 8 | 10 | 12 | 15), "{head:02x}");
+                        let was_up = session.is_connected();
+                        let mut out = Vec::new();
+                        let result = session.receive(now, inbound, &mut out);
+                        assert!(out.len() < 100);
+                        if let Err(error) = &result {
+                            assert!(!error.to_string().is_empty());
+                        } else if !was_up && session.is_connected() {
+                            assert_eq!(head, 0x90, "only SUBACK opens a session");
+                        }
+                        taken += usize::from(result.is_ok());
+                    }
+                }
+            }
+        }
+    }
+    assert!(taken > 1_000, "{taken}");
 }

@@ -59,11 +59,12 @@ pub(crate) struct TypeRows {
     pub(crate) patterns: Vec<Place>,
 }
 
-/// A path, or a pattern with marks, and the number of its rule.
+/// A path, or a pattern with marks, the number of its rule, and what it is in a few words.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) path: String,
     pub(crate) rule: usize,
+    pub(crate) description: String,
 }
 
 /// What files add to: nothing in the build, the schema so far at run time.
@@ -175,7 +176,12 @@ impl Checker<'_> {
             };
             for path in expand(row, &mut lines, &mut mistakes) {
                 paths.push((path.clone(), row));
-                places.push(Place { path, rule });
+                let description = row.description.clone();
+                places.push(Place {
+                    path,
+                    rule,
+                    description,
+                });
             }
             for mistake in mistakes {
                 self.error(file, row.line, mistake);
@@ -254,7 +260,6 @@ impl Checker<'_> {
             unit: row.unit.clone().into(),
             labels: self.codes(row.labels.as_ref(), row.line, file),
             bits: self.bits(row, file),
-            description: row.description.clone().into(),
         };
         let alike = self.alike.entry(fingerprint(&rule)).or_default();
         let known = alike
@@ -375,12 +380,11 @@ fn fingerprint(rule: &Rule) -> u64 {
         unit,
         labels,
         bits,
-        description,
         access,
         ..
     } = rule;
     let mut hasher = DefaultHasher::new();
-    (unit, labels, bits, description, access).hash(&mut hasher);
+    (unit, labels, bits, access).hash(&mut hasher);
     hasher.finish()
 }
 

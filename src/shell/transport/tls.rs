@@ -135,11 +135,14 @@ impl TlsStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        // What of a write is still on its way, and what TLS itself has to answer to what was read: new
+        // keys, a renegotiation that is declined. Nobody else may write for a long time.
         if self.stream.get_ref().1.wants_write() {
             // An error of it shows in the reading too, and there with its reason.
             let _ = Pin::new(&mut self.stream).poll_flush(context);
         }
-        match ready!(Pin::new(&mut self.stream).poll_read(context, buffer)) {
+        match ready!(polled) {
             // A broker that dies says no goodbye; MQTT sees by itself where a packet is cut off.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             Err(error) => Poll::Ready(Err(self.fault(error))),
@@ -201,7 +204,8 @@ impl TlsStream {
     fn fault(&self, error: io::Error) -> io::Error {
         match tls_error(&error) {
             Some(reason) => {
-                let error = TlsError::from_connection(reason.clone(), &self.settings);
+                let version = self.stream.get_ref().1.protocol_version();
+                let error = TlsError::from_connection(reason.clone(), &self.settings, version);
                 TransportError::from(error).into()
             }
             None => error,

@@ -4,7 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio_rustls::rustls::{AlertDescription as Alert, CertificateError, Error, PeerIncompatible};
+use tokio_rustls::rustls::{
+    AlertDescription as Alert, CertificateError, Error, InvalidMessage, PeerIncompatible,
+    PeerMisbehaved, ProtocolVersion,
+};
 
 use super::pem::FileProblem;
 use super::tls::Settings;
@@ -53,6 +56,11 @@ pub enum TlsError {
     /// The broker knows several names, and not this one.
     #[error("the broker does not know the server name that we ask for")]
     UnknownName,
+    /// The broker wants another handshake within the connection, which TLS 1.3 has abolished.
+    #[error(
+        "the broker wants to renegotiate TLS, which is not safe and not done (a web server that asks some paths only for a certificate does so)"
+    )]
+    Renegotiation,
     /// The broker says what it does not like, and it is none of the above.
     #[error("the broker broke the TLS connection off ({0:?})")]
     Alert(Alert),
@@ -113,7 +121,9 @@ impl TlsError {
     pub(super) fn needs_operator(&self) -> bool {
         match self {
             // A GX device has no clock of its own: it learns the time from the network, after its start.
+            // Some renegotiate once in a while only, and in between all is well.
             TlsError::Server(ServerProblem::NotYetValid { .. })
+            | TlsError::Renegotiation
             | TlsError::Alert(_)
             | TlsError::Tls(_) => false,
             TlsError::File { .. }
@@ -133,18 +143,43 @@ impl TlsError {
     #[allow(clippy::wildcard_enum_match_arm)] // all others mean the same at any time
     pub(super) fn from_handshake(error: Error, settings: &Settings) -> TlsError {
         match error {
-            Error::InvalidMessage(_) => TlsError::NoTls,
+            Error::InvalidMessage(
+                InvalidMessage::InvalidContentType
+                | InvalidMessage::UnknownProtocolVersion
+                | InvalidMessage::MessageTooLarge
+                | InvalidMessage::InvalidEmptyPayload,
+            ) => TlsError::NoTls,
             Error::PeerIncompatible(
                 PeerIncompatible::ServerDoesNotSupportTls12Or13
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
             ) => TlsError::OldTls,
-            other => TlsError::from_connection(other, settings),
+            other => TlsError::from_either(other, settings),
         }
     }
 
-    /// An error of a connection that stands.
+    /// An error of a connection that stands, with this version of TLS.
+    #[allow(clippy::wildcard_enum_match_arm)] // all others mean the same at any time
+    pub(super) fn from_connection(
+        error: Error,
+        settings: &Settings,
+        version: Option<ProtocolVersion>,
+    ) -> TlsError {
+        match error {
+            // In TLS 1.2 no handshake is left that could fail. (In 1.3 the broker's part of it is.)
+            Error::AlertReceived(Alert::HandshakeFailure | Alert::NoRenegotiation)
+                if version == Some(ProtocolVersion::TLSv1_2) =>
+            {
+                TlsError::Renegotiation
+            }
+            Error::PeerMisbehaved(PeerMisbehaved::TooManyRenegotiationRequests) => {
+                TlsError::Renegotiation
+            }
+            other => TlsError::from_either(other, settings),
+        }
+    }
+
     #[allow(clippy::wildcard_enum_match_arm)] // what nobody can do anything about goes as it is
-    pub(super) fn from_connection(error: Error, settings: &Settings) -> TlsError {
+    fn from_either(error: Error, settings: &Settings) -> TlsError {
         match error {
             Error::InvalidCertificate(problem) => {
                 TlsError::Server(ServerProblem::new(problem, settings))

@@ -32,18 +32,23 @@ use self::installation::{DEVICES_MIN, Installation};
 use self::part::Part;
 use self::serve::Shared;
 use self::status::Status;
-use super::ToolError;
+use super::{ToolError, say};
 use crate::cli::DemoArgs;
 use crate::config::{AccessRule, BrokerConfig, BusAddress, Config, Limits, MqttVersion, Transport};
 use crate::error::Fatal;
 use crate::model::access::Access;
 use crate::model::filter::Lists;
 use crate::model::name::PortalId;
+use crate::schema::Schema;
 use crate::shell::run::{Stats, run_with};
 use crate::shell::supervisor::Supervisor;
 
 /// Runs the demo until `shutdown` or the given time.
-pub async fn run(args: DemoArgs, shutdown: impl Future<Output = ()>) -> Result<(), ToolError> {
+pub async fn run(
+    args: DemoArgs,
+    schema: Arc<Schema>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ToolError> {
     raise_file_limit();
     let time = args.seconds.map(Duration::from_secs);
     let stop = async {
@@ -66,7 +71,9 @@ pub async fn run(args: DemoArgs, shutdown: impl Future<Output = ()>) -> Result<(
     let installation: Shared = Arc::new(Mutex::new(installation));
     let (services, count) = serve::start(Arc::clone(&installation), address.clone()).await?;
     if u32::try_from(count) != Ok(args.devices) {
-        println!("--devices takes {DEVICES_MIN} to {DEVICES_MAX}, so there are {count}");
+        say(&format!(
+            "--devices takes {DEVICES_MIN} to {DEVICES_MAX}, so there are {count}"
+        ));
     }
     greet(wanted, ports, count);
 
@@ -75,7 +82,7 @@ pub async fn run(args: DemoArgs, shutdown: impl Future<Output = ()>) -> Result<(
         broker,
         services,
     };
-    let config = config(&address, ports)?;
+    let config = config(&address, ports, schema)?;
     let outcome = bridge(config, &installation, stop, &mut around).await;
     around.stop().await;
     outcome
@@ -169,14 +176,14 @@ async fn bridge(
         }
     };
     line.end();
-    println!("stopping");
+    say("stopping");
     drop(end);
     let outcome_of_bridge: Result<(), Fatal> = bridge.await;
     outcome.and(outcome_of_bridge.map_err(ToolError::from))
 }
 
 /// The configuration of the bridge: the defaults, but for where it finds bus and broker.
-fn config(bus: &str, ports: Ports) -> Result<Config, ToolError> {
+fn config(bus: &str, ports: Ports, schema: Arc<Schema>) -> Result<Config, ToolError> {
     let fault = |reason: String| ToolError::DemoPart {
         part: "bridge",
         reason,
@@ -206,7 +213,7 @@ fn config(bus: &str, ports: Ports) -> Result<Config, ToolError> {
         vrm: None,
         gather: Duration::from_millis(20),
         limits: Limits::default(),
-        schema: Arc::default(),
+        schema,
         strict_writes: false,
     })
 }
@@ -217,12 +224,14 @@ fn greet(wanted: Ports, ports: Ports, services: usize) {
         (wanted.websocket, ports.websocket, "WebSocket"),
     ] {
         if wanted != 0 && wanted != got {
-            println!("port {wanted} is taken, so {what} is on port {got}");
+            say(&format!(
+                "port {wanted} is taken, so {what} is on port {got}"
+            ));
         }
     }
     let Ports { tcp, websocket } = ports;
     let path = broker::PATH;
-    println!(
+    say(&format!(
         "\
 A simulated installation of {services} devices; a day passes in four minutes. Ctrl-C ends it.
 
@@ -239,7 +248,7 @@ Switch the inverter/charger off, and on again with 3:
 
   mosquitto_pub -h 127.0.0.1 -p {tcp} -t W/{PORTAL_ID}/vebus/276/Mode -m '{{\"value\": 4}}'
 "
-    );
+    ));
 }
 
 /// Every device has a connection, with a socket at either end. A limit that cannot be raised shows

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::plant::{Plant, hour};
 use crate::shell::run::Stats;
+use crate::tools::say;
 
 /// The status line.
 pub(crate) struct Status {
@@ -60,7 +61,7 @@ impl Status {
         self.before = now;
         match &self.bar {
             Some(bar) => bar.set_message(line),
-            None => println!("{line}"),
+            None => say(&line),
         }
     }
 
@@ -69,7 +70,7 @@ impl Status {
         if let Some(bar) = &self.bar {
             let last = bar.message();
             bar.finish_and_clear();
-            println!("{last}");
+            say(&last);
         }
     }
 }

@@ -25,10 +25,11 @@ mod tape;
 #[cfg(test)]
 mod tests;
 
-use super::ToolError;
 use super::bus;
+use super::{ToolError, say};
 use crate::cli::RecordArgs;
 use crate::config::BusAddress;
+use crate::schema::Schema;
 use recorder::Recorder;
 
 /// What was recorded.
@@ -44,6 +45,7 @@ pub struct Summary {
 pub async fn run(
     args: RecordArgs,
     bus: &BusAddress,
+    schema: &Schema,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ToolError> {
     let time = args.seconds.map(Duration::from_secs);
@@ -53,22 +55,34 @@ pub async fn run(
             () = after(time) => {}
         }
     };
-    let mut say = |line: &str| println!("{line}");
-    let summary = record(bus.as_str(), &args.services, &args.out, stop, &mut say).await?;
-    println!(
+    let what = What {
+        services: &args.services,
+        schema,
+    };
+    let summary = record(bus.as_str(), what, &args.out, stop, &mut say).await?;
+    say(&format!(
         "recorded {} services with {} changes in {}",
         summary.services,
         summary.changes,
         args.out.display()
-    );
+    ));
     Ok(())
 }
 
-/// Records services into files in `out` until `stop`. Without names, all of them; a name may leave
-/// out `com.victronenergy.` and, at its end, whole parts. `say` hears what happens, line by line.
+/// What to record.
+#[derive(Debug, Clone, Copy)]
+pub struct What<'a> {
+    /// These services; without any, all. A name may leave out `com.victronenergy.` and, at its end,
+    /// whole parts.
+    pub services: &'a [String],
+    /// What it says is secret is written as stars.
+    pub schema: &'a Schema,
+}
+
+/// Records services into files in `out` until `stop`. `say` hears what happens, line by line.
 pub async fn record(
     bus: &str,
-    names: &[String],
+    what: What<'_>,
     out: &Path,
     stop: impl Future<Output = ()>,
     say: &mut dyn FnMut(&str),
@@ -76,7 +90,7 @@ pub async fn record(
     std::fs::create_dir_all(out).map_err(|reason| file_error(out, reason))?;
     let connection = bus::connect(bus).await?;
     let mut stream = MessageStream::from(&connection);
-    let mut recorder = Recorder::begin(connection, names, out, say).await?;
+    let mut recorder = Recorder::begin(connection, what, out, say).await?;
     let mut tick = tokio::time::interval(TICK);
     tokio::pin!(stop);
     loop {

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use zbus::message::Type;
 use zbus::{Connection, Message, OwnedVariant, Variant};
 
-use super::Summary;
 use super::announced::{announced, paths};
 use super::tape::{Tape, mask, masked_change};
+use super::{Summary, What};
 use crate::tools::ToolError;
 use crate::tools::bus::{self, BUS, BUS_ITEM, BUS_PATH, SERVICE_PREFIX};
 use crate::tools::item::Item;
@@ -21,7 +21,7 @@ use crate::tools::value;
 /// The services of a bus, and where each is on its way to a file.
 pub(super) struct Recorder<'a> {
     connection: Connection,
-    names: &'a [String],
+    what: What<'a>,
     out: &'a Path,
     say: &'a mut dyn FnMut(&str),
     started: Instant,
@@ -50,7 +50,7 @@ impl<'a> Recorder<'a> {
     /// Listens to the bus and asks who is there.
     pub(super) async fn begin(
         connection: Connection,
-        names: &'a [String],
+        what: What<'a>,
         out: &'a Path,
         say: &'a mut dyn FnMut(&str),
     ) -> Result<Self, ToolError> {
@@ -59,7 +59,7 @@ impl<'a> Recorder<'a> {
         }
         let mut recorder = Recorder {
             connection,
-            names,
+            what,
             out,
             say,
             started: Instant::now(),
@@ -239,7 +239,8 @@ impl<'a> Recorder<'a> {
                 text: item.text.clone(),
             };
             if let Some(seen) = self.services.get_mut(&name) {
-                self.summary.changes += seen.take(masked_change(&name, change))?;
+                self.summary.changes +=
+                    seen.take(masked_change(self.what.schema, &name, change))?;
             }
         }
         Ok(())
@@ -267,7 +268,7 @@ impl<'a> Recorder<'a> {
         later: Vec<Change>,
     ) -> Result<(), ToolError> {
         for (path, item) in &mut items {
-            mask(name, path, item);
+            mask(self.what.schema, name, path, item);
         }
         let ts_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let Some(seen) = self.services.get_mut(name) else {
@@ -378,8 +379,8 @@ impl<'a> Recorder<'a> {
         let Some(short) = name.strip_prefix(SERVICE_PREFIX) else {
             return false;
         };
-        self.names.is_empty()
-            || self.names.iter().any(|wanted| {
+        self.what.services.is_empty()
+            || self.what.services.iter().any(|wanted| {
                 let wanted = wanted.strip_prefix(SERVICE_PREFIX).unwrap_or(wanted);
                 short
                     .strip_prefix(wanted)

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use zbus::Variant;
 
 use super::file_error;
+use crate::schema::Schema;
 use crate::tools::ToolError;
 use crate::tools::item::Item;
 use crate::tools::recording::{Change, Writer, service_type};
@@ -81,11 +82,8 @@ impl Tape {
     }
 }
 
-pub(super) fn mask(service: &str, path: &str, item: &mut Item) {
-    if !crate::schema::lookup(service_type(service), path)
-        .rule
-        .secret
-    {
+pub(super) fn mask(schema: &Schema, service: &str, path: &str, item: &mut Item) {
+    if !schema.lookup(service_type(service), path).rule.secret {
         return;
     }
     for value in [Some(&mut item.value), item.default.as_mut()]
@@ -101,12 +99,12 @@ pub(super) fn mask(service: &str, path: &str, item: &mut Item) {
     }
 }
 
-pub(super) fn masked_change(service: &str, change: Change) -> Change {
+pub(super) fn masked_change(schema: &Schema, service: &str, change: Change) -> Change {
     let mut item = Item {
         text: change.text,
         ..Item::new(change.value)
     };
-    mask(service, &change.path, &mut item);
+    mask(schema, service, &change.path, &mut item);
     Change {
         value: item.value,
         text: item.text,
@@ -124,19 +122,25 @@ mod tests {
 
     #[test]
     fn secrets_become_stars() {
+        let schema = Schema::default();
         let service = "com.victronenergy.settings";
         let path = "/Settings/Services/AccessPointPassword";
         let mut item = Item::new("hunter2").text("hunter2");
-        mask(service, path, &mut item);
+        mask(&schema, service, path, &mut item);
         assert_eq!(item.shown(), STARS);
         assert!(value::same(&item.value, &Variant::from(STARS)));
 
         let mut empty = Item::new("").text("");
-        mask(service, path, &mut empty);
+        mask(&schema, service, path, &mut empty);
         assert!(value::same(&empty.value, &Variant::from("")));
 
         let mut other = Item::new("Boat").text("Boat");
-        mask(service, "/Settings/SystemSetup/SystemName", &mut other);
+        mask(
+            &schema,
+            service,
+            "/Settings/SystemSetup/SystemName",
+            &mut other,
+        );
         assert_eq!(other.shown(), "Boat");
     }
 

@@ -41,7 +41,11 @@ where
         // What was signalled is on its way still.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    record(bus.address(), &names, directory.path(), stop, &mut say)
+    let what = What {
+        services: &names,
+        schema: &Schema::default(),
+    };
+    record(bus.address(), what, directory.path(), stop, &mut say)
         .await
         .unwrap();
     let loaded = load_all(&[directory.path().to_owned()]).unwrap();
@@ -76,7 +80,9 @@ async fn a_replay_recorded_is_the_recording() {
     let played = original.clone();
     let recordings = recorded(&[], |bus, begun| async move {
         let named = vec![("x".into(), played)];
-        let mut playing = Player::start(&bus, named).await.unwrap();
+        let mut playing = Player::start(&bus, named, &Schema::default())
+            .await
+            .unwrap();
         begun.await.unwrap();
         playing.play(1.0, &mut |_| {}).await.unwrap();
         playing.stop().await;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::schema::Rule;
+use crate::schema::{Known, Rule};
 
 /// Rows that say the same of neighbouring paths, as one.
 #[derive(Debug, PartialEq)]
@@ -15,32 +15,34 @@ pub struct Family<'s> {
     pub rows: usize,
     /// What is known of each.
     pub rule: &'s Rule,
+    /// What each is, in a few words.
+    pub description: &'s str,
 }
 
-/// Puts rows together where their rules are the same and their paths differ by a number or a letter
+/// Puts rows together where they say the same and their paths differ by a number or a letter
 /// that runs without a gap.
-pub fn fold<'s>(rows: &BTreeMap<String, &'s Rule>) -> Vec<Family<'s>> {
+pub fn fold<'s>(rows: &BTreeMap<String, Known<'s>>) -> Vec<Family<'s>> {
     // Rows with one rule share it, so that its address tells it; the order is that of the paths.
-    let mut groups: Vec<(&Rule, Vec<Path>)> = Vec::new();
-    for (path, rule) in rows {
+    let mut groups: Vec<(Known<'s>, Vec<Path>)> = Vec::new();
+    for (path, row) in rows {
         let path = Path::parse(path);
-        match groups
-            .iter_mut()
-            .find(|(known, _)| std::ptr::eq(*known, *rule))
-        {
+        match groups.iter_mut().find(|(known, _)| {
+            std::ptr::eq(known.rule, row.rule) && known.description == row.description
+        }) {
             Some((_, paths)) => paths.push(path),
-            None => groups.push((rule, vec![path])),
+            None => groups.push((*row, vec![path])),
         }
     }
     let mut families: Vec<_> = groups
         .into_iter()
-        .flat_map(|(rule, paths)| join(paths).into_iter().map(move |path| (path, rule)))
+        .flat_map(|(known, paths)| join(paths).into_iter().map(move |path| (path, known)))
         .collect();
     families.sort_by_cached_key(|(path, _)| path.order());
-    let family = |(path, rule): (Path, _)| Family {
+    let family = |(path, known): (Path, Known<'s>)| Family {
         path: path.to_string(),
         rows: path.0.iter().map(Part::members).product(),
-        rule,
+        rule: known.rule,
+        description: known.description,
     };
     families.into_iter().map(family).collect()
 }
@@ -182,7 +184,11 @@ mod tests {
 
     fn check(paths: &[&str], expected: &[&str]) {
         static RULE: Rule = Rule::DEFAULT;
-        let rows = paths.iter().map(|path| ((*path).to_owned(), &RULE));
+        let row = Known {
+            rule: &RULE,
+            description: "a word",
+        };
+        let rows = paths.iter().map(|path| ((*path).to_owned(), row));
         let families = fold(&rows.collect());
         let found: Vec<_> = families.iter().map(|family| &*family.path).collect();
         assert_eq!(found, expected);
@@ -211,9 +217,15 @@ mod tests {
     }
 
     #[test]
-    fn only_rows_with_the_same_rule_are_one() {
+    fn only_rows_with_the_same_rule_and_words_are_one() {
         let (one, other) = (Rule::DEFAULT, Rule::DEFAULT);
-        let rows = BTreeMap::from([("/A1".to_owned(), &one), ("/A2".to_owned(), &other)]);
-        assert_eq!(fold(&rows).len(), 2);
+        let fold_two = |first: (&Rule, &str), second: (&Rule, &str)| {
+            let row = |(rule, description)| Known { rule, description };
+            let rows = [("/A1", row(first)), ("/A2", row(second))];
+            fold(&rows.map(|(path, row)| (path.to_owned(), row)).into()).len()
+        };
+        assert_eq!(fold_two((&one, ""), (&one, "")), 1);
+        assert_eq!(fold_two((&one, ""), (&other, "")), 2);
+        assert_eq!(fold_two((&one, "left"), (&one, "right")), 2);
     }
 }

@@ -21,7 +21,7 @@ pub fn services(schema: &Schema) -> String {
         out.push_str("| --- | --- | --- | --- | --- | --- |\n");
         for row in fold(&schema.rows(name)) {
             let rule = row.rule;
-            let meaning = [text::remarks(rule), text::codes(rule)];
+            let meaning = [text::remarks(rule, row.description), text::codes(rule)];
             let meaning: Vec<_> = meaning
                 .iter()
                 .filter(|text| !text.is_empty())

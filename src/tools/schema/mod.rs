@@ -108,9 +108,7 @@ fn find(schema: &Schema, word: &str, as_json: bool) -> Result<String, ToolError>
     let has = |text: &str| text.to_lowercase().contains(&wanted);
     let fits = |row: &Family<'_>| {
         let codes = row.rule.labels.iter().chain(row.rule.bits.iter());
-        has(&row.path)
-            || has(&row.rule.description)
-            || codes.into_iter().any(|(_, label)| has(label))
+        has(&row.path) || has(row.description) || codes.into_iter().any(|(_, label)| has(label))
     };
     let (mut out, mut all) = (String::new(), Vec::new());
     for (name, description) in types(schema) {
@@ -212,7 +210,7 @@ fn table(out: &mut String, families: &[Family<'_>]) {
         }
         let used: usize = widths.iter().sum::<usize>() + 2 * widths.len();
         let room = WIDTH.saturating_sub(used);
-        let remarks = text::remarks(row.rule);
+        let remarks = text::remarks(row.rule, row.description);
         let beside = remarks.chars().count() <= room;
         line(out, &cells, &widths, if beside { &remarks } else { "" });
         let width = WIDTH - INDENT.len();
@@ -252,7 +250,7 @@ fn as_value(service_type: &str, row: &Family<'_>) -> Value {
         ("type", text::data(rule)),
         ("unit", &*rule.unit),
         ("access", text::access(rule)),
-        ("description", &*rule.description),
+        ("description", row.description),
     ];
     for (key, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
         put(key, text.into());

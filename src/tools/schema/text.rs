@@ -36,8 +36,8 @@ pub fn range(rule: &Rule) -> String {
 }
 
 /// The description, and what is special about it.
-pub fn remarks(rule: &Rule) -> String {
-    let mut text = rule.description.to_string();
+pub fn remarks(rule: &Rule, description: &str) -> String {
+    let mut text = description.to_owned();
     let special = [
         (
             rule.publish == Publish::Blocked,
@@ -100,7 +100,6 @@ mod tests {
             access: Access::ReadWrite,
             range: Some((f64::NEG_INFINITY, 0.5)),
             secret: true,
-            description: "a word".into(),
             labels: vec![(0, "off".into()), (1, "on".into())].into(),
             ..Rule::DEFAULT
         };
@@ -108,14 +107,17 @@ mod tests {
             (data(&rule), access(&rule), &*range(&rule)),
             ("as", "rw", "..0.5")
         );
-        assert_eq!(remarks(&rule), "a word; secret: published as ******");
+        assert_eq!(
+            remarks(&rule, "a word"),
+            "a word; secret: published as ******"
+        );
         assert_eq!(codes(&rule), "0 off, 1 on");
         let nothing = Rule::DEFAULT;
         assert_eq!(
             (data(&nothing), access(&nothing), &*range(&nothing)),
             ("", "", "")
         );
-        assert_eq!((&*remarks(&nothing), &*codes(&nothing)), ("", ""));
+        assert_eq!((&*remarks(&nothing, ""), &*codes(&nothing)), ("", ""));
     }
 
     #[test]

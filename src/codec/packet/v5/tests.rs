@@ -188,7 +188,7 @@ fn what_is_written_is_that_of_the_standard() {
     assert_eq!(out, b"\x82\x09\x00\x01\x00\x00\x03a/#\x21");
     out.clear();
     write_subscribe(&mut out, 2, &["a/#".into()], Stored::All);
-    assert_eq!(out, b"\x82\x09\x00\x02\x00\x00\x03a/#\x05");
+    assert_eq!(out, b"\x82\x09\x00\x02\x00\x00\x03a/#\x01");
     out.clear();
     write_unsubscribe(&mut out, 2, "a/#");
     assert_eq!(out, b"\xa2\x08\x00\x02\x00\x00\x03a/#");
