@@ -242,8 +242,8 @@ fn no_bridge_a_dead_one_and_one_too_many() {
     assert_found(&said, "FAULT", "bridge", &words);
     first.signal(Signal::CONT);
 
-    let _second = Bridge::spawn(&rig.args("--retain true --keep-alive 0 --client-id second"));
-    _second.wait_log(&[": connected"]);
+    let second = Bridge::spawn(&rig.args("--retain true --keep-alive 0 --client-id second"));
+    second.wait_log(&[": connected"]);
     let said = doctor(&rig, "");
     assert_found(
         &said,

@@ -255,6 +255,14 @@ fn no_log_no_topic_and_no_command_shows_a_secret() {
     ] {
         client.publish(&r(topic), "");
     }
+    // A service that refuses, in its own words.
+    settings.on(|call| match call.member.as_str() {
+        "SetValue" => Reply::Says("com.victronenergy.Error.Refused", "no: canary-refused"),
+        _ => Reply::Normal,
+    });
+    client.publish(&w(&wifi), r#"{"value": "canary-refused"}"#);
+    bridge.wait_log(&["com.victronenergy.Error.Refused", "not shown"]);
+    settings.behave();
     for payload in [
         r#"{"value": "canary-written"}"#,
         r#"{"value": "canary-broken"#,
@@ -272,12 +280,6 @@ fn no_log_no_topic_and_no_command_shows_a_secret() {
     client.publish(&w(&wifi), &large);
     client.publish_retained(&w(&wifi), r#"{"value": "canary-retained"}"#);
     settings.wait_calls("a write", 1, |call| call.is("SetValue", WIFI));
-    // A service that refuses, in its own words.
-    settings.on(|call| match call.member.as_str() {
-        "SetValue" => Reply::Error("com.victronenergy.Error.Refused"),
-        _ => Reply::Normal,
-    });
-    client.publish(&w(&wifi), r#"{"value": "canary-refused"}"#);
     // The bus goes and comes back, with all that is said then; the settings are read again.
     bridge.signal(rustix::process::Signal::HUP);
     bridge.wait_log(&["read again"]);

@@ -91,6 +91,8 @@ pub enum Purpose {
         topic: Box<str>,
         /// Who wants to be told of it.
         writer: Option<Box<Writer>>,
+        /// Whether the value is one: a service may quote it in its answer.
+        secret: bool,
     },
     /// What a service made of a write that it took.
     Confirm {

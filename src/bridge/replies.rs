@@ -87,10 +87,11 @@ impl Bridge {
                     broker,
                     topic,
                     writer,
+                    secret,
                 },
                 outcome,
             ) => {
-                self.written(now, (broker, &topic), writer, outcome);
+                self.written(now, (broker, &topic, secret), writer, outcome);
             }
             (Purpose::Confirm { broker, writer }, outcome) => {
                 self.confirmed(now, broker, *writer, outcome);

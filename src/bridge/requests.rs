@@ -374,6 +374,7 @@ impl Bridge {
             broker,
             topic: topic.into(),
             writer,
+            secret: rule.secret,
         };
         let timeout = self.config.call_timeout;
         let method = Method::SetValue(value);
@@ -395,7 +396,7 @@ impl Bridge {
     pub(super) fn written(
         &mut self,
         now: Now,
-        (broker, topic): (usize, &str),
+        (broker, topic, secret): (usize, &str, bool),
         writer: Option<Box<Writer>>,
         outcome: Outcome<'_>,
     ) {
@@ -412,6 +413,10 @@ impl Bridge {
                 return;
             }
             Ok(code) => Rejection::Refused { code },
+            Err(Rejection::BusError { name, .. }) if secret => {
+                let message = "what it says is not shown, for the value is a secret".into();
+                Rejection::BusError { name, message }
+            }
             Err(rejection) => rejection,
         };
         self.reject(now, broker, topic, &rejection);

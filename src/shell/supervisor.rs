@@ -1,10 +1,10 @@
 //! The service manager: what it is told of us (sd_notify(3)).
 //!
-//! The timekeeper ([`super::run`]) asks [`Watch`] what there is to tell whenever it has woken up
+//! The timekeeper ([`super::run`]) asks `Watch` what there is to tell whenever it has woken up
 //! anyway, so that a heartbeat feeds the watchdog too; only at rest does the watchdog wake us up, once
 //! in half its time. What cannot go on, with the bridge's lock or without, feeds nothing: a loop that
 //! hangs is started again. A broker or a bus that is out of reach is nothing that a restart would mend,
-//! and so the watchdog is fed, and the start counts as complete after [`READY_AFTER`].
+//! and so the watchdog is fed, and the start counts as complete after `READY_AFTER`.
 
 use std::fmt::Write as _;
 use std::io;

@@ -436,7 +436,8 @@ impl Shared {
             Reply::Later => return,
             Reply::Return(args) => head.with(args),
             Reply::Raw(signature, body) => head.with_raw(signature, body),
-            Reply::Error(name) => refuse(head, name),
+            Reply::Error(name) => refuse(head, name, "as the test wants it"),
+            Reply::Says(name, words) => refuse(head, name, words),
             Reply::Normal => {
                 let served = serve(&mut self.lock().services, call);
                 match served {
@@ -445,7 +446,7 @@ impl Shared {
                         signal.map(|signal| self.send(signal));
                         head.with(&args)
                     }
-                    Err(name) => refuse(head, name),
+                    Err(name) => refuse(head, name, "as the test wants it"),
                 }
             }
         };
@@ -458,11 +459,11 @@ impl Shared {
     }
 }
 
-fn refuse(head: Message, name: &str) -> Message {
+fn refuse(head: Message, name: &str, words: &str) -> Message {
     Message {
         kind: ERROR,
         error: name.to_owned(),
         ..head
     }
-    .with(&[s("as the test wants it")])
+    .with(&[s(words)])
 }

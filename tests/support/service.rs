@@ -152,6 +152,8 @@ pub enum Reply {
     Normal,
     Return(Vec<V>),
     Error(&'static str),
+    /// An error in these words.
+    Says(&'static str, &'static str),
     /// These bytes under this signature.
     Raw(&'static str, Vec<u8>),
     /// Nothing yet: [`Peer::answer`] or [`Peer::release`] does.

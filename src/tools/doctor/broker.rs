@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::report::{Finding, Report};
+use super::report::{Finding, Report, plain};
 use super::talk::Talk;
 use crate::config::{BrokerConfig, Secret};
 use crate::link::session::LinkError;
@@ -253,14 +253,6 @@ impl Seen {
                 "stop all but one; on Venus OS, Settings - Services - MQTT starts one of its own",
             ),
         }
-    }
-}
-
-fn plain(error: &impl std::error::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
     }
 }
 

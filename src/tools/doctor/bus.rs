@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use zbus::{Connection, MessageStream};
 
-use super::report::{Finding, Report};
+use super::report::{Finding, Report, plain};
 use crate::config::BusAddress;
 use crate::tools::ToolError;
 use crate::tools::bus::{BUS_ITEM, SERVICE_PREFIX, call, connect, next};
@@ -50,7 +50,7 @@ async fn reach(address: &BusAddress, time: Duration) -> Result<Connection, Findi
     for one in address.as_str().split(';').filter(|one| !one.is_empty()) {
         match tokio::time::timeout(time, connect(one)).await {
             Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => says = error.to_string(),
+            Ok(Err(error)) => says = plain(&error),
             Err(_) => {}
         }
     }

@@ -118,6 +118,15 @@ impl<W: Write> Report<W> {
     }
 }
 
+/// An error of the system without its number.
+pub fn plain(error: &impl std::error::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
 fn text(finding: &Finding, colours: bool) -> String {
     let (word, colour) = match finding.verdict {
         Verdict::Fine => ("ok", "32"),
