@@ -24,7 +24,7 @@ impl Bridge {
     /// Spawns it with these additions to an environment that says nothing else about buses, brokers or
     /// logs.
     pub fn spawn_with<S: AsRef<str>>(args: &[S], environment: &[(&str, &str)]) -> Bridge {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dbus-mqtt"));
+        let mut command = Command::new(super::program::path());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("DBUS_") || name.starts_with("RUST_LOG") || name.starts_with("VRM_")

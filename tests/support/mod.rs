@@ -36,6 +36,7 @@ pub mod load;
 pub mod peer;
 pub mod process;
 pub mod program;
+pub mod recording;
 pub mod rig;
 pub mod scripted;
 pub mod service;
