@@ -7,7 +7,6 @@
 pub mod checker;
 pub mod dice;
 pub mod fleet;
-pub mod line;
 pub mod mirror;
 pub mod report;
 pub mod samples;
@@ -21,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use checker::{Checker, Divergence};
+use checker::{Checker, Clock, Divergence};
 use dice::Dice;
 use fleet::{Fleet, TICK};
 use mirror::Seen;
@@ -44,6 +43,8 @@ pub struct Options {
     pub devices: usize,
     /// Where the files go.
     pub out: PathBuf,
+    /// How long bus and broker may differ after a fault.
+    pub patience: Duration,
 }
 
 /// What all threads share.
@@ -95,7 +96,7 @@ impl World {
 }
 
 /// How long bus and broker may differ after a fault: a bridge waits up to 30 s before it tries again.
-const RECOVERY: Duration = Duration::from_secs(90);
+pub const RECOVERY: Duration = Duration::from_secs(90);
 /// And where nothing was done to anybody.
 const LAG: Duration = Duration::from_secs(20);
 
@@ -130,6 +131,7 @@ pub fn run(options: &Options, ended: &Arc<AtomicBool>) -> Option<Outcome> {
     let mut soak = Soak {
         checker: Checker::new(&world),
         outcome: Outcome::new(options, &world),
+        patience: options.patience,
         began: Instant::now(),
         world: Arc::clone(&world),
         scene,
@@ -182,13 +184,14 @@ struct Soak {
     scene: Scene,
     checker: Checker,
     outcome: Outcome,
+    patience: Duration,
     dice: Dice,
     began: Instant,
 }
 
 impl Soak {
     fn until(&mut self, time: Duration, ended: &AtomicBool) {
-        self.judge("the start", RECOVERY);
+        self.judge("the start", self.patience);
         while self.began.elapsed() < time && !ended.load(Ordering::Relaxed) {
             self.world.calm(true);
             self.rest(time, ended);
@@ -206,11 +209,32 @@ impl Soak {
             && self.began.elapsed() < time
             && !ended.load(Ordering::Relaxed)
         {
-            self.judge("calm", LAG);
+            self.judge("calm", LAG.min(self.patience));
             thread::sleep(Duration::from_millis(700));
         }
+        self.judge_answers(start);
         let unasked = self.scene.bridge_died();
         self.outcome.wrong.extend(unasked);
+    }
+
+    /// Every write that was sent in this calm is answered in it.
+    fn judge_answers(&mut self, calm: Instant) {
+        // Those that were on their way when it began may have been lost with what went before.
+        let (from, to) = (calm + Duration::from_millis(500), Instant::now());
+        let mut clock = Clock::start();
+        loop {
+            let open = self.world.books.lock().unwrap().unanswered(from, to);
+            if open == 0 {
+                return;
+            }
+            if clock.elapsed() > LAG.min(self.patience) {
+                let at = self.began.elapsed().as_secs_f64();
+                let text = format!("{at:.1} s, calm: {open} writes were not answered");
+                eprintln!("{text}");
+                return self.outcome.wrong.push(text);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// One fault, or two at once.
@@ -236,7 +260,7 @@ impl Soak {
             Fault::KeepAlivesStop if alone => self.judge_forgotten(&what, true),
             Fault::BridgeTerminated if alone => self.judge_forgotten(&what, false),
             Fault::ServicesLeave if alone => {
-                self.judge(&format!("{what}, meanwhile"), RECOVERY);
+                self.judge(&format!("{what}, meanwhile"), self.patience);
             }
             _ => thread::sleep(first.hold(&mut self.dice)),
         }
@@ -244,7 +268,7 @@ impl Soak {
             self.scene.end(*fault);
         }
         let harmed = start.elapsed();
-        let recovered = self.judge(&what, RECOVERY);
+        let recovered = self.judge(&what, self.patience);
         self.outcome.events.push(Event {
             at: start - self.began,
             faults,
@@ -259,7 +283,7 @@ impl Soak {
     }
 
     fn judge_forgotten(&mut self, what: &str, online: bool) {
-        let found = self.checker.forgotten(RECOVERY, online);
+        let found = self.checker.forgotten(self.patience, online);
         self.took(&format!("{what}, what is left"), found);
     }
 
@@ -273,7 +297,11 @@ impl Soak {
                     .divergences
                     .fetch_add(count(&found.retained), Ordering::Relaxed);
                 world.lost.fetch_add(count(&found.lost), Ordering::Relaxed);
-                let lines = found.retained.iter().chain(&found.lost).take(20);
+                let lines = found
+                    .retained
+                    .iter()
+                    .take(20)
+                    .chain(found.lost.iter().take(20));
                 let head = format!("{:.1} s, {what}:", self.began.elapsed().as_secs_f64());
                 eprintln!("DIVERGED at {head}");
                 for line in lines {
@@ -288,7 +316,7 @@ impl Soak {
     /// The end: what is there is taken back.
     fn finish(&mut self) {
         self.world.calm(false);
-        self.judge("the end", RECOVERY);
+        self.judge("the end", self.patience);
         let wrong = self.scene.begin(Fault::BridgeTerminated, &mut self.dice);
         self.outcome.wrong.extend(wrong);
         self.judge_forgotten("the end", false);

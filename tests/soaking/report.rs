@@ -103,7 +103,7 @@ impl Outcome {
             ),
             (
                 "writes without an answer, in faults",
-                books.unanswered.to_string(),
+                (books.unanswered_in_faults + books.unanswered_now()).to_string(),
             ),
             ("writes done by the services", books.calls.to_string()),
             (

@@ -11,11 +11,11 @@ use rustix::process::Signal;
 
 use super::checker::Clock;
 use super::dice::Dice;
-use super::line::Line;
 use super::traffic::Order;
 use super::{Options, World};
 use crate::support::broker::Broker;
 use crate::support::bus::Bus;
+use crate::support::line::Line;
 use crate::support::process::Process;
 use crate::support::rig::PORTAL;
 

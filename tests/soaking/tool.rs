@@ -67,6 +67,7 @@ fn main() -> ExitCode {
         speed: arguments.speed,
         devices: arguments.devices,
         out: arguments.out,
+        patience: soaking::RECOVERY,
     };
     let Some(outcome) = soaking::run(&options, &ended_by_signal()) else {
         return ExitCode::from(2); // what is missing has been said

@@ -37,7 +37,7 @@ pub struct Books {
     pub ok: u64,
     pub refused: u64,
     /// Without an answer, since a fault came in between.
-    pub unanswered: u64,
+    pub unanswered_in_faults: u64,
     pub calls: u64,
     pub faults: Vec<String>,
 }
@@ -69,8 +69,19 @@ impl Books {
         }
     }
 
-    /// Settles accounts. `calm` is since when nothing was done to anybody.
-    fn balance(&mut self, calm: Option<Instant>) {
+    /// How many writes of this time have no answer yet.
+    pub fn unanswered(&self, from: Instant, to: Instant) -> usize {
+        let such = |at: &&Instant| (from..to).contains(*at);
+        self.waiting.values().filter(such).count()
+    }
+
+    /// Those that wait when all is over.
+    pub fn unanswered_now(&self) -> u64 {
+        u64::try_from(self.waiting.len()).unwrap()
+    }
+
+    /// Settles accounts.
+    fn balance(&mut self) {
         let now = Instant::now();
         let old: Vec<i32> = self
             .accepted
@@ -85,30 +96,23 @@ impl Books {
                     .push(format!("write {number} was accepted and never done"));
             }
         }
-        let late: Vec<(i32, Instant)> = self
+        let forgotten = |at: &Instant| now.duration_since(*at) > FORGOTTEN;
+        let old: Vec<i32> = self
             .waiting
             .iter()
-            .filter(|(_, at)| now.duration_since(**at) > ANSWER)
-            .map(|(number, at)| (*number, *at))
+            .filter(|(_, at)| forgotten(at))
+            .map(|(number, _)| *number)
             .collect();
-        for (number, at) in late {
-            if calm.is_some_and(|calm| calm + Duration::from_secs(1) < at) {
-                self.waiting.remove(&number);
-                self.faults
-                    .push(format!("write {number} was never answered"));
-            } else if now.duration_since(at) > FORGOTTEN {
-                self.waiting.remove(&number);
-                self.done.remove(&number);
-                self.unanswered += 1;
-            }
+        for number in old {
+            self.waiting.remove(&number);
+            self.done.remove(&number);
+            self.unanswered_in_faults += 1;
         }
     }
 }
 
 /// How long after an answer the call is in the books at the latest.
 const BOOKED: Duration = Duration::from_secs(10);
-/// How long an answer may take where nothing happens.
-const ANSWER: Duration = Duration::from_secs(5);
 /// After this time no answer comes any more, whatever happened: a call has 25 s.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
@@ -195,8 +199,7 @@ fn settle(world: &World) {
     for call in calls.iter().filter(written) {
         books.called(call);
     }
-    let calm = *world.calm.lock().unwrap();
-    books.balance(calm);
+    books.balance();
 }
 
 fn write(out: &mut Publisher, books: &Mutex<Books>, dice: &mut Dice) -> io::Result<()> {

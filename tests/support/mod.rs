@@ -32,6 +32,7 @@ pub mod front;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 pub mod gateway;
 pub mod json;
+pub mod line;
 pub mod load;
 pub mod peer;
 pub mod process;
