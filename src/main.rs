@@ -1,7 +1,8 @@
 //! The program: arguments, log, signals, exit status. What it does is in the library.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 #[cfg(feature = "client")]
@@ -40,6 +41,7 @@ fn start() -> Result<ExitCode, Fatal> {
     };
     let log = logging::start(layers.debug(), usual, &machine)?;
 
+    probe_descriptors()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
         let signals = Signals::listen(&args)?;
@@ -55,6 +57,17 @@ fn start() -> Result<ExitCode, Fatal> {
     // A name server that does not answer must not keep the process.
     runtime.shutdown_background();
     status
+}
+
+/// Fails where the system does not give as many descriptors as the runtime takes for itself: that would
+/// panic, instead of saying so.
+fn probe_descriptors() -> io::Result<()> {
+    let _six = [
+        UnixStream::pair()?,
+        UnixStream::pair()?,
+        UnixStream::pair()?,
+    ];
+    Ok(())
 }
 
 async fn program(

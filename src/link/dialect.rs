@@ -4,7 +4,8 @@
 //!            refused as a version, or answered in the form of 3.1.1: at once
 //!        ┌──────────────────────────────────────────────────────────────────▶ 3.1.1 for an hour,
 //!   5 ───┤                                                                     then 5 at the next
-//!        │ no answer at all       answered: it is a broker of 3.1.1            connection
+//!        │ no answer at all,      answered: it is a broker of 3.1.1            connection
+//!        │ nor for an hour
 //!        └───────────────▶ 3.1.1 once ──────────────────────────────────────▶
 //!                             │ no answer either: something else is wrong
 //!        5 ◀──────────────────┘
@@ -36,6 +37,9 @@ pub struct Dialect {
     wanted: Option<Version>,
     /// Until when it is taken for a broker of 3.1.1.
     old_until: Option<Instant>,
+    /// Until when it is taken for a broker of MQTT 5, and silence for that of a broker that is down:
+    /// what stands before it, a proxy or its own socket, may take connections and close them.
+    modern_until: Option<Instant>,
     /// MQTT 5 was not answered at all: 3.1.1 is tried once.
     doubted: bool,
     plain_will: bool,
@@ -47,6 +51,7 @@ impl Dialect {
         Dialect {
             wanted,
             old_until: None,
+            modern_until: None,
             doubted: false,
             plain_will: false,
         }
@@ -69,8 +74,12 @@ impl Dialect {
 
     /// The broker took a connection in this version.
     pub fn taken(&mut self, now: Instant, version: Version) {
-        if self.wanted.is_none() && version == Version::V3 && self.doubted {
-            self.old_until = Some(now + REMEMBERED);
+        match version {
+            Version::V3 if self.wanted.is_none() && self.doubted => {
+                self.old_until = Some(now + REMEMBERED);
+            }
+            Version::V3 => {}
+            Version::V5 => self.modern_until = Some(now + REMEMBERED),
         }
         self.doubted = false;
     }
@@ -96,10 +105,14 @@ impl Dialect {
         if self.wanted.is_some() {
             return false;
         }
+        if (reached, version) == (Reached::Taken, Version::V5) {
+            self.modern_until = Some(now + REMEMBERED);
+        }
         let doubted = std::mem::take(&mut self.doubted);
         match (error, reached, version) {
             (LinkError::Version { .. }, _, Version::V5) => {
                 self.old_until = Some(now + REMEMBERED);
+                self.modern_until = None;
                 true
             }
             (LinkError::Version { .. }, _, Version::V3) => {
@@ -108,7 +121,8 @@ impl Dialect {
             }
             (LinkError::Refused { .. } | LinkError::Dismissed { .. }, ..) => false,
             (_, Reached::Asked, Version::V5) => {
-                self.doubted = true;
+                // INVARIANT: s6_a_broker_that_took_mqtt_5_is_not_doubted_because_it_is_silent
+                self.doubted = self.modern_until.is_none_or(|until| now >= until);
                 false
             }
             (_, Reached::Nothing, _) => {
@@ -174,6 +188,27 @@ mod tests {
         dialect.taken(now, Version::V3);
         assert_eq!(dialect.version(now), Version::V3);
         assert_eq!(dialect.version(now + REMEMBERED), Version::V5);
+    }
+
+    #[test]
+    fn s6_a_broker_that_took_mqtt_5_is_not_doubted_because_it_is_silent() {
+        let now = Instant::now();
+        let mut dialect = Dialect::new(None);
+        let closed = LinkError::Closed;
+        dialect.taken(now, Version::V5);
+        assert!(!dialect.failed(now, Version::V5, Reached::Taken, &closed));
+        for _ in 0..4 {
+            assert!(!dialect.failed(now, Version::V5, Reached::Asked, &closed));
+            assert_eq!(dialect.version(now), Version::V5);
+        }
+        // One that says no, or is silent for very long, is another broker.
+        let later = now + REMEMBERED;
+        assert!(!dialect.failed(later, Version::V5, Reached::Asked, &closed));
+        assert_eq!(dialect.version(later), Version::V3);
+        let mut dialect = Dialect::new(None);
+        dialect.taken(now, Version::V5);
+        assert!(dialect.failed(now, Version::V5, Reached::Taken, &REFUSED));
+        assert_eq!(dialect.version(now), Version::V3);
     }
 
     #[test]

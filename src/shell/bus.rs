@@ -7,11 +7,11 @@
 
 use std::io::{self, Read};
 use std::num::NonZeroU32;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -272,15 +272,13 @@ async fn open(address: &Address) -> Result<BusStream, BusError> {
                 clippy::wildcard_enum_match_arm
             )] // a foreign enum
             let address = match unix.path() {
-                UnixSocket::File(path) => SocketAddr::from_pathname(path)?,
+                UnixSocket::File(path) => SocketAddrUnix::new(path),
                 UnixSocket::Abstract(name) => {
-                    SocketAddr::from_abstract_name(name.as_encoded_bytes())?
+                    SocketAddrUnix::new_abstract_name(name.as_encoded_bytes())
                 }
                 _ => return Err(BusError::Transport),
             };
-            let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
-            stream.set_nonblocking(true)?;
-            BusStream::Unix(stream)
+            BusStream::Unix(connect_local(&address.map_err(io::Error::from)?)?)
         }
         Transport::Tcp(tcp) => {
             let stream = tokio::net::TcpStream::connect((tcp.host(), tcp.port())).await?;
@@ -290,6 +288,15 @@ async fn open(address: &Address) -> Result<BusStream, BusError> {
         _ => return Err(BusError::Transport),
     };
     Ok(stream)
+}
+
+/// Connects without waiting: a bus that is stopped, and whose queue is full, would have this thread
+/// stand still with it. It gives an error instead, as one that is not there.
+fn connect_local(address: &SocketAddrUnix) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, address)?;
+    Ok(UnixStream::from(socket))
 }
 
 /// Reads the bus's socket.

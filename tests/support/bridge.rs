@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -24,8 +24,13 @@ impl Bridge {
     /// Spawns it with these additions to an environment that says nothing else about buses, brokers or
     /// logs.
     pub fn spawn_with<S: AsRef<str>>(args: &[S], environment: &[(&str, &str)]) -> Bridge {
-        let command = Command::new(env!("CARGO_BIN_EXE_dbus-mqtt"));
-        Bridge::spawn_by(command, args, environment)
+        Bridge::spawn_by(Command::new(super::program::path()), args, environment)
+    }
+
+    /// The same by another program, which is given this one behind its own arguments.
+    pub fn spawn_under<S: AsRef<str>>(mut by: Command, args: &[S]) -> Bridge {
+        by.arg(super::program::path());
+        Bridge::spawn_by(by, args, &[])
     }
 
     /// The same, by a command that runs it in another way.
@@ -98,6 +103,10 @@ impl Bridge {
         assert_eq!(status.code(), Some(0), "after SIGTERM");
     }
 
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.exited()
+    }
+
     pub fn assert_alive(&mut self) {
         assert!(self.process.exited().is_none(), "the bridge has ended");
     }
@@ -116,14 +125,64 @@ impl Bridge {
 
     /// The most memory that it has had so far.
     pub fn peak_kib(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmHWM:"))
-            .unwrap();
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it holds just now.
+    pub fn vitals(&self) -> Vitals {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
+        Vitals {
+            descriptors: descriptors.count(),
+            threads: self.status("Threads:"),
+            rss_kib: self.status("VmRSS:"),
+        }
+    }
+
+    /// Waits until it holds no more descriptors and threads than then, and hardly more memory.
+    pub fn wait_vitals(&self, what: &str, before: &Vitals) {
+        self.wait_vitals_within(what, before, 16 * 1024);
+    }
+
+    /// The same, with this much more memory.
+    pub fn wait_vitals_within(&self, what: &str, before: &Vitals, more_kib: u64) {
+        let start = Instant::now();
+        loop {
+            let now = self.vitals();
+            if now.descriptors <= before.descriptors
+                && now.threads <= before.threads
+                && now.rss_kib <= before.rss_kib + more_kib
+            {
+                println!(
+                    "{what}: {before:?}, then {now:?}, {} KiB at most",
+                    self.peak_kib()
+                );
+                return;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{what}: {before:?} has become {now:?}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// What a process holds.
+#[derive(Clone, Debug)]
+pub struct Vitals {
+    pub descriptors: usize,
+    pub threads: u64,
+    pub rss_kib: u64,
 }
 
 impl Drop for Bridge {

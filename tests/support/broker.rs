@@ -160,6 +160,12 @@ impl Broker {
         self.process = None;
     }
 
+    /// Kills it; it knows nothing when it comes back.
+    pub fn forget(&mut self) {
+        self.kill();
+        std::fs::remove_file(self.folder.path().join("mosquitto.db")).ok();
+    }
+
     /// Ends it in good order: what it retains is written down where it is persistent.
     pub fn stop(&mut self) {
         let mut process = self.process.take().unwrap();

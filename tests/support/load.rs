@@ -10,16 +10,22 @@ use super::peer::Peer;
 use super::service::{Service, properties_changed};
 use super::wire::V;
 
-/// Changes without end, from a thread: fifty items of a tank, a thousand changes a second.
+/// Changes without end, from a thread: the items of a tank, twenty times a second.
 pub struct Load {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(Peer, Service)>,
 }
 
 impl Load {
+    /// A thousand changes a second.
     pub fn start(bus: &Bus) -> Load {
+        Load::of(bus, 50)
+    }
+
+    /// Twenty times as many changes a second as there are items.
+    pub fn of(bus: &Bus, items: u32) -> Load {
         let mut service = Service::device("tank", "load", 1);
-        let paths: Vec<String> = (0..50).map(|item| format!("/Load/{item}")).collect();
+        let paths: Vec<String> = (0..items).map(|item| format!("/Load/{item}")).collect();
         for path in &paths {
             service = service.item(path, V::I(-1));
         }

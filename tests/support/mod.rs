@@ -31,10 +31,12 @@ pub mod front;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 pub mod gateway;
 pub mod json;
+pub mod line;
 pub mod load;
 pub mod peer;
 pub mod process;
 pub mod program;
+pub mod recording;
 pub mod rig;
 pub mod scripted;
 pub mod service;

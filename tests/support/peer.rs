@@ -47,6 +47,9 @@ struct Shared {
     serial: AtomicU32,
     state: Mutex<State>,
     changed: Condvar,
+    /// Held from a change of the table until it is told: in what goes out, no answer is older than a
+    /// signal before it. Real services have one thread.
+    order: Mutex<()>,
 }
 
 /// A connection to the bus. Gone, with all its names, when the guard goes.
@@ -76,6 +79,7 @@ impl Peer {
             serial: AtomicU32::new(2),
             state: Mutex::default(),
             changed: Condvar::new(),
+            order: Mutex::default(),
         });
         let theirs = Arc::clone(&shared);
         std::thread::spawn(move || theirs.read(reader));
@@ -192,8 +196,65 @@ impl Peer {
 
     /// Changes an item in the table and says so, as services do.
     pub fn update(&self, name: &str, path: &str, value: V) {
+        let _order = self.shared.order.lock().unwrap();
         self.set(name, path, value.clone());
         self.changed(path, value);
+    }
+
+    /// Changes items in the table and says so by this signal, on a bus that may have gone.
+    pub fn try_update(
+        &self,
+        name: &str,
+        changes: &[(String, V)],
+        signal: Message,
+    ) -> io::Result<()> {
+        let _order = self.shared.order.lock().unwrap();
+        for (path, value) in changes {
+            self.set(name, path, value.clone());
+        }
+        self.try_burst([signal])
+    }
+
+    /// The services as they are now.
+    pub fn services(&self) -> Vec<Service> {
+        self.shared.lock().services.clone()
+    }
+
+    /// The calls that have been answered since this was last asked.
+    pub fn take_calls(&self) -> Vec<Call> {
+        let mut state = self.shared.lock();
+        let answered = std::mem::take(&mut state.answered);
+        state.calls.drain(..answered).collect()
+    }
+
+    /// Leaves the bus; all that came until then has been dealt with on return.
+    pub fn leave(&self) {
+        let stream = self.shared.write.lock().unwrap();
+        stream.shutdown(std::net::Shutdown::Both).ok();
+        drop(stream);
+        self.wait_closed();
+    }
+
+    /// Sends calls to others all at once; gives their replies, without those that do not come in time.
+    pub fn try_calls(
+        &self,
+        calls: Vec<Message>,
+        patience: Duration,
+    ) -> io::Result<Vec<Option<Message>>> {
+        let first = self.shared.serial.load(Ordering::Relaxed);
+        let count = u32::try_from(calls.len()).unwrap();
+        self.try_burst(calls)?;
+        let deadline = Instant::now() + patience;
+        let mut state = self.shared.lock();
+        let wanted = first..first + count;
+        loop {
+            let come = wanted.clone().all(|at| state.replies.contains_key(&at));
+            let left = deadline.saturating_duration_since(Instant::now());
+            if come || left.is_zero() || state.closed {
+                return Ok(wanted.map(|at| state.replies.remove(&at)).collect());
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+        }
     }
 
     /// `PropertiesChanged` with a value and its text.
@@ -439,23 +500,29 @@ impl Shared {
             Reply::Error(name) => refuse(head, name, "as the test wants it"),
             Reply::Says(name, words) => refuse(head, name, words),
             Reply::Normal => {
+                let _order = self.order.lock().unwrap();
                 let served = serve(&mut self.lock().services, call);
                 match served {
                     Ok((args, signal)) => {
                         // The change goes out before the reply, as velib_python does it.
-                        signal.map(|signal| self.send(signal));
-                        head.with(&args)
+                        if let Some(signal) = signal {
+                            self.try_send(signal);
+                        }
+                        self.try_send(head.with(&args));
                     }
-                    Err(name) => refuse(head, name, "as the test wants it"),
+                    Err(name) => self.try_send(refuse(head, name, "as the test wants it")),
                 }
+                return;
             }
         };
-        let bytes = Message {
-            serial: self.next_serial(),
-            ..message
-        }
-        .encode();
-        self.write.lock().unwrap().write_all(&bytes).ok(); // the bus may have gone
+        self.try_send(message);
+    }
+
+    /// Sends on a bus that may have gone.
+    fn try_send(&self, message: Message) {
+        let serial = self.next_serial();
+        let bytes = Message { serial, ..message }.encode();
+        self.write.lock().unwrap().write_all(&bytes).ok();
     }
 }
 

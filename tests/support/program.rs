@@ -1,6 +1,14 @@
 //! The program as a command that ends: what it prints, and its exit status.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
+
+/// The program as cargo built it for this test.
+pub fn path() -> &'static Path {
+    #[allow(clippy::option_env_unwrap)] // cargo names it to tests alone; the soak has it told
+    let path = option_env!("CARGO_BIN_EXE_dbus-mqtt").expect("built for a test");
+    Path::new(path)
+}
 
 /// What the program printed, and how it ended.
 #[derive(Debug, PartialEq)]
@@ -12,7 +20,7 @@ pub struct Said {
 
 /// The program, with this broker in its environment and time enough for a slow machine.
 pub fn program(port: u16, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dbus-mqtt"));
+    let mut command = Command::new(path());
     command
         .args(arguments)
         .env_clear()

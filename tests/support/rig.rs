@@ -30,13 +30,21 @@ impl Rig {
     }
 
     pub fn with(broker: Broker) -> Option<Rig> {
-        let bus = Bus::start()?;
+        Some(Rig::of(Bus::start()?, broker))
+    }
+
+    /// The bus does not run yet.
+    pub fn with_absent_bus() -> Option<Rig> {
+        Some(Rig::of(Bus::absent()?, Broker::start()?))
+    }
+
+    fn of(bus: Bus, broker: Broker) -> Rig {
         let client = broker.listener();
-        Some(Rig {
+        Rig {
             bus,
             broker,
             client,
-        })
+        }
     }
 
     /// The arguments that every bridge of this rig has, and then these.
