@@ -64,7 +64,12 @@ pub(crate) enum Labels {
 
 /// Reads one file; what is wrong with it goes to `errors`.
 pub(crate) fn read(name: &str, text: &str, errors: &mut Vec<SchemaError>) -> SchemaFile {
-    let mut reader = Reader { name, text, errors };
+    let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+    let mut reader = Reader {
+        name,
+        line_ends: ends.map(|(at, _)| at).collect(),
+        errors,
+    };
     let stem = name
         .rsplit('/')
         .next()
@@ -109,7 +114,9 @@ type Value<'t> = Spanned<DeValue<'t>>;
 
 struct Reader<'r> {
     name: &'r str,
-    text: &'r str,
+    /// Where the lines end. Every row asks for its line: counting each time would take minutes for the
+    /// largest files.
+    line_ends: Vec<usize>,
     errors: &'r mut Vec<SchemaError>,
 }
 
@@ -363,8 +370,7 @@ impl Reader<'_> {
     }
 
     fn line(&self, span: &Range<usize>) -> usize {
-        let before = self.text.as_bytes().iter().take(span.start);
-        before.filter(|byte| **byte == b'\n').count() + 1
+        self.line_ends.partition_point(|end| *end < span.start) + 1
     }
 }
 
