@@ -9,20 +9,28 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::missing_panics_doc
+    clippy::missing_panics_doc,
+    clippy::wildcard_enum_match_arm, // a reference says what it takes, and nothing else
+    unused_imports
 )]
+
+#[path = "targets/config.rs"]
+mod config;
+#[path = "targets/requests.rs"]
+mod requests;
 
 use std::time::Duration;
 
+pub use config::config_schema;
+pub use requests::{payload, topic, write_payload};
+
+use dbus_mqtt::bridge::calls::Method;
 use dbus_mqtt::bridge::{Bridge, PublishSink};
 use dbus_mqtt::codec::bus_item::{self, Changes};
 use dbus_mqtt::codec::packet::{self, Inbound, RespondTo, Version, v5};
-use dbus_mqtt::codec::request::RequestReader;
-use dbus_mqtt::codec::{frame, introspect, payload};
+use dbus_mqtt::codec::{frame, introspect, payload as json};
 use dbus_mqtt::link::session::{LinkError, Session, SessionConfig};
 use dbus_mqtt::model::item::ItemChange;
-use dbus_mqtt::model::request::ResponseAddress;
-use dbus_mqtt::model::topic::parse_request;
 
 use crate::frames;
 use crate::frames::model::Step;
@@ -47,17 +55,32 @@ const SIGNATURES: [&str; 12] = [
     "",
 ];
 
-/// A body, read in all the ways in which bodies are. The first byte chooses signature and byte order.
+/// The service whose messages `bus_body` makes up.
+const SERVICE: &str = "com.victronenergy.battery.fuzz";
+
+/// A body, read in all the ways in which bodies are. The first byte chooses signature and byte order;
+/// from 240 on, the signature is in the bytes too, behind its length.
 pub fn bus_body(data: &[u8]) {
     let Some((&first, body)) = data.split_first() else {
         return;
     };
-    let signature = SIGNATURES[usize::from(first >> 1) % SIGNATURES.len()];
-    for (member, kind) in [("ItemsChanged", 4), ("PropertiesChanged", 4), ("", 2)] {
+    // As a message of its own.
+    message(body);
+    let (signature, body) = match body.split_first() {
+        Some((&len, rest)) if first >= 240 => {
+            let (signature, rest) = rest.split_at(usize::from(len).min(rest.len()));
+            let Ok(signature) = std::str::from_utf8(signature) else {
+                return;
+            };
+            (signature, rest)
+        }
+        _ => (SIGNATURES[usize::from(first >> 1) % SIGNATURES.len()], body),
+    };
+    let whole = |member: &str, reply_serial| {
         let message = Message {
-            kind,
+            kind: if reply_serial == 0 { 4 } else { 2 },
             serial: 1,
-            reply_serial: u32::from(kind == 2) << 31,
+            reply_serial,
             path: "/Dc/0/Voltage".into(),
             interface: bus_item::INTERFACE.into(),
             member: member.into(),
@@ -65,24 +88,101 @@ pub fn bus_body(data: &[u8]) {
             big_endian: first & 1 == 1,
             ..Message::default()
         };
-        message_of(&message.with_raw(signature, body).encode());
+        message.with_raw(signature, body).encode()
+    };
+    for bytes in [
+        whole("ItemsChanged", 0),
+        whole("PropertiesChanged", 0),
+        whole("", 1 << 31),
+    ] {
+        assert_eq!(frame::frame_len(&bytes), Ok(Some(bytes.len())));
+        message(&bytes);
     }
-    // And as whole messages of their own.
-    message(body);
+    converse(&whole);
 }
 
-fn message_of(bytes: &[u8]) {
-    assert_eq!(frame::frame_len(bytes), Ok(Some(bytes.len())));
-    message(bytes);
+/// A service that answers all it is asked with these bytes, and then signals them: a broker that wants
+/// everything is sent topics and JSON, and nothing else.
+fn converse(whole: &dyn Fn(&str, u32) -> Vec<u8>) {
+    let mut bridge = Bridge::new(frames::config(vec![frames::outlet(true, None)]));
+    let now = frames::now();
+    bridge.broker_connected(0);
+    bridge.broker_ready(now, 0);
+    bridge.bus_connected(now);
+    // Those of the bus first.
+    frames::answer_all(&mut bridge, now, &[]);
+    let appears = frames::name_owner_changed(SERVICE, "", ":1.42");
+    frames::feed(&mut bridge, now, &appears);
+    let mut calls = 0;
+    while let Some(call) = bridge.poll_call() {
+        let known = frames::Device {
+            name: SERVICE.into(),
+            owner: ":1.42".into(),
+            ..frames::Device::default()
+        };
+        let answer = match call.method {
+            // What comes before the answer is not lost.
+            Method::GetItems | Method::GetValue | Method::Introspect if calls < 50 => {
+                hear(&mut bridge, &whole("ItemsChanged", 0));
+                whole("", call.id)
+            }
+            _ => frames::answer(&call, &[known]),
+        };
+        calls += 1;
+        hear(&mut bridge, &answer);
+    }
+    for member in ["ItemsChanged", "PropertiesChanged"] {
+        hear(&mut bridge, &whole(member, 0));
+    }
+    while bridge.poll_publish(now, 0, &mut Published) {}
+    hear(
+        &mut bridge,
+        &frames::name_owner_changed(SERVICE, ":1.42", ""),
+    );
+    while bridge.poll_publish(now, 0, &mut Published) {}
+    assert_eq!(bridge.size(), (0, 0), "all of it left");
+}
+
+fn hear(bridge: &mut Bridge, bytes: &[u8]) {
+    if let Ok(frame) = frame::parse(bytes) {
+        bridge.bus_frame(frames::now(), &frame);
+    }
+}
+
+/// Holds what is published against the grammar of topics and payloads (§1, §3, §4.7).
+struct Published;
+
+impl PublishSink for Published {
+    fn publish(&mut self, _: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
+        let topic = String::from_utf8(topic.concat()).unwrap();
+        assert!(topic.starts_with(&format!("N/{}/", frames::PORTAL)));
+        assert!(!topic.contains(['+', '#', '\0']), "{topic:?}");
+        assert!(!topic.split('/').any(str::is_empty), "{topic:?}");
+        let mut out = Vec::new();
+        payload(&mut out);
+        if !out.is_empty() {
+            assert!(out.starts_with(b"{\"value\": ") && out.ends_with(b"}"));
+            assert_json(&out);
+        }
+    }
 }
 
 /// A whole message, or what is none.
 pub fn message(bytes: &[u8]) {
-    let _ = frame::frame_len(bytes);
-    let _ = frame::parse_header(bytes);
+    // Its length is known from its first bytes, and no further ones change it.
+    let len = frame::frame_len(bytes);
+    for end in [0, 1, 4, 8, 12, 15, 16, 17, bytes.len() / 2] {
+        match frame::frame_len(&bytes[..end.min(bytes.len())]) {
+            Ok(None) => {}
+            found => assert_eq!(found, len),
+        }
+    }
+    let header = frame::parse_header(bytes).is_ok();
     let Ok(frame) = frame::parse(bytes) else {
         return;
     };
+    let whole = matches!(len, Ok(Some(len)) if len <= bytes.len());
+    assert!(header && whole, "{len:?}");
     let changes = [
         Changes::of_signal(&frame).and_then(Result::ok),
         Changes::of_items(&frame).ok(),
@@ -114,33 +214,49 @@ pub fn message(bytes: &[u8]) {
 fn render(change: &ItemChange<'_>) {
     for value in [change.value, change.min, change.max].into_iter().flatten() {
         let mut out = Vec::new();
-        payload::write_value(&mut out, &value);
-        // Deeper than the reader goes is still written.
-        if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&out) {
-            assert!(
-                error.to_string().starts_with("recursion limit"),
-                "{error}: {}",
-                String::from_utf8_lossy(&out)
-            );
+        json::write_value(&mut out, &value);
+        assert_json(&out);
+    }
+}
+
+fn assert_json(text: &[u8]) {
+    // Deeper than the reader goes is still written.
+    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(text) {
+        assert!(
+            error.to_string().starts_with("recursion limit"),
+            "{error}: {}",
+            String::from_utf8_lossy(text)
+        );
+    }
+}
+
+/// A stream of a broker, in both versions of MQTT: the same at once, piece by piece, and in pieces of
+/// any lengths.
+pub fn mqtt_stream(data: &[u8]) {
+    let first = usize::from(data.first().copied().unwrap_or_default());
+    let even = [1 + first % 7];
+    // As uneven as the bytes themselves.
+    let uneven: Vec<_> = data.iter().map(|byte| 1 + usize::from(byte % 61)).collect();
+    for version in [Version::V3, Version::V5] {
+        let at_once = [data.len().max(1)];
+        let (found, talk) = (
+            packets(version, data, &at_once),
+            conversation(version, data, &at_once),
+        );
+        for pieces in [&even[..], &uneven] {
+            if pieces.is_empty() {
+                continue;
+            }
+            assert_eq!(found, packets(version, data, pieces));
+            assert_eq!(talk, conversation(version, data, pieces));
         }
     }
 }
 
-/// A stream of a broker, in both versions of MQTT: the same at once and piece by piece.
-pub fn mqtt_stream(data: &[u8]) {
-    let step = 1 + usize::from(data.first().copied().unwrap_or_default()) % 7;
-    for version in [Version::V3, Version::V5] {
-        let at_once = packets(version, data, data.len());
-        assert_eq!(at_once, packets(version, data, step));
-        let at_once = conversation(version, data, data.len());
-        assert_eq!(at_once, conversation(version, data, step));
-    }
-}
-
 /// The packets of the stream, and whether it ends in an error.
-fn packets(version: Version, data: &[u8], step: usize) -> (Vec<String>, bool) {
+fn packets(version: Version, data: &[u8], pieces: &[usize]) -> (Vec<String>, bool) {
     let mut found = Vec::new();
-    let whole = each_packet(data, step, |packet| {
+    let whole = each_packet(data, pieces, |packet| {
         let packet = packet::decode_as(version, packet).map_err(|_| ())?;
         found.push(describe(version, &packet));
         Ok(())
@@ -149,7 +265,7 @@ fn packets(version: Version, data: &[u8], step: usize) -> (Vec<String>, bool) {
 }
 
 /// What a session makes of the stream, what it answers, and how it ends.
-fn conversation(version: Version, data: &[u8], step: usize) -> (Vec<String>, Vec<u8>, String) {
+fn conversation(version: Version, data: &[u8], pieces: &[usize]) -> (Vec<String>, Vec<u8>, String) {
     let config = SessionConfig {
         version,
         client_id: "fuzz".into(),
@@ -161,13 +277,13 @@ fn conversation(version: Version, data: &[u8], step: usize) -> (Vec<String>, Vec
         packet_bytes_max: 1 << 16,
         request_filters: vec!["R/x/#".into(), "W/x/#".into()],
         retained_filters: vec!["N/x/#".into()],
-        notice_filters: Vec::new(),
+        notice_filters: vec!["homeassistant/status".into()],
     };
     let now = frames::now().monotonic;
     let (mut out, mut events) = (Vec::new(), Vec::new());
     let mut session = Session::open(config, now, &mut out);
     let mut end = String::new();
-    let whole = each_packet(data, step, |packet| {
+    let whole = each_packet(data, pieces, |packet| {
         let packet = packet::decode_as(version, packet).map_err(LinkError::from);
         let event = packet.and_then(|packet| session.receive(now, packet, &mut out));
         match event {
@@ -190,14 +306,14 @@ fn conversation(version: Version, data: &[u8], step: usize) -> (Vec<String>, Vec
     (events, out, end)
 }
 
-/// Takes the stream apart as the shell does, so many bytes at a time.
+/// Takes the stream apart as the shell does, so many bytes at a time, in turn.
 fn each_packet(
     mut data: &[u8],
-    step: usize,
+    pieces: &[usize],
     mut each: impl FnMut(&mut [u8]) -> Result<(), ()>,
 ) -> Result<(), ()> {
     let mut buffer = Vec::new();
-    loop {
+    for &step in pieces.iter().cycle() {
         let (piece, rest) = data.split_at(step.min(data.len()));
         buffer.extend_from_slice(piece);
         data = rest;
@@ -213,9 +329,10 @@ fn each_packet(
             }
         }
         if data.is_empty() {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 fn describe(version: Version, packet: &Inbound<'_>) -> String {
@@ -247,86 +364,6 @@ fn describe(version: Version, packet: &Inbound<'_>) -> String {
         );
     }
     format!("{packet:?}")
-}
-
-/// A topic of anybody's making.
-pub fn topic(data: &[u8]) {
-    let portal = frames::portal();
-    let Ok(text) = std::str::from_utf8(data) else {
-        return;
-    };
-    for topic in [
-        text.to_owned(),
-        format!("R/{portal}/{text}"),
-        format!("W/{portal}/{text}"),
-    ] {
-        if let Some(Ok(found)) = parse_request(&topic, &portal) {
-            use dbus_mqtt::model::topic::RequestTopic::{KeepAlive, Read, Serial, Write};
-            match found {
-                Read(at) | Write(at) => {
-                    let again = format!("/{portal}/{}/{}{}", at.service_type, at.instance, at.path);
-                    assert!(topic.ends_with(&again) && topic.len() == again.len() + 1);
-                }
-                KeepAlive | Serial => assert!(topic.starts_with('R')),
-            }
-        }
-    }
-}
-
-/// A payload of anybody's making, under each kind of topic, and what the bridge does with it.
-pub fn payload(data: &[u8]) {
-    let portal = frames::portal();
-    let now = frames::now();
-    let mut reader = RequestReader::new(65_536);
-    let mut bridge = Bridge::new(frames::config(vec![frames::outlet(true, None)]));
-    bridge.broker_connected(0);
-    bridge.broker_ready(now, 0);
-    for rest in [
-        "R/{}/keepalive",
-        "R/{}/system/0/Serial",
-        "W/{}/vebus/5/Mode",
-        "R/{}/tank/0/Level",
-    ] {
-        let topic = rest.replace("{}", frames::PORTAL);
-        let request = reader.read(&topic, &mut data.to_vec(), &portal).unwrap();
-        let again = reader.read(&topic, &mut data.to_vec(), &portal).unwrap();
-        // Buffers are kept between requests, and nothing else.
-        assert_eq!(format!("{request:?}"), format!("{again:?}"));
-        bridge.request(now, 0, &topic, request, false);
-        // And again by a client that wants to be told, wherever these bytes say.
-        let (head, tail) = data.split_at(data.len() / 2);
-        let respond_to = ResponseAddress {
-            topic: String::from_utf8_lossy(head).into(),
-            correlation: tail.into(),
-        };
-        bridge.request_from(now, 0, &topic, again, false, Some(respond_to));
-    }
-    while bridge.poll_publish(now, 0, &mut Answers) {}
-}
-
-/// Sees to it that what clients are told is JSON, and told where nobody else listens.
-struct Answers;
-
-impl PublishSink for Answers {
-    fn publish(&mut self, _: bool, _: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
-        payload(&mut Vec::new());
-    }
-
-    fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
-        assert!(!to.topic.is_empty() && !to.topic.contains(['+', '#', '\0']));
-        assert!(
-            !["N/", "R/", "W/", "$"]
-                .iter()
-                .any(|start| to.topic.starts_with(start))
-        );
-        let mut out = Vec::new();
-        payload(&mut out);
-        let told: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert!(
-            told["status"] == "ok" || told["error"].is_string(),
-            "{told}"
-        );
-    }
 }
 
 /// Any interleaving of what bus, clients, brokers and time can do.

@@ -11,12 +11,16 @@ mod frames;
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz")
+        .join(name)
+}
 
 fn replay(target: &str, run: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(target);
+    let folder = folder("corpus").join(target);
     let mut seeds: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -53,4 +57,25 @@ fn payload() {
 #[test]
 fn bridge_ops() {
     replay("bridge_ops", targets::bridge_ops);
+}
+
+#[test]
+fn config_schema() {
+    replay("config_schema", targets::config_schema);
+}
+
+/// Each target has its replay here: what a fuzzer calls is what this file calls.
+#[test]
+fn every_target_is_replayed() {
+    let here = include_str!("corpus.rs");
+    let mut targets = 0;
+    for entry in folder("fuzz_targets").read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let target = path.file_stem().unwrap().to_str().unwrap();
+        let call = format!("targets::{target}(data)");
+        assert!(std::fs::read_to_string(&path).unwrap().contains(&call));
+        assert!(here.contains(&format!("replay(\"{target}\", targets::{target})")));
+        targets += 1;
+    }
+    assert_eq!(targets, 6);
 }

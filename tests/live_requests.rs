@@ -425,6 +425,34 @@ fn s5_8_a_request_that_cannot_be_is_reported_and_stops_nothing() {
 }
 
 #[test]
+fn s5_8_a_write_as_deep_as_may_be_leaves_the_bus_connected() {
+    // A bus throws out who sends what is nested deeper than D-Bus allows, be it the bridge or the service
+    // that tells what was written; and JSON may be deeper.
+    let Some(rig) = Rig::start() else { return };
+    let peer = rig.bus.serve(vebus());
+    let mut bridge = rig.bridge("--retain true");
+    rig.wake();
+    let nested = |open: &str, close: &str, depth: usize| {
+        format!("{}1{}", open.repeat(depth), close.repeat(depth))
+    };
+    let mark = rig.client.mark();
+    for depth in 1..=31 {
+        for (open, close) in [(r#"{"a": "#, "}"), ("[", "]"), (r#"["x", "#, "]")] {
+            let payload = value(&nested(open, close, depth));
+            rig.client.publish(&w("vebus/257/State"), payload);
+        }
+        rig.fence_by_read("vebus/257/Mode");
+    }
+    assert_eq!(rig.emptied(mark), [""; 0], "the bus was lost");
+    // An object is an array, an entry and a variant, and D-Bus has room for 64 of these, five of them
+    // around what a service announces: 19 objects fit. What does not is refused at once.
+    assert_eq!(peer.writes("/State").len(), 19 + 31 + 29);
+    let refused = bridge.wait_log(&["vebus/257/State", "at most 64 levels"]);
+    assert!(refused.contains("rejected"), "{refused}");
+    bridge.assert_alive();
+}
+
+#[test]
 fn s5_8_what_the_service_refuses_is_reported() {
     // A return code that is not 0, an error, a reply of another type: the topic and the reason in the log.
     let Some(rig) = Rig::start() else { return };

@@ -63,6 +63,34 @@ fn a_file_is_named_for_its_service_type() {
     assert_eq!(lines, [expected]);
 }
 
+/// A file of some kilobytes may not ask for more rows than memory holds.
+#[test]
+fn the_rows_of_all_files_are_bounded() {
+    let rows = |families: usize| {
+        let rows = (0..families).map(|n| format!("\"/P{n}/{{0..999}}\" = {{}}\n"));
+        let rows: String = rows.collect();
+        Source {
+            name: "sail.toml".into(),
+            text: format!("description = \"x\"\n[items]\n{rows}"),
+        }
+    };
+    assert_eq!(compile(&[rows(65)]).map(|_| ()), Ok(()));
+    let told = "sail.toml:68: with this row, the files stand for more than 65535 rows";
+    assert_eq!(compile(&[rows(40_000)]).unwrap_err(), [told]);
+}
+
+#[test]
+fn a_path_is_no_longer_than_one_that_is_published() {
+    let path = |len: usize| {
+        let path = "x".repeat(len - 1);
+        let text = format!("description = \"x\"\n[items]\n\"/{path}\" = {{}}\n");
+        compile(&[source("sail.toml", &text)])
+    };
+    assert!(path(1_024).is_ok());
+    let told = "sail.toml:3: a path of 1025 bytes is too long: at most 1024";
+    assert_eq!(path(1_025).unwrap_err(), [told]);
+}
+
 #[test]
 fn where_a_file_is_no_toml_only_that_is_told() {
     let default = source("schema/_default.toml", "units = [");

@@ -5,6 +5,8 @@
     reason = "what fits no type named here fits none"
 )]
 
+use std::collections::BTreeMap;
+
 use super::cache::PresentType;
 use crate::model::request::Rejection;
 use crate::model::value::{BusValue, Json};
@@ -21,7 +23,42 @@ pub fn to_bus(json: &Json, present: &PresentType, rule: &Rule) -> Result<BusValu
         PresentType::Compound(signature) => fit(json, signature.as_bytes()),
         PresentType::None => declared(&rule.data).and_then(|signature| fit(json, signature)),
     };
-    Ok(fitting.unwrap_or_else(|| classic(json)))
+    let value = fitting.unwrap_or_else(|| classic(json));
+    let found = ANNOUNCED_LEVELS + levels(&value);
+    if found > LEVELS_MAX {
+        let max = LEVELS_MAX;
+        return Err(Rejection::TooDeepForBus { found, max });
+    }
+    Ok(value)
+}
+
+/// How deep a message on the bus may be: arrays, dict entries and variants, each counted. An object in
+/// JSON is all three, so that JSON within its own limit can be too deep for the bus.
+const LEVELS_MAX: usize = 64;
+/// How deep in a message a service announces its values: a variant in a dict in a dict. The bus throws
+/// out who sends what is too deep, so that a service must not be given what it cannot tell.
+const ANNOUNCED_LEVELS: usize = 5;
+
+fn levels(value: &BusValue) -> usize {
+    match value {
+        BusValue::Array(_, elements) => 1 + elements.iter().map(levels).max().unwrap_or_default(),
+        BusValue::Dict(entries) => {
+            let values = entries.iter().map(|(_, value)| levels(value));
+            3 + values.max().unwrap_or_default()
+        }
+        BusValue::Variant(inner) => 1 + levels(inner),
+        BusValue::Bool(_)
+        | BusValue::U8(_)
+        | BusValue::I16(_)
+        | BusValue::U16(_)
+        | BusValue::I32(_)
+        | BusValue::U32(_)
+        | BusValue::I64(_)
+        | BusValue::U64(_)
+        | BusValue::Double(_)
+        | BusValue::Text(_)
+        | BusValue::ObjectPath(_) => 0,
+    }
 }
 
 /// The signature that the schema declares, where it declares one.
@@ -148,9 +185,16 @@ fn classic(json: &Json) -> BusValue {
     }
 }
 
+/// Each key once, as a dict must have it; of several members of one name the last counts, as it does
+/// for the value of the write itself.
 fn dict(members: &[(Box<str>, Json)]) -> Vec<(Box<str>, BusValue)> {
-    let member = |(key, value): &(Box<str>, Json)| (key.replace('\0', "").into(), classic(value));
-    members.iter().map(member).collect()
+    let mut last = BTreeMap::new();
+    for (key, value) in members {
+        last.insert(key.replace('\0', ""), value);
+    }
+    last.into_iter()
+        .map(|(key, value)| (key.into(), classic(value)))
+        .collect()
 }
 
 /// An array of the common type, of variants where there is none; integers share the widest.
@@ -265,6 +309,32 @@ mod tests {
         check(
             Json::Object(vec![("a".into(), Json::Bool(true))]),
             BusValue::Dict(dict),
+        );
+    }
+
+    #[test]
+    fn s5_8_what_a_service_could_not_announce_is_refused() {
+        let nest = |depth: usize, wrap: fn(Json) -> Json| {
+            let json = (0..depth).fold(Json::Int(1), |json, _| wrap(json));
+            to_bus(&json, &PresentType::None, &Rule::DEFAULT).is_ok()
+        };
+        let object: fn(Json) -> Json = |json| Json::Object(vec![("a".into(), json)]);
+        let mixed: fn(Json) -> Json = |json| Json::Array(vec![Json::Bool(true), json]);
+        assert!(nest(19, object) && !nest(20, object));
+        assert!(nest(29, mixed) && !nest(30, mixed));
+        assert!(nest(31, |json| Json::Array(vec![json])));
+    }
+
+    /// No key of a dict comes twice; of members of one name, the last counts.
+    #[test]
+    fn s3_a_dict_has_each_key_once() {
+        let members = [("b", 1), ("a", 2), ("b\0", 3), ("a", 4)];
+        let members = members.map(|(key, value)| (key.into(), Json::Int(value)));
+        let dict = [("a", 4), ("b", 3)].map(|(key, value)| (key.into(), BusValue::I32(value)));
+        check(
+            Json::Object(members.into()),
+            PresentType::None,
+            BusValue::Dict(dict.into()),
         );
     }
 

@@ -83,6 +83,14 @@ pub enum Rejection {
         /// The limit.
         max: usize,
     },
+    /// The value nests deeper than a message on the bus may.
+    #[error("a D-Bus message has at most {max} levels, and this value would need {found}")]
+    TooDeepForBus {
+        /// How many levels it would be.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The payload is no JSON.
     #[error("the payload is no JSON")]
     NoJson,
@@ -203,7 +211,7 @@ impl Rejection {
             Rejection::Topic => "bad-topic",
             Rejection::TooLarge { .. } | Rejection::ValueTooLarge { .. } => "too-large",
             Rejection::TooFast { .. } => "too-fast",
-            Rejection::TooDeep { .. } => "too-deep",
+            Rejection::TooDeep { .. } | Rejection::TooDeepForBus { .. } => "too-deep",
             Rejection::NoJson => "not-json",
             Rejection::NoObject => "not-an-object",
             Rejection::NoValue => "no-value",

@@ -16,11 +16,15 @@ impl World {
         self.brokers[broker].link = Link::Reading;
         self.brokers[broker].view.clear();
         self.bridge.broker_connected(broker);
+        if broker == 2 {
+            self.bridge.broker_expires(broker, Some(EXPIRY));
+        }
         if self.bridge.reads_back(broker) {
             let topics: Vec<_> = self.brokers[broker].store.keys().cloned().collect();
+            let prefix = self.brokers[broker].prefix;
             for topic in topics {
                 self.bridge
-                    .broker_retained(broker, &format!("N/{PORTAL}/{topic}"));
+                    .broker_retained(broker, &format!("{prefix}N/{PORTAL}/{topic}"));
             }
         }
     }
@@ -46,10 +50,25 @@ impl World {
         }
         let offline = "{\"value\": \"offline\"}";
         broker.store.insert("bridge/status".into(), offline.into());
+        for write in &mut self.writes {
+            // Who asked is gone with the broker.
+            write.may_be_untold |= write.broker == at;
+        }
         self.bridge.broker_disconnected(at);
     }
 
     pub(super) fn request(&mut self, broker: usize, topic: &str, payload: &str, retained: bool) {
+        self.request_from(broker, topic, payload, retained, None);
+    }
+
+    pub(super) fn request_from(
+        &mut self,
+        broker: usize,
+        topic: &str,
+        payload: &str,
+        retained: bool,
+        respond_to: Option<ResponseAddress>,
+    ) {
         if self.brokers[broker].link == Link::Down {
             return;
         }
@@ -59,7 +78,7 @@ impl World {
             .read(topic, &mut payload, &super::super::portal());
         let request = request.expect("a request of ours");
         self.bridge
-            .request(self.now, broker, topic, request, retained);
+            .request_from(self.now, broker, topic, request, retained, respond_to);
         if !retained {
             self.brokers[broker].last_request = Some(self.now.monotonic);
         }

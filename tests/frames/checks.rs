@@ -8,12 +8,22 @@ impl World {
             return;
         }
         for _ in 0..count {
-            let mut sent = Vec::new();
-            if !self.bridge.poll_publish(self.now, at, &mut Sink(&mut sent)) {
-                assert!(sent.is_empty());
+            let (mut sent, mut told) = (Vec::new(), Vec::new());
+            let mut sink = Sink {
+                prefix: format!("{}N/{PORTAL}/", self.brokers[at].prefix),
+                sent: &mut sent,
+                told: &mut told,
+            };
+            if !self.bridge.poll_publish(self.now, at, &mut sink) {
+                assert!(sent.is_empty() && told.is_empty());
                 assert!(!self.bridge.has_work(at) || self.brokers[at].link == Link::Reading);
                 return;
             }
+            if let ([], [(to, payload)]) = (&sent[..], &told[..]) {
+                self.told(at, to, payload);
+                continue;
+            }
+            assert!(told.is_empty());
             let [message] = &sent[..] else {
                 panic!("{} messages at once", sent.len())
             };
@@ -78,6 +88,10 @@ impl World {
         assert!(!topic.contains('+'));
         if topic.ends_with("/Pincode") && topic.starts_with("settings") {
             assert!(!payload.contains("text"), "a secret: {message:?}");
+        }
+        if let Some((key, path)) = split_topic(topic) {
+            let admitted = broker.lists.publish.admits(key, path);
+            assert!(admitted || always || payload.is_empty(), "s8: {message:?}");
         }
         // §4.3: not alive, nothing but departures and answers.
         let age = broker
@@ -154,7 +168,7 @@ impl World {
             } else {
                 &broker.view
             };
-            self.compare(has);
+            self.compare(at, has);
         }
     }
 
@@ -177,6 +191,24 @@ impl World {
         }
     }
 
+    /// The bridge ends: brokers keep who it was, and that it is gone (§4.9).
+    pub(super) fn check_end(&mut self) {
+        for at in 0..self.brokers.len() {
+            self.keep_alive(at, 0);
+            self.poll(at, at);
+        }
+        self.bridge.end();
+        for at in 0..self.brokers.len() {
+            // Brokers may be told of the end, and of nothing else, whether alive or not.
+            self.drain(at);
+            let broker = &self.brokers[at];
+            let kept: Vec<_> = broker.store.keys().map(String::as_str).collect();
+            assert_eq!(kept, ["bridge/status", SERIAL], "s4_9: broker {at}");
+            let offline = "{\"value\": \"offline\"}";
+            assert_eq!(broker.store["bridge/status"], offline, "s4_9");
+        }
+    }
+
     /// What topics call the service.
     pub(super) fn key(&self, service: usize) -> String {
         let items = &self.services[service].items;
@@ -190,13 +222,17 @@ impl World {
         format!("{service_type}/{instance}")
     }
 
-    fn expected(&self, service: usize) -> BTreeMap<String, String> {
+    fn expected(&self, broker: usize, service: usize) -> BTreeMap<String, String> {
         let service_type = SERVICES[service].split('.').next().unwrap();
         let key = self.key(service);
         let items = self.services[service].items.iter();
         let payload = |(path, item): (&String, &Item)| {
             let rule = schema::lookup(service_type, path).rule;
-            if !is_topic_path(path) || rule.publish == Publish::Blocked {
+            let lists = &self.brokers[broker].lists;
+            if !is_topic_path(path)
+                || rule.publish == Publish::Blocked
+                || !lists.publish.admits(&key, path)
+            {
                 return None;
             }
             let text = match &item.value {
@@ -211,7 +247,7 @@ impl World {
     }
 
     /// Whether a broker has what the bus has; of services that clash, one (§2.7).
-    fn compare(&self, has: &BTreeMap<String, String>) {
+    fn compare(&self, broker: usize, has: &BTreeMap<String, String>) {
         let mut rest: BTreeMap<_, _> = has.clone();
         for own in OWN {
             assert!(rest.contains_key(own), "{own} is not there");
@@ -239,7 +275,7 @@ impl World {
             rest.retain(|topic, _| !topic.starts_with(&below));
             let candidates: Vec<_> = (services.iter())
                 .map(|service| {
-                    let mut expected = self.expected(*service);
+                    let mut expected = self.expected(broker, *service);
                     expected.remove(SERIAL);
                     for payload in expected.values_mut() {
                         *payload = known(payload);

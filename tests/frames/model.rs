@@ -7,7 +7,8 @@
 //!                             └────────── must be equal in the end ───────────┘
 //! ```
 //!
-//! Broker 0 retains notifications, broker 1 does not. A step is four bytes, so that both testers can
+//! Broker 0 retains notifications, broker 1 does not. Broker 2 retains them below a prefix, for as long as
+//! it is told, and may have only what its lists admit (§8). A step is four bytes, so that both testers can
 //! make and shrink any list of them. All that the bus says is heard at once and in order; how late it
 //! answers, and how slowly a broker takes what it is sent, is up to the steps.
 
@@ -15,6 +16,10 @@
 mod brokers;
 #[path = "checks.rs"]
 mod checks;
+#[path = "words.rs"]
+mod words;
+#[path = "writes.rs"]
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -22,7 +27,9 @@ use std::time::{Duration, Instant};
 use dbus_mqtt::bridge::calls::{Call, Method};
 use dbus_mqtt::bridge::{Bridge, PublishSink};
 use dbus_mqtt::codec::request::RequestReader;
+use dbus_mqtt::model::filter::{Filter, List, Lists};
 use dbus_mqtt::model::name::is_topic_path;
+use dbus_mqtt::model::request::ResponseAddress;
 use dbus_mqtt::model::time::Now;
 use dbus_mqtt::model::value::BusValue;
 use dbus_mqtt::schema;
@@ -31,6 +38,9 @@ use dbus_mqtt::schema::rule::Publish;
 use super::json;
 use super::wire::{V, array, invalid, s, vardict, variant};
 use super::{BUS, PORTAL};
+use words::{
+    full_name, instance_value, lists, path_of, split_topic, value, wire_value, without_instance,
+};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const SERVICES: [&str; 6] = [
@@ -64,6 +74,10 @@ const FILTERS: [&str; 5] = [
     "+/+/Dc/0/+",
     "tank/0/Mode",
 ];
+/// What stands before the topics of broker 2.
+const PREFIX: &str = "home/gx/";
+/// How long broker 2 keeps what it retains.
+const EXPIRY: Duration = Duration::from_secs(30);
 const SERIAL: &str = "system/0/Serial";
 const OWN: [&str; 3] = [SERIAL, "keepalive", "bridge/status"];
 
@@ -102,6 +116,8 @@ enum Link {
 
 struct Broker {
     retains: bool,
+    prefix: &'static str,
+    lists: Lists,
     link: Link,
     /// Sent, and not arrived: lost with the connection.
     wire: VecDeque<Message>,
@@ -127,6 +143,7 @@ pub struct World {
     calls: Vec<Call>,
     brokers: Vec<Broker>,
     echoes: usize,
+    writes: Vec<writes::Write>,
 }
 
 /// Takes the steps, lets everything settle, and looks whether brokers have what the bus has.
@@ -136,72 +153,53 @@ pub fn run(steps: &[Step]) {
         world.step(*step);
     }
     world.settle();
+    world.check_writes();
     world.check_alive();
     world.check_not_alive();
+    world.check_end();
 }
 
-struct Sink<'a>(&'a mut Vec<Message>);
+/// What one broker is sent, and what its clients are told.
+struct Sink<'a> {
+    prefix: String,
+    sent: &'a mut Vec<Message>,
+    told: &'a mut Vec<(ResponseAddress, String)>,
+}
 
 impl PublishSink for Sink<'_> {
     fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
         let topic = String::from_utf8(topic.concat()).unwrap();
         let mut bytes = Vec::new();
         payload(&mut bytes);
-        let prefix = format!("N/{PORTAL}/");
-        self.0.push(Message {
+        self.sent.push(Message {
             retain,
-            topic: topic.strip_prefix(&prefix).expect("our topic").into(),
+            topic: topic.strip_prefix(&self.prefix).expect("our topic").into(),
             payload: String::from_utf8(bytes).unwrap(),
         });
     }
-}
 
-fn value(n: u8) -> V {
-    match n % 9 {
-        0 => V::D(f64::from(n) / 8.0),
-        1 => V::I(-i32::from(n)),
-        2 => V::U(u32::from(n)),
-        3 => V::B(n.is_multiple_of(2)),
-        4 => s(&format!("text {n}")),
-        5 => array("i", [V::I(1), V::I(i32::from(n))]),
-        6 => V::D(f64::NAN),
-        7 => s(""),
-        _ => invalid(),
-    }
-}
-
-fn wire_value(value: &BusValue) -> V {
-    match value {
-        BusValue::Bool(v) => V::B(*v),
-        BusValue::U8(v) => V::Y(*v),
-        BusValue::I16(v) => V::N(*v),
-        BusValue::U16(v) => V::Q(*v),
-        BusValue::I32(v) => V::I(*v),
-        BusValue::U32(v) => V::U(*v),
-        BusValue::I64(v) => V::X(*v),
-        BusValue::U64(v) => V::T(*v),
-        BusValue::Double(v) => V::D(*v),
-        BusValue::Text(v) => s(v),
-        BusValue::ObjectPath(v) => V::O(v.to_string()),
-        BusValue::Array(element, elements) => array(element, elements.iter().map(wire_value)),
-        BusValue::Dict(entries) => vardict(
-            entries
-                .iter()
-                .map(|(key, value)| (&**key, wire_value(value))),
-        ),
-        BusValue::Variant(inner) => variant(wire_value(inner)),
+    fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = Vec::new();
+        payload(&mut bytes);
+        (self.told).push((to.clone(), String::from_utf8(bytes).unwrap()));
     }
 }
 
 impl World {
     fn new() -> World {
         let start = super::now();
-        let config = super::config(vec![
+        let mut config = super::config(vec![
             super::outlet(true, Some(KEEP_ALIVE)),
             super::outlet(false, Some(KEEP_ALIVE)),
+            super::outlet(true, Some(KEEP_ALIVE)),
         ]);
-        let broker = |retains| Broker {
+        let lists = lists();
+        config.outlets[2].prefix = PREFIX.into();
+        config.outlets[2].lists = lists.clone();
+        let broker = |retains, prefix, lists| Broker {
             retains,
+            prefix,
+            lists,
             link: Link::Down,
             wire: VecDeque::new(),
             store: BTreeMap::new(),
@@ -219,15 +217,20 @@ impl World {
             services: SERVICES.iter().map(|_| Service::default()).collect(),
             owners: 0,
             calls: Vec::new(),
-            brokers: vec![broker(true), broker(false)],
+            brokers: vec![
+                broker(true, "", Lists::default()),
+                broker(false, "", Lists::default()),
+                broker(true, PREFIX, lists),
+            ],
             echoes: 0,
+            writes: Vec::new(),
         }
     }
 
     fn step(&mut self, [kind, a, b, c]: Step) {
         let service = usize::from(a) % SERVICES.len();
-        let broker = usize::from(a) % 2;
-        match kind % 22 {
+        let broker = usize::from(a) % 3;
+        match kind % 24 {
             0 => self.appear(service, b, c),
             1 => self.leave(service),
             2 if self.services[service].owner.is_some() => self.restart(service, b, c),
@@ -268,6 +271,14 @@ impl World {
             }
             21 if self.bus_up => self.lose_bus(),
             21 => self.find_bus(),
+            22 => {
+                let topic = self.item_topic(c, b);
+                self.write(broker, &topic);
+            }
+            23 => {
+                let topic = self.item_topic(c, b);
+                self.read(broker, &topic);
+            }
             _ => {}
         }
     }
@@ -285,6 +296,7 @@ impl World {
     fn take_calls(&mut self) {
         while let Some(call) = self.bridge.poll_call() {
             if *call.destination != *BUS {
+                self.check_call(&call);
                 self.calls.push(call);
                 continue;
             }
@@ -526,34 +538,4 @@ impl World {
     }
 
     // The brokers and their clients.
-}
-
-/// `<type><path>`
-fn without_instance(topic: &str) -> String {
-    let mut levels: Vec<_> = topic.split('/').collect();
-    if levels.len() > 1 {
-        levels.remove(1);
-    }
-    levels.join("/")
-}
-
-fn full_name(name: &str) -> String {
-    format!("com.victronenergy.{name}")
-}
-
-/// One of the paths. The system has no identifier: it is always 0, as on every device.
-fn path_of(service: usize, n: u8) -> &'static str {
-    match PATHS[usize::from(n) % PATHS.len()] {
-        "/Identifier" if SERVICES[service] == "system" => "/Soc",
-        path => path,
-    }
-}
-
-/// The device instance that a number chooses.
-fn instance_value(service: usize, n: u8) -> Option<V> {
-    match (SERVICES[service], n % 4) {
-        ("system", _) => None,
-        (_, 3) => Some(invalid()),
-        (_, n) => Some(V::I(i32::from(n))),
-    }
 }

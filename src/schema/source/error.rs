@@ -39,6 +39,8 @@ pub(crate) enum Mistake {
     // Paths and families.
     #[error("the path `{path}` must begin with `/`")]
     PathStart { path: String },
+    #[error("a path of {found} bytes is too long: at most {max}")]
+    PathLength { found: usize, max: usize },
     #[error("the path `{path}` has an empty segment")]
     PathSegment { path: String },
     #[error("`{found}` cannot stand in a path; letters, digits and `_` can")]
@@ -55,6 +57,8 @@ pub(crate) enum Mistake {
     FamilyOpen { path: String },
     #[error("`{path}` stands for more than {max} rows")]
     FamilySize { path: String, max: usize },
+    #[error("with this row, the files stand for more than {max} rows")]
+    TooManyRows { max: usize },
     #[error("`{path}` is declared twice, first in line {first}")]
     Duplicate { path: String, first: usize },
 

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use self::check::{role_mistake, role_word, row_mistakes};
-use self::path::{EXPANDED_MAX, specificity};
+use self::path::{EXPANDED_MAX, PATHS_MAX, specificity};
 use self::read::{LabelSet, Labels, Row, SchemaFile};
 use super::layout::{self, EVERY_TYPE};
 use super::rule::{Codes, Publish, Role, Rule};
@@ -112,6 +112,7 @@ pub(crate) fn compile(sources: &[Source], base: &Base) -> Result<Compiled, Vec<S
         rules: vec![],
         alike: HashMap::new(),
         used: HashSet::new(),
+        paths_left: Some(PATHS_MAX),
     };
     let units = default.map(|file| file.units.clone()).unwrap_or_default();
     checker.units.extend(units.iter().map(String::as_str));
@@ -148,6 +149,9 @@ struct Checker<'c> {
     alike: HashMap<u64, Vec<usize>>,
     /// Label sets that a row uses: file and set.
     used: HashSet<(String, String)>,
+    /// How many paths rows may still stand for; `None` once that was too few. A small file can ask
+    /// for more than memory holds.
+    paths_left: Option<usize>,
 }
 
 impl Checker<'_> {
@@ -166,6 +170,9 @@ impl Checker<'_> {
         let (mut lines, mut roles) = (HashMap::new(), HashMap::new());
         let mut paths = Vec::with_capacity(file.rows.len());
         for row in &file.rows {
+            if self.paths_left.is_none() {
+                break;
+            }
             let mut mistakes = row_mistakes(row, &self.units);
             mistakes.extend(role_mistake(row, &mut roles));
             let rule = self.rule(row, file);
@@ -174,7 +181,7 @@ impl Checker<'_> {
             } else {
                 &mut rows.exact
             };
-            for path in expand(row, &mut lines, &mut mistakes) {
+            for path in expand(row, &mut lines, &mut self.paths_left, &mut mistakes) {
                 paths.push((path.clone(), row));
                 let description = row.description.clone();
                 places.push(Place {
@@ -347,6 +354,7 @@ fn marked_of(file: &SchemaFile) -> impl Iterator<Item = Marked> + '_ {
 fn expand(
     row: &Row,
     lines: &mut HashMap<String, usize>,
+    left: &mut Option<usize>,
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<String> {
     let own = || row.path.clone();
@@ -357,6 +365,11 @@ fn expand(
         });
         return vec![];
     };
+    *left = left.and_then(|left| left.checked_sub(paths.len()));
+    if left.is_none() {
+        mistakes.push(Mistake::TooManyRows { max: PATHS_MAX });
+        return vec![];
+    }
     paths.retain(|path| {
         let first = lines.get(path).copied();
         if let Some(first) = first {
@@ -381,10 +394,12 @@ fn fingerprint(rule: &Rule) -> u64 {
         labels,
         bits,
         access,
+        range,
         ..
     } = rule;
+    let range = range.map(|(min, max)| (min.to_bits(), max.to_bits()));
     let mut hasher = DefaultHasher::new();
-    (unit, labels, bits, access).hash(&mut hasher);
+    (unit, labels, bits, access, range).hash(&mut hasher);
     hasher.finish()
 }
 

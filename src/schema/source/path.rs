@@ -9,6 +9,12 @@ use super::error::Mistake;
 /// How many rows one family may stand for.
 pub(crate) const EXPANDED_MAX: usize = 1_000;
 
+/// How many rows all files together may stand for: what the built-in tables can hold.
+pub(crate) const PATHS_MAX: usize = 65_535;
+
+/// How long a path may be; no longer one is published.
+const PATH_BYTES_MAX: usize = 1_024;
+
 /// A family stands for more than [`EXPANDED_MAX`] rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TooManyRows;
@@ -31,6 +37,12 @@ enum Part {
 impl Template {
     /// Parses the path of a row.
     pub(crate) fn parse(path: &str) -> Result<Self, Mistake> {
+        if path.len() > PATH_BYTES_MAX {
+            return Err(Mistake::PathLength {
+                found: path.len(),
+                max: PATH_BYTES_MAX,
+            });
+        }
         let Some(body) = path.strip_prefix('/') else {
             return Err(Mistake::PathStart {
                 path: path.to_owned(),
