@@ -77,8 +77,14 @@ fn quiet_rig() -> Option<(Bus, Broker)> {
 }
 
 fn bridge(bus: &Bus, broker: &Broker) -> Bridge {
+    // Strings of 16 MiB are kept by who wants them: usually they are left out (`tests/live_limits.rs`).
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("settings.toml");
+    std::fs::write(&settings, "[limits]\ntext-bytes-max = 33554432\n").unwrap();
     let (address, server) = (bus.address(), format!("127.0.0.1:{}", broker.port));
     let bridge = Bridge::spawn(&[
+        "--config",
+        &settings.display().to_string(),
         "--dbus",
         &address,
         "--mqtt-server",

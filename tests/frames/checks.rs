@@ -238,6 +238,9 @@ impl World {
             let text = match &item.value {
                 _ if rule.publish == Publish::PortalId => s(PORTAL),
                 V::S(text) if rule.secret && !text.is_empty() => s("******"),
+                // In parts it is one too; an empty array is no value.
+                V::Array(_, parts) if rule.secret && !parts.is_empty() => s("******"),
+                V::Struct(_) if rule.secret => s("******"),
                 value => value.clone(),
             };
             let payload = json::payload(&text, None, item.max.as_ref());
