@@ -55,6 +55,8 @@ struct Shared {
 /// A connection to the bus. Gone, with all its names, when the guard goes.
 pub struct Peer {
     shared: Arc<Shared>,
+    /// The same connection, to end it: a writer may hold the lock, or hang on a bus that is stopped.
+    line: UnixStream,
 }
 
 impl Peer {
@@ -72,7 +74,7 @@ impl Peer {
             return Err(io::Error::other("no name in the reply to Hello"));
         };
         let unique = unique.clone();
-        let reader = stream.try_clone()?;
+        let (reader, line) = (stream.try_clone()?, stream.try_clone()?);
         let shared = Arc::new(Shared {
             unique,
             write: Mutex::new(stream),
@@ -83,7 +85,7 @@ impl Peer {
         });
         let theirs = Arc::clone(&shared);
         std::thread::spawn(move || theirs.read(reader));
-        Ok(Peer { shared })
+        Ok(Peer { shared, line })
     }
 
     pub fn unique(&self) -> &str {
@@ -384,10 +386,7 @@ fn scans(state: &State) -> usize {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // Not through the lock: a writer may hang on a bus that is stopped.
-        if let Ok(stream) = self.shared.write.try_lock() {
-            stream.shutdown(std::net::Shutdown::Both).ok();
-        }
+        self.line.shutdown(std::net::Shutdown::Both).ok();
     }
 }
 
