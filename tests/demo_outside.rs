@@ -22,17 +22,8 @@ use support::bridge::Bridge;
 use support::broker::free_port;
 use support::client::Client;
 use support::process::Process;
+use support::program::folder_of;
 use support::{PATIENCE, poll};
-
-/// A directory of schema files, as an argument.
-fn schema(files: &[(&str, &str)]) -> (TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        fs::write(folder.path().join(name), text).unwrap();
-    }
-    let path = folder.path().display().to_string();
-    (folder, path)
-}
 
 /// A demo whose output goes into files or nowhere, with a folder of its own for its temporary files.
 struct Demo {
@@ -84,7 +75,7 @@ impl Demo {
 
 #[test]
 fn the_demo_follows_an_overlay() {
-    let (_folder, overlay) = schema(&[(
+    let (_folder, overlay) = folder_of(&[(
         "battery.toml",
         "[items]\n\"/Mgmt/Connection\" = { type = \"s\", secret = true }\n",
     )]);

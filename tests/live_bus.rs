@@ -13,7 +13,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use support::bridge::Bridge;
-use support::rig::{ONLINE, PORTAL, Rig, both, n, r, value};
+use support::rig::{ONLINE, PORTAL, Rig, both, bridge_args, n, r, value};
 use support::service::{BATTERY, Service, VEBUS, battery, vebus};
 use support::wire::{V, invalid, s};
 
@@ -344,17 +344,7 @@ fn s2_8_a_bus_that_is_absent_at_first_is_waited_for() {
     };
     let client = broker.listener();
     let server = format!("127.0.0.1:{}", broker.port);
-    let address = bus.address();
-    let bridge = Bridge::spawn(&[
-        "--dbus",
-        &address,
-        "--mqtt-server",
-        &server,
-        "--portal-id",
-        PORTAL,
-        "--keep-alive",
-        "0",
-    ]);
+    let bridge = Bridge::spawn(&bridge_args(&bus, &server, "--keep-alive 0"));
     client.expect(0, &n("bridge/status"), ONLINE);
     bridge.wait_log(&[bus.socket().to_str().unwrap()]);
     bus.restart();

@@ -26,7 +26,7 @@ use support::client::take_text;
 use support::fake_broker::{CONNECT, FakeBroker, Manner};
 use support::line::Line;
 use support::poll;
-use support::rig::{ONLINE, PORTAL, Rig, both, bridge_to, n, value, wait_one_retained};
+use support::rig::{ONLINE, Rig, both, bridge_args, bridge_to, n, value, wait_one_retained};
 use support::service::{BATTERY, battery, vebus};
 use support::wire::V;
 
@@ -34,21 +34,9 @@ const SOC: &str = "battery/258/Soc";
 
 /// A bridge of a rig, by way of a line, with short pings.
 fn bridge_by(rig: &Rig, line: &Line) -> Bridge {
-    let (bus, server) = (rig.bus.address(), format!("127.0.0.1:{}", line.port));
-    let bridge = Bridge::spawn(&[
-        "--dbus",
-        &bus,
-        "--mqtt-server",
-        &server,
-        "--portal-id",
-        PORTAL,
-        "--retain",
-        "true",
-        "--keep-alive",
-        "0",
-        "--ping",
-        "2",
-    ]);
+    let server = format!("127.0.0.1:{}", line.port);
+    let more = "--retain true --keep-alive 0 --ping 2";
+    let bridge = Bridge::spawn(&bridge_args(&rig.bus, &server, more));
     rig.online(0);
     bridge
 }
@@ -147,17 +135,8 @@ fn a_broker_with_a_full_queue_holds_up_nothing() {
     let Some(bus) = Bus::start() else { return };
     let listener = TcpListener::bind(broker.address()).unwrap();
     let waiting = fill(&listener, broker.address());
-    let (address, server) = (bus.address(), format!("127.0.0.1:{}", broker.port));
-    let args = [
-        "--dbus",
-        &address,
-        "--mqtt-server",
-        &server,
-        "--portal-id",
-        PORTAL,
-        "--keep-alive",
-        "0",
-    ];
+    let server = format!("127.0.0.1:{}", broker.port);
+    let args = bridge_args(&bus, &server, "--keep-alive 0");
     let peer = bus.serve(battery());
     let mut ending = Bridge::spawn(&args);
     let bridge = Bridge::spawn(&args);

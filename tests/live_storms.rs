@@ -22,7 +22,7 @@ use support::fake_broker::respond_to;
 use support::json::json;
 use support::load::Load;
 use support::rig::{
-    ONLINE, PORTAL, Rig, both, difference, n, retained, value, w, wait_one_retained,
+    ONLINE, Rig, both, bridge_args, difference, n, retained, value, w, wait_one_retained,
 };
 use support::service::{BATTERY, Call, Service, battery, vebus};
 use support::wire::{V, s};
@@ -81,23 +81,12 @@ fn bridge(bus: &Bus, broker: &Broker) -> Bridge {
     let folder = tempfile::tempdir().unwrap();
     let settings = folder.path().join("settings.toml");
     std::fs::write(&settings, "[limits]\ntext-bytes-max = 33554432\n").unwrap();
-    let (address, server) = (bus.address(), format!("127.0.0.1:{}", broker.port));
-    let bridge = Bridge::spawn(&[
-        "--config",
-        &settings.display().to_string(),
-        "--dbus",
-        &address,
-        "--mqtt-server",
-        &server,
-        "--portal-id",
-        PORTAL,
-        "--retain",
-        "true",
-        "--keep-alive",
-        "0",
-        "--ping",
-        "2",
-    ]);
+    let server = format!("127.0.0.1:{}", broker.port);
+    let more = format!(
+        "--config {} --retain true --keep-alive 0 --ping 2",
+        settings.display()
+    );
+    let bridge = Bridge::spawn(&bridge_args(bus, &server, &more));
     wait_one_retained(broker, &n("bridge/status"), Some(ONLINE));
     bridge
 }

@@ -19,19 +19,10 @@ use tempfile::TempDir;
 use support::bridge::Bridge;
 use support::bus::Bus;
 use support::process::Process;
+use support::program::folder_of;
 use support::service::{BUS_ITEM, Service};
 use support::wire::{Message, V, s, variant};
 use support::{PATIENCE, poll};
-
-/// A directory of schema files, as an argument.
-fn schema(files: &[(&str, &str)]) -> (TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        fs::write(folder.path().join(name), text).unwrap();
-    }
-    let path = folder.path().display().to_string();
-    (folder, path)
-}
 
 /// A windmill, which no schema knows but the one of the test.
 const MILL: &str = "com.victronenergy.windmill.a";
@@ -46,7 +37,7 @@ fn windmill() -> (TempDir, String) {
     let rows = "description = \"a windmill\"\n[items]\n\
                 \"/Pin\" = { type = \"s\", access = \"rw\", secret = true }\n\
                 \"/Wind\" = { type = \"d\", access = \"r\" }\n";
-    schema(&[("windmill.toml", rows)])
+    folder_of(&[("windmill.toml", rows)])
 }
 
 fn recorded(folder: &Path) -> String {
@@ -117,7 +108,7 @@ fn a_replay_takes_no_write_that_an_overlay_speaks_against() {
 #[test]
 fn a_tool_refuses_a_schema_with_a_mistake() {
     let (_folder, overlay) =
-        schema(&[("vebus.toml", "[items]\n\"/X\" = { type = \"nonsense\" }\n")]);
+        folder_of(&[("vebus.toml", "[items]\n\"/X\" = { type = \"nonsense\" }\n")]);
     for tool in ["record", "replay", "demo"] {
         if tool == "demo" && cfg!(not(feature = "demo")) {
             continue;

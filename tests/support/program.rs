@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use tempfile::TempDir;
+
 /// The program as cargo built it for this test.
 pub fn path() -> &'static Path {
     #[allow(clippy::option_env_unwrap)] // cargo names it to tests alone; the soak has it told
@@ -38,4 +40,14 @@ pub fn run(command: &mut Command) -> Said {
         out: text(&output.stdout),
         error: text(&output.stderr),
     }
+}
+
+/// A directory with these files, and its path as an argument.
+pub fn folder_of(files: &[(&str, &str)]) -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let path = folder.path().display().to_string();
+    (folder, path)
 }

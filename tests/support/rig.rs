@@ -50,19 +50,7 @@ impl Rig {
     /// The arguments that every bridge of this rig has, and then these.
     pub fn args(&self, more: &str) -> Vec<String> {
         let server = format!("127.0.0.1:{}", self.broker.port);
-        let bus = self.bus.address();
-        let base = [
-            "--dbus",
-            &bus,
-            "--mqtt-server",
-            &server,
-            "--portal-id",
-            PORTAL,
-        ];
-        base.into_iter()
-            .chain(more.split_whitespace())
-            .map(str::to_owned)
-            .collect()
+        bridge_args(&self.bus, &server, more)
     }
 
     /// Starts a bridge. On return it is connected to both sides, has subscribed, and has scanned
@@ -165,18 +153,26 @@ impl Rig {
     }
 }
 
-/// A bridge between a real bus and a broker that shows every byte. Ready as [`Rig::bridge`] is.
-pub fn bridge_to(bus: &Bus, broker: &FakeBroker, more: &str) -> Bridge {
-    let (address, server) = (bus.address(), broker.address.to_string());
+/// The arguments of a bridge between a bus and a server, and more of them, parted by blanks.
+pub fn bridge_args(bus: &Bus, server: &str, more: &str) -> Vec<String> {
+    let address = bus.address();
     let base = [
         "--dbus",
         &address,
         "--mqtt-server",
-        &server,
+        server,
         "--portal-id",
         PORTAL,
     ];
-    let args: Vec<&str> = base.into_iter().chain(more.split_whitespace()).collect();
+    base.into_iter()
+        .chain(more.split_whitespace())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A bridge between a real bus and a broker that shows every byte. Ready as [`Rig::bridge`] is.
+pub fn bridge_to(bus: &Bus, broker: &FakeBroker, more: &str) -> Bridge {
+    let args = bridge_args(bus, &broker.address.to_string(), more);
     bus.scanned_by(|| {
         let bridge = Bridge::spawn(&args);
         broker.wait_published(0, &n("bridge/status"), ONLINE);
