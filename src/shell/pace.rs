@@ -21,6 +21,10 @@ pub(super) struct Pace {
     flood: bool,
     since: Instant,
     messages: usize,
+    /// What was said last, but for a rest.
+    last: Next,
+    /// Whether a rest was said last.
+    resting: bool,
 }
 
 /// What to do until the next messages are taken.
@@ -44,6 +48,8 @@ impl Pace {
             flood: false,
             since: now,
             messages: 0,
+            last: Next::Wait,
+            resting: false,
         }
     }
 
@@ -57,15 +63,20 @@ impl Pace {
             self.since = now;
             self.messages = 0;
         }
-        if self.flood {
+        // A crowd that had gathered ends in no silence when nothing follows it at once: the next one is
+        // gathering already, and to be woken by its first message would be for nothing.
+        let gathered = std::mem::take(&mut self.resting) && self.last == Next::Gather;
+        self.last = if self.flood {
             Next::Flood
         } else if messages >= CROWD_MESSAGES {
-            Next::Rest
-        } else if messages == 0 {
+            self.resting = true;
+            return Next::Rest;
+        } else if messages == 0 && !gathered {
             Next::Wait
         } else {
             Next::Gather
-        }
+        };
+        self.last
     }
 }
 
@@ -85,6 +96,23 @@ mod tests {
         assert_eq!(pace.next(start + ms(1001), 4), Next::Gather);
         assert_eq!(pace.next(start + ms(1021), 0), Next::Wait);
         assert_eq!(pace.next(start + ms(1100), 1), Next::Gather);
+    }
+
+    #[test]
+    fn what_is_steady_gathers_on_however_many_they_are() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert_eq!(pace.next(start + ms(1000), 1), Next::Gather);
+        for round in 1..10 {
+            let now = start + ms(1000 + round * 100);
+            assert_eq!(pace.next(now, 50), Next::Rest);
+            assert_eq!(pace.next(now, 0), Next::Gather);
+        }
+        assert_eq!(pace.next(start + ms(2000), 0), Next::Wait);
+        // And a burst that comes out of a silence ends in one.
+        assert_eq!(pace.next(start + ms(3000), 50), Next::Rest);
+        assert_eq!(pace.next(start + ms(3000), 50), Next::Rest);
+        assert_eq!(pace.next(start + ms(3000), 0), Next::Wait);
     }
 
     #[test]
