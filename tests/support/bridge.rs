@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -14,6 +15,8 @@ use super::{PATIENCE, poll};
 pub struct Bridge {
     process: Process,
     log: Arc<Mutex<Vec<String>>>,
+    /// Those who read its output, until that ends.
+    followers: Vec<JoinHandle<()>>,
 }
 
 impl Bridge {
@@ -56,11 +59,14 @@ impl Bridge {
             .spawn()
             .unwrap();
         let log = Arc::default();
-        follow(child.stdout.take().unwrap(), &log);
-        follow(child.stderr.take().unwrap(), &log);
+        let followers = vec![
+            follow(child.stdout.take().unwrap(), &log),
+            follow(child.stderr.take().unwrap(), &log),
+        ];
         Bridge {
             process: Process::new(child),
             log,
+            followers,
         }
     }
 
@@ -92,8 +98,16 @@ impl Bridge {
         self.process.kill();
     }
 
+    /// Waits for it to end by itself, and for all that it said to be in the log.
     pub fn wait_exit(&mut self, patience: Duration) -> ExitStatus {
-        self.process.wait_exit(patience)
+        let status = self.process.wait_exit(patience);
+        poll("the end of its output", PATIENCE, || {
+            self.followers
+                .iter()
+                .all(JoinHandle::is_finished)
+                .then_some(())
+        });
+        status
     }
 
     /// Ends it as the supervisor does, and checks that it ended well.
@@ -200,7 +214,7 @@ impl Drop for Bridge {
     }
 }
 
-fn follow(stream: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) {
+fn follow(stream: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let log = Arc::clone(log);
     std::thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n') {
@@ -209,5 +223,5 @@ fn follow(stream: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) {
                 .unwrap()
                 .push(String::from_utf8_lossy(&line).into_owned());
         }
-    });
+    })
 }
