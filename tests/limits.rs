@@ -287,6 +287,7 @@ fn a_value_that_is_too_long_takes_back_what_was_published() {
         sizes: Sizes {
             text_bytes_max: 10,
             array_bytes_max: 10,
+            ..Sizes::default()
         },
         ..Bounds::default()
     };

@@ -236,6 +236,55 @@ fn long_texts_and_lists_are_left_out_and_reported_once() {
 }
 
 #[test]
+fn texts_are_bounded_together_too() {
+    let Some(bus) = Bus::start() else { return };
+    let peer = bus.serve(battery());
+    let Some(mut site) = Site::start(bus, "", "cache-bytes-max = 10_000") else {
+        return;
+    };
+    let client = &site.clients[0];
+    let text = |of: &str| s(&of.repeat(4_000));
+    let topic = |path: &str| n(&format!("battery/258{path}"));
+    for path in ["/A", "/B", "/C"] {
+        peer.update(BATTERY, path, text("x"));
+    }
+    // Two of them have room, the third has not; numbers need none.
+    let xs = value(&format!("\"{}\"", "x".repeat(4_000)));
+    client.expect(0, &topic("/A"), &xs);
+    client.expect(0, &topic("/B"), &xs);
+    peer.update(BATTERY, "/Soc", V::D(1.5));
+    client.expect(0, &topic("/Soc"), &value("1.5"));
+    assert!(client.payloads(0, &topic("/C")).is_empty());
+    let told = ["battery/258/C is not published", "more than 10000 bytes"];
+    assert_eq!(site.bridge.log_with(&told).len(), 1);
+    // Who asks for it is told the same.
+    client.publish(&r("battery/258/C"), "");
+    site.bridge.wait_log(&["R/", "/C rejected", "10000 bytes"]);
+    // What becomes short makes room.
+    let mark = client.mark();
+    peer.update(BATTERY, "/A", s("short"));
+    peer.update(BATTERY, "/C", text("y"));
+    client.expect(mark, &topic("/A"), &value("\"short\""));
+    client.expect(
+        mark,
+        &topic("/C"),
+        &value(&format!("\"{}\"", "y".repeat(4_000))),
+    );
+    // And so does a higher limit.
+    peer.update(BATTERY, "/A", text("z"));
+    client.expect(mark, &topic("/A"), "");
+    site.reload("", "cache-bytes-max = 100_000");
+    let mark = client.mark();
+    peer.update(BATTERY, "/A", text("z"));
+    client.expect(
+        mark,
+        &topic("/A"),
+        &value(&format!("\"{}\"", "z".repeat(4_000))),
+    );
+    site.bridge.terminate();
+}
+
+#[test]
 fn a_flood_of_mistakes_does_not_flood_the_log() {
     let Some(bus) = Bus::start() else { return };
     let peer = bus.serve(battery());

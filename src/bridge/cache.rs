@@ -13,6 +13,7 @@
 
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use super::sizes::{Sizes, Unkept};
 use super::slot::{Slot, Words};
 use super::sync::{CHUNK_SLOTS, Mutex, MutexGuard};
 use crate::codec::payload;
@@ -54,18 +55,6 @@ struct Beside {
     max: Vec<u8>,
 }
 
-/// The longest values that are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
-    /// Of a text, in bytes.
-    pub text_bytes_max: usize,
-    /// Of a list, dict or struct, in bytes, as D-Bus sends it.
-    pub array_bytes_max: usize,
-}
-
-/// How long a value is that is too long, and how long it may be.
-pub type TooLong = (usize, usize);
-
 /// The D-Bus type that an item's present value has (§3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PresentType {
@@ -89,7 +78,7 @@ pub struct Update {
 enum Owned {
     Words(Words),
     Beside { json: Vec<u8>, signature: Box<str> },
-    TooLong(TooLong),
+    Unkept(Unkept),
 }
 
 /// The one that sets values.
@@ -98,8 +87,10 @@ pub struct Writer {
     shared: Arc<Shared>,
     beside_free: Vec<u32>,
     sizes: Sizes,
+    /// The bytes of all that is kept beside the slots.
+    beside_bytes: usize,
     /// What was not kept, until somebody takes note of it.
-    too_long: Vec<(SlotId, TooLong)>,
+    unkept: Vec<(SlotId, Unkept)>,
 }
 
 /// One of those that read values.
@@ -122,38 +113,16 @@ pub fn cache(slots_max: usize) -> (Writer, Reader) {
             shared: Arc::clone(&shared),
             beside_free: Vec::new(),
             sizes: Sizes::default(),
-            too_long: Vec::new(),
+            beside_bytes: 0,
+            unkept: Vec::new(),
         },
         Reader { shared },
     )
 }
 
-impl Default for Sizes {
-    /// Any length.
-    fn default() -> Sizes {
-        Sizes {
-            text_bytes_max: usize::MAX,
-            array_bytes_max: usize::MAX,
-        }
-    }
-}
-
-impl Sizes {
-    /// Whether the value is too long.
-    pub fn exceeded(&self, value: &Value<'_>) -> Option<TooLong> {
-        let (found, max) = match value {
-            Value::Text(_, text) => (text.len(), self.text_bytes_max),
-            Value::Compound(compound) => {
-                let found = compound.bytes.len().saturating_sub(compound.at);
-                (found, self.array_bytes_max)
-            }
-            Value::Invalid
-            | Value::Bool(_)
-            | Value::Int(..)
-            | Value::Uint(..)
-            | Value::Double(_) => return None,
-        };
-        (found > max).then_some((found, max))
+impl Beside {
+    fn bytes(&self) -> usize {
+        self.json.len() + self.min.len() + self.max.len()
     }
 }
 
@@ -201,8 +170,8 @@ fn owned(value: &Value<'_>, rule: Marks, sizes: Sizes) -> Owned {
     if let Some(words) = words_of(value) {
         return Owned::Words(words);
     }
-    if let Some(too_long) = sizes.exceeded(value) {
-        return Owned::TooLong(too_long);
+    if let Some(unkept) = sizes.exceeded(value) {
+        return Owned::Unkept(unkept);
     }
     let (signature, json): (Box<str>, _) = match *value {
         Value::Text(_, text) if rule.secret && !text.is_empty() => {
@@ -265,6 +234,27 @@ impl Update {
         }
     }
 
+    /// How many bytes would stand beside the slot that has this there now.
+    fn bytes_in(&self, beside: &Beside) -> usize {
+        let json = match &self.value {
+            Some(Owned::Beside { json, .. }) => json.len(),
+            Some(Owned::Unkept(_)) => 0,
+            Some(Owned::Words(_)) | None => beside.json.len(),
+        };
+        let limit = |new: &Option<Vec<u8>>, old: &Vec<u8>| new.as_ref().unwrap_or(old).len();
+        json + limit(&self.min, &beside.min) + limit(&self.max, &beside.max)
+    }
+
+    /// Keeps nothing of it that has a length.
+    fn give_up(&mut self, unkept: Unkept) {
+        if let Some(value @ Owned::Beside { .. }) = &mut self.value {
+            *value = Owned::Unkept(unkept);
+        }
+        for limit in [&mut self.min, &mut self.max].into_iter().flatten() {
+            *limit = Vec::new();
+        }
+    }
+
     /// Adds what came later, without erasing what that does not mention (§2.1).
     pub fn merge(&mut self, later: Update) {
         self.value = later.value.or_else(|| self.value.take());
@@ -299,16 +289,21 @@ impl Writer {
         self.sizes = sizes;
     }
 
-    /// Whether values were too long to be kept.
+    /// Whether values were not kept.
     #[inline]
-    pub fn has_too_long(&self) -> bool {
-        !self.too_long.is_empty()
+    pub fn has_unkept(&self) -> bool {
+        !self.unkept.is_empty()
     }
 
-    /// The values that were too long to be kept. What was there before them is gone too: it is no more
-    /// true.
-    pub fn take_too_long(&mut self) -> Vec<(SlotId, TooLong)> {
-        std::mem::take(&mut self.too_long)
+    /// The values that were not kept. What was there before them is gone too: it is no more true.
+    pub fn take_unkept(&mut self) -> Vec<(SlotId, Unkept)> {
+        std::mem::take(&mut self.unkept)
+    }
+
+    /// Why the slot's value was not kept, where nobody has taken note of it yet.
+    pub fn unkept(&self, id: SlotId) -> Option<Unkept> {
+        let of_it = |(slot, unkept): &(SlotId, Unkept)| (*slot == id).then_some(*unkept);
+        self.unkept.iter().rev().find_map(of_it)
     }
 
     #[inline]
@@ -326,14 +321,11 @@ impl Writer {
     }
 
     /// Applies a change that had to wait.
-    pub fn apply_update(&mut self, id: SlotId, update: Update) -> bool {
+    pub fn apply_update(&mut self, id: SlotId, mut update: Update) -> bool {
         let Some(slot) = self.shared.slot(id) else {
             return false;
         };
         let before = slot.load_own();
-        if let Some(Owned::TooLong(too_long)) = update.value {
-            self.too_long.push((id, too_long));
-        }
         let needs_beside = matches!(update.value, Some(Owned::Beside { .. }))
             || update.min.as_ref().is_some_and(|min| !min.is_empty())
             || update.max.as_ref().is_some_and(|max| !max.is_empty());
@@ -347,6 +339,12 @@ impl Writer {
             let Some(beside) = all.get_mut(words.beside as usize - 1) else {
                 return false;
             };
+            let kept_bytes = beside.bytes();
+            let max = self.sizes.cache_bytes_max;
+            let others_bytes = self.beside_bytes.saturating_sub(kept_bytes);
+            if update.bytes_in(beside) > max.saturating_sub(others_bytes) {
+                update.give_up(Unkept::NoRoom { max });
+            }
             for (place, new) in [(&mut beside.min, update.min), (&mut beside.max, update.max)] {
                 if let Some(new) = new {
                     changed |= *place != new;
@@ -358,6 +356,11 @@ impl Writer {
                 keep(&mut beside.json, json);
                 beside.signature.clone_from(signature);
             }
+            if let Some(Owned::Unkept(unkept)) = update.value {
+                self.unkept.push((id, unkept));
+                beside.json = Vec::new();
+            }
+            self.beside_bytes = others_bytes + beside.bytes();
             let set = match update.value {
                 Some(Owned::Words(new)) => Words {
                     beside: words.beside,
@@ -369,23 +372,27 @@ impl Writer {
                     high: 0,
                     beside: words.beside,
                 },
-                Some(Owned::TooLong(_)) => {
-                    beside.json = Vec::new();
-                    Words {
-                        beside: words.beside,
-                        ..Words::default()
-                    }
-                }
+                Some(Owned::Unkept(_)) => Words {
+                    beside: words.beside,
+                    ..Words::default()
+                },
                 None => words,
             };
-            changed |= set != before;
+            changed |= set
+                != Words {
+                    beside: set.beside,
+                    ..before
+                };
             // Under the lock, so that a reader who finds a text finds the right one.
             slot.store(set);
             return changed;
         }
         match update.value {
             Some(Owned::Words(new)) => self.set_words(id, new),
-            Some(Owned::TooLong(_)) => self.set_words(id, Words::default()),
+            Some(Owned::Unkept(unkept)) => {
+                self.unkept.push((id, unkept));
+                self.set_words(id, Words::default())
+            }
             Some(Owned::Beside { .. }) | None => changed,
         }
     }
@@ -404,6 +411,7 @@ impl Writer {
                 .unwrap_or_default();
             words.beside = take_beside(&mut all, &mut self.beside_free);
             if let Some(beside) = all.get_mut(words.beside as usize - 1) {
+                self.beside_bytes += copy.bytes();
                 *beside = copy;
             }
             to.store(words);
@@ -422,7 +430,9 @@ impl Writer {
         }
         let mut all = self.shared.beside();
         if let Some(beside) = all.get_mut((words.beside as usize).wrapping_sub(1)) {
+            self.beside_bytes -= beside.bytes();
             mask(&mut beside.json, &mut beside.signature);
+            self.beside_bytes += beside.bytes();
         }
     }
 
@@ -438,6 +448,7 @@ impl Writer {
         }
         let mut all = self.shared.beside();
         if let Some(beside) = all.get_mut(before.beside as usize - 1) {
+            self.beside_bytes -= beside.bytes();
             *beside = Beside::default();
         }
         slot.store(Words::default());

@@ -63,7 +63,7 @@ pub struct Item {
     /// Whether Home Assistant shows it.
     pub shown: bool,
     /// Whether it was reported that a value of it is too long.
-    too_long: bool,
+    unkept_told: bool,
     /// Tells the item from others that had, or will have, the same slot.
     serial: u32,
     /// The slot of the item that came after it in a signal the last time.
@@ -210,9 +210,9 @@ impl Items {
     }
 
     /// Notes that a value of the item is too long; `true` for the first time.
-    pub fn report_too_long(&mut self, slot: SlotId) -> bool {
+    pub fn report_unkept(&mut self, slot: SlotId) -> bool {
         let item = self.all.get_mut(slot.0 as usize);
-        item.is_some_and(|item| !std::mem::replace(&mut item.too_long, true))
+        item.is_some_and(|item| !std::mem::replace(&mut item.unkept_told, true))
     }
 
     /// The item's path.
@@ -425,7 +425,7 @@ impl Items {
             life: Life::Live,
             watched: marks.role != Role::None,
             shown: false,
-            too_long: false,
+            unkept_told: false,
             serial: self.serial,
             next: EMPTY,
         };

@@ -36,6 +36,7 @@ mod responses;
 mod rights;
 mod scans;
 mod services;
+mod sizes;
 mod slot;
 mod stats;
 mod sync;
@@ -59,12 +60,13 @@ use crate::model::topic;
 use crate::schema::Schema;
 
 pub use self::board::DiscoveryConfig;
-pub use self::cache::Sizes;
+
 pub use self::items::ItemRef;
 pub use self::outlet::OutletConfig;
 pub use self::publishing::{PublishSink, text_payload};
 pub use self::refresh::EXPIRY_MIN;
 pub use self::reload::{Bounds, Settings};
+pub use self::sizes::Sizes;
 pub use self::stats::{BrokerStats, Stats};
 pub use self::throttle::{LogRate, Throttle};
 
@@ -184,8 +186,8 @@ impl Bridge {
                 return false;
             }
         }
-        if self.cache.has_too_long() {
-            self.report_too_long(now);
+        if self.cache.has_unkept() {
+            self.report_unkept(now);
         }
         true
     }

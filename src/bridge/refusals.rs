@@ -111,12 +111,12 @@ impl Bridge {
         }
     }
 
-    /// Reports the values that were too long to be kept, once per item.
+    /// Reports the values that were not kept, once per item.
     #[cold]
-    pub(super) fn report_too_long(&mut self, now: Now) {
-        for (slot, (found, max)) in self.cache.take_too_long() {
+    pub(super) fn report_unkept(&mut self, now: Now) {
+        for (slot, unkept) in self.cache.take_unkept() {
             self.counters.too_long += 1;
-            if !self.items.report_too_long(slot) {
+            if !self.items.report_unkept(slot) {
                 continue;
             }
             let Some(item) = self.items.get(slot).copied() else {
@@ -124,7 +124,7 @@ impl Bridge {
             };
             if self.may_warn(now) {
                 let (key, path) = (self.items.device_key(item.device), self.items.path(&item));
-                warn!("{key}{path} is not published: its value has {found} bytes, more than {max}");
+                warn!("{key}{path} is not published: {}", Rejection::from(unkept));
             }
         }
     }

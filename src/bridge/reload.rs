@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Bridge;
-use super::cache::Sizes;
 use super::items::ServiceId;
 use super::registry::State;
+use super::sizes::Sizes;
 use super::throttle::LogRate;
 use crate::model::name::is_topic_path;
 use crate::model::time::Now;

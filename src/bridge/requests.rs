@@ -507,9 +507,13 @@ impl Bridge {
                 Some(slot) => self.refresh(broker, slot, &change),
                 None => self.change_of(now, service, &change),
             }
-            let too_long = |value| self.bounds.sizes.exceeded(value);
-            if let Some((found, max)) = change.value.as_ref().and_then(too_long) {
-                return Err(Rejection::ValueTooLarge { found, max });
+            let unkept = || {
+                let slot = known.or_else(|| self.items.find(device, path));
+                slot.and_then(|slot| self.cache.unkept(slot))
+            };
+            let exceeded = |value| self.bounds.sizes.exceeded(value);
+            if let Some(why) = change.value.as_ref().and_then(exceeded).or_else(unkept) {
+                return Err(why.into());
             }
         }
         Ok(self.items.find(device, path).into_iter().collect())

@@ -105,6 +105,8 @@ limits! {
     text_bytes_max: usize = 1024 * 1024, "text-bytes-max", live;
     /// A list, dict or struct of an item, as its service sends it.
     array_bytes_max: usize = 1024 * 1024, "array-bytes-max", live;
+    /// All texts, lists, dicts and structs together, as they are published.
+    cache_bytes_max: usize = 32 * 1024 * 1024, "cache-bytes-max", live;
     /// The payload of one request (§5.8).
     request_bytes_max: usize = 64 * 1024, "request-bytes-max", restart;
     /// Requests in one second, per broker; keep-alives are counted apart from the others.

@@ -71,6 +71,12 @@ pub enum Rejection {
         /// The limit in bytes.
         max: usize,
     },
+    /// A value that a service answers, for which there is no room beside the others.
+    #[error("with its value all texts and lists together would have more than {max} bytes")]
+    NoRoom {
+        /// The limit in bytes.
+        max: usize,
+    },
     /// The clients of this broker ask for more than they may.
     #[error("more than {max} requests come in a second")]
     TooFast {
@@ -209,7 +215,9 @@ impl Rejection {
     pub fn code(&self) -> &'static str {
         match self {
             Rejection::Topic => "bad-topic",
-            Rejection::TooLarge { .. } | Rejection::ValueTooLarge { .. } => "too-large",
+            Rejection::TooLarge { .. }
+            | Rejection::ValueTooLarge { .. }
+            | Rejection::NoRoom { .. } => "too-large",
             Rejection::TooFast { .. } => "too-fast",
             Rejection::TooDeep { .. } | Rejection::TooDeepForBus { .. } => "too-deep",
             Rejection::NoJson => "not-json",

@@ -42,6 +42,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         request_burst_max,
         text_bytes_max,
         array_bytes_max,
+        cache_bytes_max,
         log_lines_max,
         log_interval,
         ..
@@ -62,6 +63,7 @@ pub(super) fn settings(config: &Config) -> Settings {
             sizes: Sizes {
                 text_bytes_max,
                 array_bytes_max,
+                cache_bytes_max,
             },
             log: LogRate {
                 lines_max: log_lines_max,

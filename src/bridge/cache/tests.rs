@@ -131,16 +131,20 @@ fn a_value_that_is_too_long_is_not_kept_and_nothing_before_it_either() {
     writer.limit(Sizes {
         text_bytes_max: 4,
         array_bytes_max: 12,
+        ..Sizes::default()
     });
     let id = SlotId(0);
     assert!(writer.make_room(id));
     let text = |text| change(Some(Value::Text(TextType::String, text)), None, None);
     assert!(writer.apply(id, &text("four"), RULE));
     assert_eq!(rendered(&reader, id), r#"{"value": "four"}"#);
-    assert!(!writer.has_too_long());
+    assert!(!writer.has_unkept());
     assert!(writer.apply(id, &text("fives"), RULE));
     assert!(!reader.has_value(id));
-    assert_eq!(writer.take_too_long(), [(id, (5, 4))]);
+    assert_eq!(
+        writer.take_unkept(),
+        [(id, Unkept::TooLong { found: 5, max: 4 })]
+    );
     assert_eq!(writer.present_type(id), PresentType::None);
     assert!(!format!("{:?}", writer.shared).contains("102, 111, 117, 114"));
     // The limits stay, unless one of them is too long itself.
@@ -157,7 +161,75 @@ fn a_value_that_is_too_long_is_not_kept_and_nothing_before_it_either() {
     assert!(!format!("{update:?}").contains("102, 105, 118, 101"));
     assert!(writer.apply_update(id, update));
     assert!(!reader.has_value(id));
-    assert_eq!(writer.take_too_long(), [(id, (5, 4))]);
+    assert_eq!(
+        writer.take_unkept(),
+        [(id, Unkept::TooLong { found: 5, max: 4 })]
+    );
+}
+
+#[test]
+fn texts_are_bounded_together_and_what_goes_makes_room() {
+    let (mut writer, reader) = cache(10);
+    writer.limit(Sizes {
+        cache_bytes_max: 20,
+        ..Sizes::default()
+    });
+    for id in 0..4 {
+        assert!(writer.make_room(SlotId(id)));
+    }
+    let text = |text| change(Some(Value::Text(TextType::String, text)), None, None);
+    let none = [];
+    let no_room_of = |id, max| [(SlotId(id), Unkept::NoRoom { max })];
+    let no_room = |id| no_room_of(id, 20);
+    // With its quotes each has ten bytes.
+    assert!(writer.apply(SlotId(0), &text("12345678"), RULE));
+    assert!(writer.apply(SlotId(1), &text("12345678"), RULE));
+    assert_eq!(writer.take_unkept(), none);
+    assert!(!writer.apply(SlotId(2), &text(""), RULE));
+    assert!(!reader.has_value(SlotId(2)));
+    assert_eq!(writer.unkept(SlotId(2)), Some(Unkept::NoRoom { max: 20 }));
+    assert_eq!(writer.unkept(SlotId(1)), None);
+    assert_eq!(writer.take_unkept(), no_room(2));
+    // Another of the same length fits in its place; a longer one does not, and what was there is gone.
+    assert!(writer.apply(SlotId(1), &text("87654321"), RULE));
+    assert_eq!(writer.take_unkept(), none);
+    assert!(writer.apply(SlotId(1), &text("123456789"), RULE));
+    assert!(!reader.has_value(SlotId(1)));
+    assert_eq!(writer.take_unkept(), no_room(1));
+    // Numbers need no room, their limits do.
+    let max = |text| {
+        change(
+            Some(Value::Bool(true)),
+            None,
+            Some(Value::Text(TextType::String, text)),
+        )
+    };
+    assert!(writer.apply(SlotId(1), &max("12345678"), RULE));
+    assert_eq!(
+        rendered(&reader, SlotId(1)),
+        r#"{"value": true, "max": "12345678"}"#
+    );
+    assert!(writer.apply(SlotId(2), &max("1"), RULE));
+    assert_eq!(rendered(&reader, SlotId(2)), r#"{"value": true}"#);
+    // A mask is shorter, a copy is as long, and what is gone has no length.
+    writer.mask(SlotId(0));
+    let masked = writer.beside_bytes;
+    assert_eq!(masked, payload::MASK.len() + 10);
+    writer.copy(SlotId(0), SlotId(3));
+    assert_eq!(writer.beside_bytes, masked + payload::MASK.len());
+    for id in 0..4 {
+        writer.clear(SlotId(id));
+    }
+    assert_eq!(writer.beside_bytes, 0);
+    assert!(writer.apply(SlotId(3), &text("12345678"), RULE));
+    // A lower limit lets be what is there.
+    writer.limit(Sizes {
+        cache_bytes_max: 5,
+        ..Sizes::default()
+    });
+    assert_eq!(rendered(&reader, SlotId(3)), r#"{"value": "12345678"}"#);
+    assert!(writer.apply(SlotId(3), &text("12345678"), RULE));
+    assert_eq!(writer.take_unkept(), no_room_of(3, 5));
 }
 
 #[test]
@@ -165,6 +237,7 @@ fn the_length_of_an_array_is_that_of_its_bytes() {
     let sizes = Sizes {
         text_bytes_max: 1,
         array_bytes_max: 12,
+        ..Sizes::default()
     };
     let bytes = [0; 40];
     let exceeded = |end: usize| {
@@ -176,7 +249,7 @@ fn the_length_of_an_array_is_that_of_its_bytes() {
         }))
     };
     assert_eq!(exceeded(28), None);
-    assert_eq!(exceeded(29), Some((13, 12)));
+    assert_eq!(exceeded(29), Some(Unkept::TooLong { found: 13, max: 12 }));
     assert_eq!(sizes.exceeded(&Value::Double(1.0)), None);
 }
 
