@@ -51,7 +51,7 @@ impl Layers {
         );
         text.line(
             "allow-readable-secrets",
-            &self.reads_readable_secrets().to_string(),
+            &self.privacy().readable.to_string(),
             &set("allow-readable-secrets", |raw| {
                 raw.allow_readable_secrets.is_some()
             }),

@@ -11,12 +11,15 @@ use clap::{Args, Command, FromArgMatches};
 
 use super::file::{Table, from_toml, place_of};
 use super::machine::{Machine, read_text};
+use super::secrets::Privacy;
 use super::{ConfigError, Origin, Problem, RawBroker, RawConfig, RawVrm};
 
 /// All that was set, by place, the strongest first.
 #[derive(Debug, Clone)]
 pub struct Layers {
     layers: Vec<Layer>,
+    /// Where systemd puts what it gives to this service alone (`LoadCredential`).
+    credentials: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +59,9 @@ impl Layers {
                     raw: environment,
                 },
             ],
+            credentials: machine
+                .variable("CREDENTIALS_DIRECTORY")?
+                .map(PathBuf::from),
         };
         if let Some(found) = layers.find("config", |raw| raw.config.clone()) {
             let text = found.read(FILE_BYTES_MAX)?;
@@ -67,6 +73,15 @@ impl Layers {
             });
         }
         Ok(layers)
+    }
+
+    /// Who may be able to read a file with a secret.
+    pub(super) fn privacy(&self) -> Privacy {
+        let allowed = self.find("allow-readable-secrets", |raw| raw.allow_readable_secrets);
+        Privacy {
+            readable: allowed.is_some_and(|found| found.value),
+            credentials: self.credentials.clone(),
+        }
     }
 
     /// The strongest setting of this key.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::error::{CLIENT_ID_BYTES_MAX, PREFIX_BYTES_MAX};
 use super::layers::{BrokerLayers, Found, Layers, Which};
 use super::machine::Machine;
+use super::secrets::Privacy;
 use super::server::{Server, is_host};
 use super::{
     AccessRule, BrokerConfig, ConfigError, HomeAssistant, Login, MqttVersion, Problem, RawBroker,
@@ -44,7 +45,7 @@ impl Layers {
     #[cfg(feature = "client")]
     pub(super) fn first_broker(&self, portal_id: &PortalId) -> Result<BrokerConfig, ConfigError> {
         let layers = self.of_broker(Which::First);
-        let login = layers.login(self.reads_readable_secrets())?;
+        let login = layers.login(&self.privacy())?;
         layers.broker(portal_id, login, Defaults::named("broker".to_owned()))
     }
 
@@ -54,7 +55,7 @@ impl Layers {
         machine: &Machine,
         portal_id: &PortalId,
     ) -> Result<(Vec<BrokerConfig>, Option<VrmConfig>), ConfigError> {
-        let readable = self.reads_readable_secrets();
+        let privacy = self.privacy();
         let mut brokers: Vec<BrokerConfig> = Vec::new();
         for index in 0..self.tables().max(1) {
             let which = match index {
@@ -68,23 +69,17 @@ impl Layers {
                 format!("broker {}", index + 1)
             };
             let broker =
-                layers.broker(portal_id, layers.login(readable)?, Defaults::named(name))?;
+                layers.broker(portal_id, layers.login(&privacy)?, Defaults::named(name))?;
             layers.is_new(&broker, &brokers)?;
             brokers.push(broker);
         }
-        let Some((broker, mut vrm)) = self.vrm(machine, portal_id, readable)? else {
+        let Some((broker, mut vrm)) = self.vrm(machine, portal_id, &privacy)? else {
             return Ok((brokers, None));
         };
         self.of_broker(Which::Vrm).is_new(&broker, &brokers)?;
         vrm.broker = brokers.len();
         brokers.push(broker);
         Ok((brokers, Some(vrm)))
-    }
-
-    /// Whether secrets are taken from files that others can read.
-    pub(super) fn reads_readable_secrets(&self) -> bool {
-        self.find("allow-readable-secrets", |raw| raw.allow_readable_secrets)
-            .is_some_and(|found| found.value)
     }
 }
 
@@ -228,9 +223,9 @@ impl BrokerLayers<'_> {
         Ok(found)
     }
 
-    pub(super) fn login(&self, readable: bool) -> Result<Option<Login>, ConfigError> {
+    pub(super) fn login(&self, privacy: &Privacy) -> Result<Option<Login>, ConfigError> {
         let user = self.find("mqtt-user", |raw| raw.user.clone());
-        let password = self.password(readable)?;
+        let password = self.password(privacy)?;
         match (user, password) {
             (None, None) => Ok(None),
             (None, Some(password)) => Err(password.wrong(Problem::PasswordWithoutUser)),
@@ -246,7 +241,7 @@ impl BrokerLayers<'_> {
     }
 
     /// The password, or what stands in the password file, whichever is set in the stronger place.
-    fn password(&self, readable: bool) -> Result<Option<Found<Secret>>, ConfigError> {
+    fn password(&self, privacy: &Privacy) -> Result<Option<Found<Secret>>, ConfigError> {
         let text = self.find("mqtt-password", |raw| raw.password.clone());
         let file = self.find("mqtt-password-file", |raw| raw.password_file.clone());
         match (text, file) {
@@ -254,7 +249,7 @@ impl BrokerLayers<'_> {
                 Err(file.wrong(Problem::TwoPasswords))
             }
             (Some(text), Some(file)) if text.rank < file.rank => Ok(Some(text)),
-            (_, Some(file)) => secrets::read_found(file, readable).map(Some),
+            (_, Some(file)) => secrets::read_found(file, privacy).map(Some),
             (text, None) => Ok(text),
         }
     }

@@ -19,6 +19,28 @@ pub struct SecretFile {
     pub path: PathBuf,
     /// What is in it, in words.
     pub what: &'static str,
+    /// The permissions by which others could read it.
+    pub others: u32,
+}
+
+/// Who else may be able to read a file with a secret.
+#[derive(Debug, Clone)]
+pub(super) struct Privacy {
+    /// Anybody.
+    pub(super) readable: bool,
+    /// In this folder the group may seem to: systemd lets its service read by an access list, and then
+    /// its mask stands where the permissions of the group do (systemd 257; 252 had no list).
+    pub(super) credentials: Option<PathBuf>,
+}
+
+impl Privacy {
+    /// The permissions by which others could read what is there.
+    fn others(&self, path: &Path) -> u32 {
+        match (&self.credentials, path.parent()) {
+            (Some(credentials), Some(folder)) if folder == credentials => OTHERS,
+            (_, _) => GROUP | OTHERS,
+        }
+    }
 }
 
 impl Layers {
@@ -48,15 +70,19 @@ impl Layers {
         }
         files.sort();
         files.dedup();
-        let files = files.into_iter();
+        let (privacy, files) = (self.privacy(), files.into_iter());
         files
-            .map(|(path, what)| SecretFile { path, what })
+            .map(|(path, what)| SecretFile {
+                others: privacy.others(&path),
+                path,
+                what,
+            })
             .collect()
     }
 }
 
-/// The first line of a file, without its end. `readable` where others may be able to read it too.
-pub(super) fn read(path: &Path, readable: bool) -> Result<Secret, Problem> {
+/// The first line of a file, without its end.
+pub(super) fn read(path: &Path, privacy: &Privacy) -> Result<Secret, Problem> {
     let unreadable = |reason| Problem::Unreadable {
         path: path.to_owned(),
         reason,
@@ -64,7 +90,7 @@ pub(super) fn read(path: &Path, readable: bool) -> Result<Secret, Problem> {
     let file = File::open(path).map_err(unreadable)?;
     // Asked of the open file: what is at the path may be another one by now.
     let mode = file.metadata().map_err(unreadable)?.mode();
-    if mode & OTHERS != 0 && !readable {
+    if mode & privacy.others(path) != 0 && !privacy.readable {
         return Err(Problem::Readable(path.to_owned()));
     }
     let text = read_open(file, SECRET_BYTES_MAX).map_err(unreadable)?;
@@ -77,9 +103,9 @@ pub(super) fn read(path: &Path, readable: bool) -> Result<Secret, Problem> {
 /// The same, from a file that a setting names.
 pub(super) fn read_found(
     file: Found<PathBuf>,
-    readable: bool,
+    privacy: &Privacy,
 ) -> Result<Found<Secret>, super::ConfigError> {
-    match read(&file.value, readable) {
+    match read(&file.value, privacy) {
         Ok(value) => Ok(Found {
             value,
             origin: file.origin,
@@ -90,8 +116,8 @@ pub(super) fn read_found(
 }
 
 /// The password for VRM in a file; `None` where there is no file.
-pub(super) fn read_vrm(path: &Path, readable: bool) -> Result<Option<Secret>, Problem> {
-    match read(path, readable) {
+pub(super) fn read_vrm(path: &Path, privacy: &Privacy) -> Result<Option<Secret>, Problem> {
+    match read(path, privacy) {
         Ok(secret) if is_vrm_password(secret.expose()) => Ok(Some(secret)),
         Ok(_) => Err(Problem::VrmPassword(path.to_owned())),
         Err(Problem::Unreadable { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => {
@@ -142,7 +168,9 @@ fn is_vrm_password(text: &str) -> bool {
     text.len() == VRM_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// That group or others may read.
-const OTHERS: u32 = 0o044;
+/// That the group may read.
+const GROUP: u32 = 0o040;
+/// That everybody may.
+const OTHERS: u32 = 0o004;
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 const VRM_DIGITS: usize = 32;

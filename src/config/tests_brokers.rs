@@ -251,6 +251,28 @@ fn secrets_that_others_can_read_are_refused() {
 }
 
 #[test]
+fn what_systemd_gives_to_the_service_alone_may_seem_to_be_its_groups_too() {
+    for (mode, given, taken) in [
+        (0o440, true, true),
+        (0o440, false, false),
+        (0o444, true, false),
+    ] {
+        let (folder, path) = secret("hunter2\n", mode);
+        let credentials = folder.path().display().to_string();
+        let variables = [
+            ("DBUS_MQTT_USER", "me"),
+            ("DBUS_MQTT_PASSWORD_FILE", &path),
+            (
+                "CREDENTIALS_DIRECTORY",
+                if given { &credentials } else { "/run" },
+            ),
+        ];
+        let resolved = super::tests::variables(&variables).resolve();
+        assert_eq!(resolved.is_ok(), taken, "{mode:o}: {resolved:?}");
+    }
+}
+
+#[test]
 fn s8_vrm() {
     assert_eq!(file("[vrm]\nretain = false").resolve().unwrap().vrm, None);
     assert_eq!(

@@ -8,6 +8,7 @@ use super::layers::{Layers, Which};
 use super::machine::Machine;
 use super::raw_broker::VrmTransport;
 use super::resolve_broker::{Defaults, can_be_read};
+use super::secrets::Privacy;
 use super::server::{InvalidServer, Server, WEBSOCKET_PATH};
 use super::{
     AccessRule, BrokerConfig, Config, ConfigError, Login, Origin, Problem, Secret, Transport,
@@ -63,7 +64,7 @@ impl Layers {
         &self,
         machine: &Machine,
         portal_id: &PortalId,
-        readable: bool,
+        privacy: &Privacy,
     ) -> Result<Option<(BrokerConfig, VrmConfig)>, ConfigError> {
         let register = self
             .find("init-broker", |raw| raw.init_broker)
@@ -80,7 +81,7 @@ impl Layers {
         let layers = self.of_broker(Which::Vrm);
         let transport = self.find_vrm("transport", |vrm| vrm.transport);
         let certificate = Some(machine.vrm_certificate.clone()).filter(|file| file.is_file());
-        let (login, password_file) = self.vrm_login(machine, portal_id, readable)?;
+        let (login, password_file) = self.vrm_login(machine, portal_id, privacy)?;
         let broker = layers.broker(
             portal_id,
             Some(login),
@@ -112,7 +113,7 @@ impl Layers {
         &self,
         machine: &Machine,
         portal_id: &PortalId,
-        readable: bool,
+        privacy: &Privacy,
     ) -> Result<(Login, Option<PathBuf>), ConfigError> {
         let layers = self.of_broker(Which::Vrm);
         let found = layers.find("mqtt-user", |raw| raw.user.clone());
@@ -130,7 +131,7 @@ impl Layers {
             Some(file) => (file.value, file.origin),
             None => (machine.vrm_password_file.clone(), Origin::VrmPasswordFile),
         };
-        match secrets::read_vrm(&path, readable) {
+        match secrets::read_vrm(&path, privacy) {
             Ok(Some(password)) => Ok((Login { user, password }, None)),
             Ok(None) => {
                 let password = Secret::default();

@@ -42,9 +42,9 @@ pub fn summary(config: &Config) -> Finding {
 pub fn secrets(files: &[SecretFile]) -> Finding {
     let mut open = Vec::new();
     let mut missing = Vec::new();
-    for SecretFile { path, what } in files {
+    for SecretFile { path, what, others } in files {
         match std::fs::metadata(path) {
-            Ok(data) if data.mode() & OTHERS != 0 => {
+            Ok(data) if data.mode() & others != 0 => {
                 open.push((path.display().to_string(), what));
             }
             Ok(_) => {}
@@ -70,8 +70,6 @@ pub fn secrets(files: &[SecretFile]) -> Finding {
     }
 }
 
-/// That group or others may read.
-const OTHERS: u32 = 0o044;
 /// The start of 2025: this program is younger.
 const UNIX_S_MIN: u64 = 1_735_689_600;
 
@@ -99,6 +97,7 @@ mod tests {
             SecretFile {
                 path,
                 what: "a password",
+                others: 0o044,
             }
         };
         let (own, group, all) = (file("own", 0o600), file("group", 0o640), file("all", 0o604));
@@ -107,10 +106,16 @@ mod tests {
         let gone = SecretFile {
             path: folder.path().join("gone"),
             what: "a key",
+            others: 0o044,
         };
         assert_eq!(secrets(&[own.clone(), gone]).verdict, Verdict::Note);
         let found = secrets(&[own, group.clone(), all.clone()]);
         assert_eq!(found.verdict, Verdict::Fault);
+        let given = SecretFile {
+            others: 0o004,
+            ..group.clone()
+        };
+        assert_eq!(secrets(&[given]).verdict, Verdict::Fine);
         let expected = format!("chmod 600 {} {}", group.path.display(), all.path.display());
         assert_eq!(found.remedy, expected);
     }
