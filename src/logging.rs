@@ -1,14 +1,19 @@
-//! The log: one line per event on stderr, in time, level and words.
+//! The log: one line per event on stderr, in time, level and words; for systemd's journal, with a priority
+//! instead of the time.
 //!
 //! What is logged is decided where it happens; here only how it looks and how much of it is shown.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{IsTerminal, Write as _};
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer, format};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -23,16 +28,32 @@ pub struct Log {
 /// Starts the log. `RUST_LOG` says what is shown, where it is set; else `debug` does, and without
 /// it the `usual` filter.
 pub fn start(debug: bool, usual: &'static str, machine: &Machine) -> Result<Log, ConfigError> {
-    let lines = tracing_subscriber::fmt::layer()
-        .compact()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_timer(UtcMillis)
-        .with_target(debug);
+    let journal = is_journal(machine);
+    let lines = (!journal).then(|| {
+        tracing_subscriber::fmt::layer()
+            .compact()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_timer(UtcMillis)
+            .with_target(debug)
+    });
+    let entries = journal.then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .event_format(Entry(
+                format()
+                    .compact()
+                    .without_time()
+                    .with_level(false)
+                    .with_target(debug),
+            ))
+    });
     let (filter, handle) = reload::Layer::new(filter(debug, usual, machine)?);
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)
+        .with(entries)
         .init();
     Ok(Log {
         // It fails only where the log is gone, and then nobody would read it.
@@ -75,6 +96,43 @@ fn filter(debug: bool, usual: &str, machine: &Machine) -> Result<Targets, Config
         origin: Origin::Variable("RUST_LOG".into()),
         problem: Problem::LogFilter(text.to_owned()),
     })
+}
+
+/// Whether stderr is systemd's journal, which has the time of each line itself. `JOURNAL_STREAM` says
+/// which file that is (systemd.exec(5)): who has it inherited may write elsewhere.
+fn is_journal(machine: &Machine) -> bool {
+    let told = machine.environment.get(OsStr::new("JOURNAL_STREAM"));
+    let told = told.and_then(|told| told.to_str());
+    told.is_some_and(|told| {
+        rustix::fs::fstat(std::io::stderr())
+            .is_ok_and(|file| told == format!("{}:{}", file.st_dev, file.st_ino))
+    })
+}
+
+/// A line for the journal: its priority in front (sd-daemon(3)), and neither time nor level.
+struct Entry<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for Entry<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut to: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(to, "<{priority}>")?;
+        self.0.format_event(context, to, event)
+    }
 }
 
 /// `2026-01-31T12:00:00.123Z`: the clock of the device in UTC, as VRM and the other logs of Venus

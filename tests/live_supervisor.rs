@@ -12,6 +12,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,52 @@ use support::service::{BATTERY, battery};
 use support::wire::V;
 use support::{PATIENCE, poll};
 use tempfile::TempDir;
+
+/// What a bridge that finds neither bus nor broker logs into a file, once it has said that.
+fn logged_into(file: &std::path::Path, journal: impl Fn(&std::fs::Metadata) -> String) -> String {
+    let log = std::fs::File::create(file).unwrap();
+    let journal = journal(&log.metadata().unwrap());
+    let nowhere = ["--dbus", "unix:path=/nonexistent/bus", "-q", "127.0.0.1:9"];
+    let mut command = Command::new(support::program::path());
+    let child = command
+        .args(["--portal-id", support::rig::PORTAL])
+        .args(nowhere)
+        .env("JOURNAL_STREAM", journal)
+        .env("RUST_LOG", "warn,dbus_mqtt=info")
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut process = Process::new(child);
+    let said = poll("both to be told", PATIENCE, || {
+        let said = std::fs::read_to_string(file).unwrap();
+        (said.matches("trying again").count() >= 2).then_some(said)
+    });
+    process.signal(Signal::TERM);
+    assert!(process.wait_exit(PATIENCE).success());
+    said
+}
+
+#[test]
+fn a_line_for_the_journal_has_a_priority_and_no_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let this = |data: &std::fs::Metadata| format!("{}:{}", data.dev(), data.ino());
+    let said = logged_into(&file, this);
+    for (line, priority) in [("portal id ", 6), ("trying again", 4)] {
+        assert!(
+            said.lines()
+                .any(|said| said.starts_with(&format!("<{priority}>")) && said.contains(line)),
+            "{said}"
+        );
+    }
+    assert!(said.starts_with("<6>portal id "), "{said}");
+    // What was inherited, and is about another file, is none of our business.
+    let other = |data: &std::fs::Metadata| format!("{}:{}", data.dev(), data.ino() + 1);
+    for line in logged_into(&file, other).lines() {
+        assert!(line.starts_with("20") && !line.contains('<'), "{line}");
+    }
+}
 
 /// A socket that stands where that of a service manager would.
 struct Manager {
