@@ -117,7 +117,7 @@ fn s5_8_the_answer_to_a_write_is_what_the_service_made_of_it() {
     // A service that takes the value its own way, and says so late.
     let Some(rig) = Rig::start() else { return };
     let peer = rig.bus.peer();
-    peer.on(|call| match call.member.as_str() {
+    peer.on_items(|call| match call.member.as_str() {
         "SetValue" => Reply::Return(vec![V::I(0)]),
         "GetValue" if call.path == "/Mode" => Reply::Return(vec![support::wire::variant(V::U(1))]),
         _ => Reply::Normal,
@@ -138,7 +138,7 @@ fn s5_8_each_error_has_its_word() {
     let Some(rig) = Rig::start() else { return };
     let _battery = rig.bus.serve(battery());
     let peer = rig.bus.peer();
-    peer.on(|call| match (call.member.as_str(), call.path.as_str()) {
+    peer.on_items(|call| match (call.member.as_str(), call.path.as_str()) {
         ("SetValue", "/Mode") => Reply::Return(vec![V::I(-1)]),
         ("SetValue", "/State") => Reply::Error("org.freedesktop.DBus.Error.AccessDenied"),
         ("SetValue", "/ProductName") => Reply::Return(vec![s("not a code")]),
@@ -185,7 +185,7 @@ fn s5_8_each_error_has_its_word() {
 fn s5_8_what_times_out_is_told() {
     let Some(rig) = Rig::start() else { return };
     let peer = rig.bus.peer();
-    peer.on(|call| match call.member.as_str() {
+    peer.on_items(|call| match call.member.as_str() {
         "GetValue" if call.path == "/Mode" => Reply::Later,
         _ => Reply::Normal,
     });
@@ -297,7 +297,7 @@ fn a_request_with_3_1_1_has_no_response() {
 fn s5_6_too_many_writes_are_told_so() {
     let Some(rig) = Rig::start() else { return };
     let peer = rig.bus.peer();
-    peer.on(|call| match call.member.as_str() {
+    peer.on_items(|call| match call.member.as_str() {
         "SetValue" => Reply::Later,
         _ => Reply::Normal,
     });

@@ -223,7 +223,7 @@ fn limits_and_what_is_logged_follow_sighup() {
         });
     };
     let peer = rig.bus.peer();
-    peer.on(|call| match call.member.as_str() {
+    peer.on_items(|call| match call.member.as_str() {
         "SetValue" => Reply::Later,
         _ => Reply::Normal,
     });

@@ -30,6 +30,8 @@ struct State {
     held: Vec<Call>,
     replies: HashMap<u32, Message>,
     handler: Option<Handler>,
+    /// Whether the handler leaves scans alone.
+    scanned_normally: bool,
     owned: Vec<String>,
     closed: bool,
 }
@@ -276,7 +278,19 @@ impl Peer {
 
     /// Puts a test between the calls and the answers.
     pub fn on(&self, handler: impl FnMut(&Call) -> Reply + Send + 'static) {
-        self.shared.lock().handler = Some(Box::new(handler));
+        let mut state = self.shared.lock();
+        state.handler = Some(Box::new(handler));
+        state.scanned_normally = false;
+    }
+
+    /// The same for all calls but those by which a bridge scans a service, which are answered normally:
+    /// a bridge that starts then counts as ready when it has made them.
+    pub fn on_items(&self, mut handler: impl FnMut(&Call) -> Reply + Send + 'static) {
+        self.on(move |call| match call.member.as_str() {
+            "GetItems" => Reply::Normal,
+            _ => handler(call),
+        });
+        self.shared.lock().scanned_normally = true;
     }
 
     /// Answers normally from here on; what was held stays held.
@@ -366,7 +380,8 @@ impl Watch {
             .iter()
             .filter(|name| name.starts_with("com.victronenergy."));
         let due = scans(&state) + services.count();
-        (state.handler.is_none() && !state.closed).then_some(due)
+        let normally = state.handler.is_none() || state.scanned_normally;
+        (normally && !state.closed).then_some(due)
     }
 
     pub fn wait_scans(&self, due: usize) {
