@@ -11,7 +11,6 @@ use clap::{Args, Command, FromArgMatches};
 
 use super::file::{Table, from_toml, place_of};
 use super::machine::{Machine, read_text};
-use super::secrets::Privacy;
 use super::{ConfigError, Origin, Problem, RawBroker, RawConfig, RawVrm};
 
 /// All that was set, by place, the strongest first.
@@ -19,7 +18,7 @@ use super::{ConfigError, Origin, Problem, RawBroker, RawConfig, RawVrm};
 pub struct Layers {
     layers: Vec<Layer>,
     /// Where systemd puts what it gives to this service alone (`LoadCredential`).
-    credentials: Option<PathBuf>,
+    pub(super) credentials: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -73,15 +72,6 @@ impl Layers {
             });
         }
         Ok(layers)
-    }
-
-    /// Who may be able to read a file with a secret.
-    pub(super) fn privacy(&self) -> Privacy {
-        let allowed = self.find("allow-readable-secrets", |raw| raw.allow_readable_secrets);
-        Privacy {
-            readable: allowed.is_some_and(|found| found.value),
-            credentials: self.credentials.clone(),
-        }
     }
 
     /// The strongest setting of this key.

@@ -44,6 +44,15 @@ impl Privacy {
 }
 
 impl Layers {
+    /// Who else may be able to read the files with secrets.
+    pub(super) fn privacy(&self) -> Privacy {
+        let allowed = self.find("allow-readable-secrets", |raw| raw.allow_readable_secrets);
+        Privacy {
+            readable: allowed.is_some_and(|found| found.value),
+            credentials: self.credentials.clone(),
+        }
+    }
+
     /// The files with secrets that the configuration uses, for those who look after them.
     pub fn secret_files(&self, config: &Config, machine: &Machine) -> Vec<SecretFile> {
         let mut files = Vec::new();
