@@ -381,7 +381,7 @@ impl Reader {
         let awaited = bridge.answer_awaited();
         self.log = bridge.log_rate();
         let gathered = self.gather(|frame| bridge.bus_frame(time, frame))?;
-        let mut next = pace.next(time.monotonic, gathered.messages);
+        let mut next = pace.next(time.monotonic, gathered.messages, gathered.bytes);
         if gathered.more {
             next = Next::Turn;
         } else if gather.is_zero() || awaited || bridge.answer_awaited() {

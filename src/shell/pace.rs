@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-/// So many messages in one go may be all that the socket holds, so that the bus has more for us: a
-/// Linux socket holds from some dozens to some hundreds of them.
+/// So many messages in one go may be all that the socket holds, or a part of a burst: there may be more
+/// for us.
 const CROWD_MESSAGES: usize = 32;
+/// With less than this a socket cannot have been full: Linux lets 160 KiB and more wait in it, by
+/// [`held_bytes`].
+const HELD_BYTES: usize = 96 * 1024;
 /// The pause after that: in less time than it takes to fill the socket. Waiting to be woken instead
 /// would cost the bus, which is what all wait for then, half as much again for every message.
 pub(super) const FULL_PAUSE: Duration = Duration::from_micros(250);
@@ -53,8 +56,8 @@ impl Pace {
         }
     }
 
-    /// So many messages were there.
-    pub(super) fn next(&mut self, now: Instant, messages: usize) -> Next {
+    /// So many messages were there, with so many bytes together.
+    pub(super) fn next(&mut self, now: Instant, messages: usize, bytes: usize) -> Next {
         self.messages += messages;
         let period = now.saturating_duration_since(self.since);
         if period >= FLOOD_PERIOD {
@@ -63,12 +66,14 @@ impl Pace {
             self.since = now;
             self.messages = 0;
         }
-        // A crowd that had gathered ends in no silence when nothing follows it at once: the next one is
-        // gathering already, and to be woken by its first message would be for nothing.
+        // A crowd that had gathered, and all of it, ends in no silence: the next one is gathering already,
+        // and to be woken by its first message would be for nothing.
         let gathered = std::mem::take(&mut self.resting) && self.last == Next::Gather;
         self.last = if self.flood {
             Next::Flood
-        } else if messages >= CROWD_MESSAGES {
+        } else if messages >= CROWD_MESSAGES
+            && (self.last != Next::Gather || held_bytes(messages, bytes) >= HELD_BYTES)
+        {
             self.resting = true;
             return Next::Rest;
         } else if messages == 0 && !gathered {
@@ -80,9 +85,20 @@ impl Pace {
     }
 }
 
+/// What messages take up in a socket, at most: memory comes in powers of two, and each of them has a
+/// head.
+const fn held_bytes(messages: usize, bytes: usize) -> usize {
+    messages * 1024 + bytes * 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With messages as most are.
+    fn next(pace: &mut Pace, now: Instant, messages: usize) -> Next {
+        pace.next(now, messages, messages * 250)
+    }
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -92,27 +108,34 @@ mod tests {
     fn a_burst_is_waited_for_and_what_follows_it_gathers() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        assert_eq!(pace.next(start + ms(1000), 46), Next::Rest);
-        assert_eq!(pace.next(start + ms(1001), 4), Next::Gather);
-        assert_eq!(pace.next(start + ms(1021), 0), Next::Wait);
-        assert_eq!(pace.next(start + ms(1100), 1), Next::Gather);
+        assert_eq!(next(&mut pace, start + ms(1000), 46), Next::Rest);
+        assert_eq!(next(&mut pace, start + ms(1001), 4), Next::Gather);
+        assert_eq!(next(&mut pace, start + ms(1021), 0), Next::Wait);
+        assert_eq!(next(&mut pace, start + ms(1100), 1), Next::Gather);
     }
 
     #[test]
     fn what_is_steady_gathers_on_however_many_they_are() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        assert_eq!(pace.next(start + ms(1000), 1), Next::Gather);
+        assert_eq!(next(&mut pace, start + ms(1000), 1), Next::Gather);
         for round in 1..10 {
             let now = start + ms(1000 + round * 100);
-            assert_eq!(pace.next(now, 50), Next::Rest);
-            assert_eq!(pace.next(now, 0), Next::Gather);
+            assert_eq!(next(&mut pace, now, 50), Next::Gather);
         }
-        assert_eq!(pace.next(start + ms(2000), 0), Next::Wait);
+        // So many may be all that the socket holds.
+        for round in 11..20 {
+            let now = start + ms(1000 + round * 100);
+            assert_eq!(next(&mut pace, now, 100), Next::Rest);
+            assert_eq!(next(&mut pace, now, 0), Next::Gather);
+        }
+        assert_eq!(pace.next(start + ms(3000), 32, 40_000), Next::Rest);
+        assert_eq!(next(&mut pace, start + ms(3000), 0), Next::Gather);
+        assert_eq!(next(&mut pace, start + ms(3100), 0), Next::Wait);
         // And a burst that comes out of a silence ends in one.
-        assert_eq!(pace.next(start + ms(3000), 50), Next::Rest);
-        assert_eq!(pace.next(start + ms(3000), 50), Next::Rest);
-        assert_eq!(pace.next(start + ms(3000), 0), Next::Wait);
+        assert_eq!(next(&mut pace, start + ms(4000), 50), Next::Rest);
+        assert_eq!(next(&mut pace, start + ms(4000), 50), Next::Rest);
+        assert_eq!(next(&mut pace, start + ms(4000), 0), Next::Wait);
     }
 
     #[test]
@@ -122,13 +145,13 @@ mod tests {
         let mut now = start;
         for _ in 0..40 {
             now += ms(1);
-            pace.next(now, 30);
+            next(&mut pace, now, 30);
         }
-        assert_eq!(pace.next(now, 1), Next::Flood);
-        assert_eq!(pace.next(now + ms(5), 0), Next::Flood); // the bus had no turn
-        assert_eq!(pace.next(now + ms(19), 200), Next::Flood);
-        assert_eq!(pace.next(now + ms(60), 1), Next::Gather);
-        assert_eq!(pace.next(now + ms(61), 0), Next::Wait);
+        assert_eq!(next(&mut pace, now, 1), Next::Flood);
+        assert_eq!(next(&mut pace, now + ms(5), 0), Next::Flood); // the bus had no turn
+        assert_eq!(next(&mut pace, now + ms(19), 200), Next::Flood);
+        assert_eq!(next(&mut pace, now + ms(60), 1), Next::Gather);
+        assert_eq!(next(&mut pace, now + ms(61), 0), Next::Wait);
     }
 
     #[test]
@@ -136,8 +159,8 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         for _ in 0..20 {
-            pace.next(start, 20);
+            next(&mut pace, start, 20);
         }
-        assert_eq!(pace.next(start + ms(400), 20), Next::Gather);
+        assert_eq!(next(&mut pace, start + ms(400), 20), Next::Gather);
     }
 }
