@@ -139,12 +139,13 @@ pub fn run(options: &Options, ended: &Arc<AtomicBool>) -> Option<Outcome> {
     };
     play(&world, options.speed);
     mirror::listen(&world);
-    traffic::run(&world, options.seed);
+    let traffic = traffic::run(&world, options.seed);
     let samples = samples::follow(&world, &options.out.join("samples.csv"));
     soak.scene.start_bridge();
     soak.until(options.time, ended);
     soak.finish();
     world.end();
+    traffic.join().unwrap();
     soak.outcome.samples = samples.join().unwrap();
     soak.outcome.close(&world, &soak.checker);
     Some(soak.outcome)

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::World;
@@ -80,13 +80,13 @@ impl Books {
         u64::try_from(self.waiting.len()).unwrap()
     }
 
-    /// Settles accounts.
-    fn balance(&mut self) {
+    /// Settles accounts: what was accepted so long ago must have been done.
+    fn balance(&mut self, booked: Duration) {
         let now = Instant::now();
         let old: Vec<i32> = self
             .accepted
             .iter()
-            .filter(|(_, at)| now.duration_since(**at) > BOOKED)
+            .filter(|(_, at)| now.duration_since(**at) > booked)
             .map(|(number, _)| *number)
             .collect();
         for number in old {
@@ -120,7 +120,7 @@ const WRITE: Duration = Duration::from_millis(200);
 const ANSWERS: &str = "soak/answers/";
 
 /// Runs until the end; connects again whenever it has to.
-pub fn run(world: &Arc<World>, seed: u64) {
+pub fn run(world: &Arc<World>, seed: u64) -> JoinHandle<()> {
     let world = Arc::clone(world);
     thread::spawn(move || {
         let mut dice = Dice::new(seed);
@@ -130,7 +130,9 @@ pub fn run(world: &Arc<World>, seed: u64) {
             }
             thread::sleep(Duration::from_millis(100));
         }
-    });
+        let calls = world.fleet.lock().unwrap().take_calls();
+        settle(&world, &calls, Duration::ZERO);
+    })
 }
 
 fn talk(mut tap: Tap, world: &World, dice: &mut Dice) -> io::Result<()> {
@@ -154,7 +156,11 @@ fn talk(mut tap: Tap, world: &World, dice: &mut Dice) -> io::Result<()> {
         }
         if balanced.elapsed() > Duration::from_secs(1) {
             balanced = Instant::now();
-            settle(world);
+            // Not while somebody is at the services: they may wait for a bus that is stopped.
+            let calls = world.fleet.try_lock().map(|mut fleet| fleet.take_calls());
+            if let Ok(calls) = calls {
+                settle(world, &calls, BOOKED);
+            }
         }
         if !world.is_wanted() {
             continue;
@@ -187,19 +193,13 @@ fn talk(mut tap: Tap, world: &World, dice: &mut Dice) -> io::Result<()> {
 }
 
 /// Takes what the services were called with into the books.
-fn settle(world: &World) {
-    // Not while somebody is at the services: they may wait for a bus that is stopped.
-    let Ok(mut fleet) = world.fleet.try_lock() else {
-        return;
-    };
-    let calls = fleet.take_calls();
-    drop(fleet);
+fn settle(world: &World, calls: &[Call], booked: Duration) {
     let mut books = world.books.lock().unwrap();
     let written = |call: &&Call| call.member == "SetValue" && call.path.starts_with("/Write/");
     for call in calls.iter().filter(written) {
         books.called(call);
     }
-    books.balance();
+    books.balance(booked);
 }
 
 fn write(out: &mut Publisher, books: &Mutex<Books>, dice: &mut Dice) -> io::Result<()> {
