@@ -68,7 +68,10 @@ impl Pace {
         }
         // A crowd that had gathered, and all of it, ends in no silence: the next one is gathering already,
         // and to be woken by its first message would be for nothing.
-        let gathered = std::mem::take(&mut self.resting) && self.last == Next::Gather;
+        let rested = std::mem::take(&mut self.resting);
+        let gathered = rested && self.last == Next::Gather;
+        // A burst that came out of a silence goes into one: what the rest brought was its end.
+        let burst = rested && self.last == Next::Wait;
         self.last = if self.flood {
             Next::Flood
         } else if messages >= CROWD_MESSAGES
@@ -76,7 +79,7 @@ impl Pace {
         {
             self.resting = true;
             return Next::Rest;
-        } else if messages == 0 && !gathered {
+        } else if burst || messages == 0 && !gathered {
             Next::Wait
         } else {
             Next::Gather
@@ -105,12 +108,11 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_waited_for_and_what_follows_it_gathers() {
+    fn a_burst_is_waited_for_and_what_is_no_burst_gathers() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         assert_eq!(next(&mut pace, start + ms(1000), 46), Next::Rest);
-        assert_eq!(next(&mut pace, start + ms(1001), 4), Next::Gather);
-        assert_eq!(next(&mut pace, start + ms(1021), 0), Next::Wait);
+        assert_eq!(next(&mut pace, start + ms(1001), 4), Next::Wait);
         assert_eq!(next(&mut pace, start + ms(1100), 1), Next::Gather);
     }
 
