@@ -3,7 +3,6 @@
 //!
 //! What is logged is decided where it happens; here only how it looks and how much of it is shown.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::io::{IsTerminal, Write as _};
 
@@ -101,8 +100,7 @@ fn filter(debug: bool, usual: &str, machine: &Machine) -> Result<Targets, Config
 /// Whether stderr is systemd's journal, which has the time of each line itself. `JOURNAL_STREAM` says
 /// which file that is (systemd.exec(5)): who has it inherited may write elsewhere.
 fn is_journal(machine: &Machine) -> bool {
-    let told = machine.environment.get(OsStr::new("JOURNAL_STREAM"));
-    let told = told.and_then(|told| told.to_str());
+    let told = machine.variable("JOURNAL_STREAM").ok().flatten();
     told.is_some_and(|told| {
         rustix::fs::fstat(std::io::stderr())
             .is_ok_and(|file| told == format!("{}:{}", file.st_dev, file.st_ino))

@@ -244,14 +244,14 @@ fn texts_are_bounded_together_too() {
     };
     let client = &site.clients[0];
     let text = |of: &str| s(&of.repeat(4_000));
+    let told_as = |of: &str| value(&format!("\"{}\"", of.repeat(4_000)));
     let topic = |path: &str| n(&format!("battery/258{path}"));
     for path in ["/A", "/B", "/C"] {
         peer.update(BATTERY, path, text("x"));
     }
     // Two of them have room, the third has not; numbers need none.
-    let xs = value(&format!("\"{}\"", "x".repeat(4_000)));
-    client.expect(0, &topic("/A"), &xs);
-    client.expect(0, &topic("/B"), &xs);
+    client.expect(0, &topic("/A"), &told_as("x"));
+    client.expect(0, &topic("/B"), &told_as("x"));
     peer.update(BATTERY, "/Soc", V::D(1.5));
     client.expect(0, &topic("/Soc"), &value("1.5"));
     assert!(client.payloads(0, &topic("/C")).is_empty());
@@ -265,22 +265,14 @@ fn texts_are_bounded_together_too() {
     peer.update(BATTERY, "/A", s("short"));
     peer.update(BATTERY, "/C", text("y"));
     client.expect(mark, &topic("/A"), &value("\"short\""));
-    client.expect(
-        mark,
-        &topic("/C"),
-        &value(&format!("\"{}\"", "y".repeat(4_000))),
-    );
+    client.expect(mark, &topic("/C"), &told_as("y"));
     // And so does a higher limit.
     peer.update(BATTERY, "/A", text("z"));
     client.expect(mark, &topic("/A"), "");
     site.reload("", "cache-bytes-max = 100_000");
     let mark = client.mark();
     peer.update(BATTERY, "/A", text("z"));
-    client.expect(
-        mark,
-        &topic("/A"),
-        &value(&format!("\"{}\"", "z".repeat(4_000))),
-    );
+    client.expect(mark, &topic("/A"), &told_as("z"));
     site.bridge.terminate();
 }
 

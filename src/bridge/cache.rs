@@ -329,19 +329,18 @@ impl Writer {
         let needs_beside = matches!(update.value, Some(Owned::Beside { .. }))
             || update.min.as_ref().is_some_and(|min| !min.is_empty())
             || update.max.as_ref().is_some_and(|max| !max.is_empty());
-        let mut words = before;
         let mut changed = false;
         if needs_beside || before.beside != 0 {
             let mut all = self.shared.beside();
-            if before.beside == 0 {
-                words.beside = take_beside(&mut all, &mut self.beside_free);
-            }
-            let Some(beside) = all.get_mut(words.beside as usize - 1) else {
+            let index = match before.beside {
+                0 => take_beside(&mut all, &mut self.beside_free),
+                index => index,
+            };
+            let Some(beside) = all.get_mut(index as usize - 1) else {
                 return false;
             };
-            let kept_bytes = beside.bytes();
             let max = self.sizes.cache_bytes_max;
-            let others_bytes = self.beside_bytes.saturating_sub(kept_bytes);
+            let others_bytes = self.beside_bytes - beside.bytes();
             if update.bytes_in(beside) > max.saturating_sub(others_bytes) {
                 update.give_up(Unkept::NoRoom { max });
             }
@@ -361,31 +360,22 @@ impl Writer {
                 beside.json = Vec::new();
             }
             self.beside_bytes = others_bytes + beside.bytes();
-            let set = match update.value {
-                Some(Owned::Words(new)) => Words {
-                    beside: words.beside,
-                    ..new
-                },
+            let new = match update.value {
+                Some(Owned::Words(new)) => new,
                 Some(Owned::Beside { .. }) => Words {
                     head: kind::BESIDE,
-                    low: 0,
-                    high: 0,
-                    beside: words.beside,
-                },
-                Some(Owned::Unkept(_)) => Words {
-                    beside: words.beside,
                     ..Words::default()
                 },
-                None => words,
+                Some(Owned::Unkept(_)) => Words::default(),
+                None => before,
             };
-            changed |= set
-                != Words {
-                    beside: set.beside,
-                    ..before
-                };
+            let in_place = |words| Words {
+                beside: index,
+                ..words
+            };
             // Under the lock, so that a reader who finds a text finds the right one.
-            slot.store(set);
-            return changed;
+            slot.store(in_place(new));
+            return changed || in_place(new) != in_place(before);
         }
         match update.value {
             Some(Owned::Words(new)) => self.set_words(id, new),

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 /// So many messages in one go may be all that the socket holds, or a part of a burst: there may be more
 /// for us.
 const CROWD_MESSAGES: usize = 32;
-/// With less than this a socket cannot have been full: Linux lets 160 KiB and more wait in it, by
-/// [`held_bytes`].
-const HELD_BYTES: usize = 96 * 1024;
 /// The pause after that: in less time than it takes to fill the socket. Waiting to be woken instead
 /// would cost the bus, which is what all wait for then, half as much again for every message.
 pub(super) const FULL_PAUSE: Duration = Duration::from_micros(250);
+/// With less than this a socket cannot have been full: Linux lets 160 KiB and more wait in it, by
+/// [`held_bytes`].
+const HELD_BYTES: usize = 96 * 1024;
 /// The pause after the first message that follows a silence: devices send in bursts, and a burst
 /// goes out at once.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_micros(500);
