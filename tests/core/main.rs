@@ -1,0 +1,17 @@
+//! The rules of the wire contract, on simulated time: messages of a bus and requests of clients in,
+//! publishes and calls out, without a socket. One module per subject; each test is named for its rule.
+//!
+//! Read [`scene`] first.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used, // a test that cannot go on should say where, and stop
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods // tests have clocks
+)]
+
+#[path = "../frames/mod.rs"]
+mod frames;
+mod scene;
+mod services;
