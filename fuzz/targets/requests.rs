@@ -47,7 +47,8 @@ pub fn topic(data: &[u8]) {
 
 fn names(text: &str) {
     if let Some(instance) = DeviceInstance::identifier(text) {
-        assert!(is_topic_level(instance.as_str()), "{text:?}");
+        let level = is_topic_level(instance.as_str());
+        assert_eq!(level, instance.is_topic_level(), "{text:?}");
     }
     if let Some(name) = ServiceName::new(text) {
         assert!(is_topic_level(name.service_type()), "{text:?}");

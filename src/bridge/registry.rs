@@ -41,7 +41,7 @@ pub enum State {
     },
     /// Its items are known.
     Live,
-    /// Another service has its type and instance (§2.7).
+    /// Another service has its type and instance (§2.7), or its identifier can be in no topic (§4.7).
     Clash,
 }
 
@@ -94,7 +94,8 @@ pub struct Service {
     pub seen: Bits,
     /// Whether what is not seen yet is of an owner before this one.
     pub replaced: bool,
-    /// Paths that are never published; each was reported when it was first seen (§4.7).
+    /// Paths, and identifiers, that are never published; each was reported when it was first seen
+    /// (§4.7).
     pub unpublished: HashSet<Box<str>>,
     /// Whether malformed data was reported.
     pub malformed_reported: bool,

@@ -14,7 +14,7 @@ use super::gate::Gate;
 use super::items::{ItemRef, Items, ServiceId};
 use super::requests::Outcome;
 use crate::codec::payload;
-use crate::model::name::PortalId;
+use crate::model::name::{PortalId, TOPIC_LEVELS_MAX, is_topic_char};
 use crate::model::request::{Rejection, ResponseAddress};
 use crate::model::time::Now;
 use crate::model::topic::is_reserved;
@@ -93,6 +93,11 @@ pub fn check(to: &ResponseAddress, portal: &PortalId, prefix: &str) -> Result<()
         "its correlation data is too long"
     } else if topic.contains(['+', '#', '\0']) {
         "it is a filter"
+    } else if !topic.chars().all(is_topic_char) {
+        // The broker would end the connection for it (§4.7).
+        "it has a control character"
+    } else if topic.split('/').count() > TOPIC_LEVELS_MAX {
+        "it has too many levels"
     } else if topic.starts_with('$') {
         "it is the broker's own"
     } else if is_reserved(topic, portal)

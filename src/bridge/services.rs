@@ -381,7 +381,8 @@ impl Bridge {
         Some((service.name.clone(), instance, key))
     }
 
-    /// Gives a service the device it is, or has it wait for the one that is it already (§2.7).
+    /// Gives a service the device it is, or has it wait for the one that is it already (§2.7). One
+    /// whose identifier can be in no topic is left out until it says another (§4.7).
     pub(super) fn take_device(
         &mut self,
         now: Now,
@@ -390,6 +391,10 @@ impl Bridge {
         instance: &DeviceInstance,
         key: &str,
     ) -> Option<DeviceId> {
+        if !instance.is_topic_level() {
+            self.leave_out(now, id, instance);
+            return None;
+        }
         let bound = self.items.bind(id, name, instance);
         let service = self.registry.get_mut(id)?;
         match bound {
@@ -409,6 +414,25 @@ impl Bridge {
                 }
                 None
             }
+        }
+    }
+
+    /// No topic can have a service's identifier: nothing of it is published, and it is reported once.
+    fn leave_out(&mut self, now: Now, id: ServiceId, instance: &DeviceInstance) {
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        service.state = State::Clash;
+        let is_new = service.unpublished.insert(instance.as_str().into());
+        if is_new
+            && self.may_warn(now)
+            && let Some(service) = self.registry.get(id)
+        {
+            warn!(
+                "{}: not published: its /Identifier {:?} has a character that no topic can have",
+                service.name,
+                shown(instance.as_str())
+            );
         }
     }
 
@@ -461,9 +485,10 @@ impl Bridge {
         } else if path != "/" && self.may_warn(now) {
             let name = self.registry.get(id).map(|service| service.name.as_str());
             let name = name.unwrap_or_default();
-            let start = path.char_indices().nth(PATH_CHARS_SHOWN);
-            let start = start.map_or(path, |(at, _)| path.get(..at).unwrap_or_default());
-            warn!("{name}: the path {start:?} can be no topic, and is not published");
+            warn!(
+                "{name}: {:?} is not published: no topic can have that path",
+                shown(path)
+            );
         }
         None
     }
@@ -548,4 +573,10 @@ impl Bridge {
             }
         }
     }
+}
+
+/// As much of a path as is shown of one that is not published.
+fn shown(path: &str) -> &str {
+    let end = path.char_indices().nth(PATH_CHARS_SHOWN);
+    end.map_or(path, |(at, _)| path.get(..at).unwrap_or_default())
 }

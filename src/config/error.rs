@@ -179,7 +179,7 @@ pub enum Problem {
     ServerName(String),
     /// No text that can stand before topics.
     #[error(
-        "{0:?} cannot stand before a topic: at most {PREFIX_BYTES_MAX} bytes, without + # and control characters, and without $ in front"
+        "{0:?} cannot stand before a topic: at most {PREFIX_BYTES_MAX} bytes and {PREFIX_LEVELS_MAX} levels, without + # and control characters, and without $ in front"
     )]
     Prefix(String),
     /// No topic filter below the portal id that some item could match.
@@ -234,6 +234,8 @@ pub enum Problem {
 pub(super) const CLIENT_ID_BYTES_MAX: usize = 256;
 /// The longest text before topics.
 pub(super) const PREFIX_BYTES_MAX: usize = 256;
+/// They are added to those of the topic, and mosquitto takes 200 in all.
+pub(super) const PREFIX_LEVELS_MAX: usize = 20;
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

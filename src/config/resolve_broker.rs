@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::error::{CLIENT_ID_BYTES_MAX, PREFIX_BYTES_MAX};
+use super::error::{CLIENT_ID_BYTES_MAX, PREFIX_BYTES_MAX, PREFIX_LEVELS_MAX};
 use super::layers::{BrokerLayers, Found, Layers, Which};
 use super::machine::Machine;
 use super::secrets::Privacy;
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::model::access::Access;
 use crate::model::filter::{Filter, List, Lists};
-use crate::model::name::PortalId;
+use crate::model::name::{PortalId, is_topic_char, is_topic_level};
 
 /// What holds for a broker of which nothing is said.
 #[derive(Debug)]
@@ -273,9 +273,12 @@ impl BrokerLayers<'_> {
         let Some(found) = self.find("mqtt-prefix", |raw| raw.prefix.clone()) else {
             return Ok(String::new());
         };
-        let is_wrong = |letter: char| letter.is_control() || matches!(letter, '+' | '#');
         let text = found.value.as_str();
-        if text.contains(is_wrong) || text.starts_with('$') || text.len() > PREFIX_BYTES_MAX {
+        if !text.chars().all(is_topic_char)
+            || text.starts_with('$')
+            || text.len() > PREFIX_BYTES_MAX
+            || text.split('/').count() > PREFIX_LEVELS_MAX
+        {
             return Err(found.wrong(Problem::Prefix(text.to_owned())));
         }
         let end = if text.is_empty() || text.ends_with('/') {
@@ -369,15 +372,14 @@ fn is_name(text: &str) -> bool {
 }
 
 fn is_client_id(text: &str) -> bool {
-    let is_wrong = |letter: char| letter.is_control() || matches!(letter, '+' | '#' | '/');
-    (1..=CLIENT_ID_BYTES_MAX).contains(&text.len()) && !text.contains(is_wrong)
+    text.len() <= CLIENT_ID_BYTES_MAX && is_topic_level(text)
 }
 
 /// Levels of a topic, none of them empty or a wildcard.
 fn is_discovery_prefix(text: &str) -> bool {
-    let is_wrong = |letter: char| letter.is_control() || matches!(letter, '+' | '#');
-    let is_level = |level: &str| !level.is_empty() && !level.contains(is_wrong);
-    text.len() <= PREFIX_BYTES_MAX && text.split('/').all(is_level)
+    text.len() <= PREFIX_BYTES_MAX
+        && text.split('/').all(is_topic_level)
+        && text.split('/').count() <= PREFIX_LEVELS_MAX
 }
 
 const KEEP_ALIVE_S: u32 = 60;

@@ -131,9 +131,9 @@ fn what_a_broker_cannot_be_told() {
             file(&toml).refused(&sentence);
         }
     }
-    for text in ["a+", "#", "$SYS/", "a\nb"] {
+    for text in ["a+", "#", "$SYS/", "a\nb", "a\u{ffff}", &"a/".repeat(20)] {
         flags(&["--mqtt-prefix", text]).refused(&format!(
-            "--mqtt-prefix: {text:?} cannot stand before a topic: at most 256 bytes, without + # and control characters, and without $ in front"
+            "--mqtt-prefix: {text:?} cannot stand before a topic: at most 256 bytes and 20 levels, without + # and control characters, and without $ in front"
         ));
     }
     variables(&[("DBUS_MQTT_VERSION", "2")])

@@ -13,6 +13,13 @@ pub const PORTAL_ID_BYTES_MAX: usize = 64;
 /// Longest item path taken; the longest seen on real devices has 85 bytes.
 pub const PATH_BYTES_MAX: usize = 1024;
 
+/// Most levels of a topic (§4.7). mosquitto closes the connection of who publishes to more than 200;
+/// the longest path seen on real devices has 11.
+pub const TOPIC_LEVELS_MAX: usize = 100;
+
+/// Most levels of an item path: before it are `N`, the portal id, the type and the instance.
+const PATH_LEVELS_MAX: usize = TOPIC_LEVELS_MAX - 4;
+
 /// The VRM portal id of a GX device, e.g. `e0ff50a097c0` (§1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PortalId(Box<str>);
@@ -102,7 +109,8 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// The device instance of a service: mostly a number, always one topic level (§1).
+/// The device instance of a service: mostly a number (§1). An identifier may be no topic level; its
+/// service is left out (§4.7).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeviceInstance(Box<str>);
 
@@ -112,8 +120,8 @@ impl DeviceInstance {
         DeviceInstance(number.to_string().into())
     }
 
-    /// The instance that the text in `/Identifier` gives, reduced to one topic level; `None` where
-    /// the text is empty, or too long for a topic.
+    /// The instance that the text in `/Identifier` gives, without what separates levels (§1); `None`
+    /// where the text is empty, or too long for a topic.
     pub fn identifier(text: &str) -> Option<DeviceInstance> {
         if text.len() > PATH_BYTES_MAX {
             return None;
@@ -134,7 +142,12 @@ impl DeviceInstance {
         DeviceInstance("0".into())
     }
 
-    /// The instance as a topic level.
+    /// Whether it can be a level of a topic: an identifier with control characters cannot (§4.7).
+    pub fn is_topic_level(&self) -> bool {
+        is_topic_level(&self.0)
+    }
+
+    /// The instance as it stands in topics.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -146,18 +159,26 @@ impl fmt::Display for DeviceInstance {
     }
 }
 
+/// Whether every broker takes a topic with this character in it. None takes wildcards and NUL
+/// [MQTT-4.7.1-1, MQTT-4.7.3-2]; a broker may close the connection for a control character or a
+/// non-character [MQTT-1.5.3], and mosquitto does.
+pub fn is_topic_char(c: char) -> bool {
+    let non_character = u32::from(c) & 0xfffe == 0xfffe || matches!(c, '\u{fdd0}'..='\u{fdef}');
+    !(matches!(c, '+' | '#') || c.is_control() || non_character)
+}
+
 /// Whether `text` can be one level of a topic.
 pub fn is_topic_level(text: &str) -> bool {
-    !text.is_empty() && !text.bytes().any(|b| matches!(b, b'+' | b'#' | b'/' | 0))
+    !text.is_empty() && text.chars().all(|c| c != '/' && is_topic_char(c))
 }
 
 /// Whether the D-Bus path `path` can follow the device instance in a topic (§4.7): it begins with a
-/// slash, and no level of it is empty or has a character that MQTT forbids.
+/// slash, it has not too many levels, and every one of them is a topic level.
 pub fn is_topic_path(path: &str) -> bool {
     path.len() <= PATH_BYTES_MAX
-        && path
-            .strip_prefix('/')
-            .is_some_and(|levels| levels.split('/').all(is_topic_level))
+        && path.strip_prefix('/').is_some_and(|levels| {
+            levels.split('/').all(is_topic_level) && levels.split('/').count() <= PATH_LEVELS_MAX
+        })
 }
 
 #[cfg(test)]
@@ -206,6 +227,9 @@ mod tests {
             DeviceInstance::identifier("can0/+#\0x").unwrap().as_str(),
             "can0____x"
         );
+        for bad in ["a\u{1}", "a\u{ffff}", "a\n"] {
+            assert!(!DeviceInstance::identifier(bad).unwrap().is_topic_level());
+        }
         assert_eq!(DeviceInstance::identifier(""), None);
         assert_eq!(DeviceInstance::identifier(&"x".repeat(100_000)), None);
         assert_eq!(DeviceInstance::number(-3).as_str(), "-3");
@@ -213,10 +237,42 @@ mod tests {
 
     #[test]
     fn paths_that_mqtt_forbids_are_known() {
-        for good in ["/Soc", "/Dc/0/Voltage", "/ä/b c"] {
+        for good in [
+            "/Soc",
+            "/Dc/0/Voltage",
+            "/ä/b c",
+            "/\u{a0}\u{feff}\u{fffd}",
+            "/\u{202e}",
+            "/\u{1f50b}",
+            "/$SYS",
+            &"/a".repeat(96),
+        ] {
             assert!(is_topic_path(good), "{good}");
         }
-        for bad in ["", "/", "Soc", "/a//b", "/a/", "/a+", "/#", "/a\0", "//"] {
+        for bad in [
+            "",
+            "/",
+            "Soc",
+            "/a//b",
+            "/a/",
+            "/a+",
+            "/#",
+            "/a\0",
+            "//",
+            "/\u{1}",
+            "/\u{1f}",
+            "/\n",
+            "/\u{7f}",
+            "/\u{85}",
+            "/\u{9f}",
+            "/\u{fffe}",
+            "/\u{ffff}",
+            "/\u{1ffff}",
+            "/\u{10fffe}",
+            "/\u{fdd0}",
+            "/\u{fdef}",
+            &"/a".repeat(97),
+        ] {
             assert!(!is_topic_path(bad), "{bad:?}");
         }
     }

@@ -15,3 +15,4 @@
 mod frames;
 mod scene;
 mod services;
+mod topics;
