@@ -65,6 +65,14 @@ pub struct Walk {
     pub in_flight: usize,
     /// How many nodes were found.
     pub nodes: usize,
+    /// How many items were found.
+    pub given: usize,
+    /// How many nodes and items were left out, and what was wrong with the first of them.
+    pub left_out: usize,
+    /// Its path and the reason.
+    pub first_left_out: Option<(Box<str>, Box<str>)>,
+    /// Whether it stopped answering, so that the rest is not known.
+    pub stopped: bool,
 }
 
 /// One service.
@@ -80,6 +88,13 @@ pub struct Service {
     pub scan: u32,
     /// How many scans failed in a row.
     pub failures: u32,
+    /// What its owner answered to `GetItems`, where that was an error that says more than that it has
+    /// no such method.
+    pub refusal: Option<Box<str>>,
+    /// Whether that was reported.
+    pub refusal_reported: bool,
+    /// How many items were reported to be left out.
+    pub left_out_reported: usize,
     /// The device that topics call it.
     pub device: Option<DeviceId>,
     /// What `/DeviceInstance` says.
@@ -246,6 +261,9 @@ impl Registry {
             state,
             scan: 0,
             failures: 0,
+            refusal: None,
+            refusal_reported: false,
+            left_out_reported: 0,
             device: None,
             instance: None,
             identifier: None,
@@ -274,6 +292,8 @@ impl Registry {
         service.instance = None;
         service.identifier = None;
         service.replaced = true;
+        service.refusal_reported = false;
+        service.left_out_reported = 0;
         self.forget_owner(&old, id);
         self.by_owner.entry(owner.into()).or_default().push(id);
     }

@@ -36,7 +36,7 @@ impl Outcome<'_> {
             Outcome::Reply(_) => Rejection::Answer,
             Outcome::Error(frame) => Rejection::BusError {
                 name: frame.error_name.into(),
-                message: bus_item::error_message(frame).into(),
+                message: bus_item::error_message(frame).into_boxed_str(),
             },
             Outcome::Lost => Rejection::NoAnswer,
         }

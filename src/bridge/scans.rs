@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! GetItems ──▶ done            all items, with their limits
-//!    │ unknown method, or not readable
+//!    │ any error of the service, no items, or not readable
 //! GetValue on / ──▶ done       a dict of all values
-//!    │ fails, or no dict
-//! Introspect, node by node, and GetValue of every leaf ──▶ done
+//!    │ the same
+//! Introspect, node by node, and GetValue of every leaf ──▶ done, without the leaves that fail
 //! ```
+//!
+//! An error that the bus itself sends, or no answer at all, is about the service and not about the
+//! method: no other one is tried then.
 //!
 //! Calls and answers in the order of the bus's stream; a scan that fails is repeated later
 //! (`super::registry`).
@@ -16,31 +19,35 @@ use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
-use super::Bridge;
 use super::bits::Bits;
 use super::cache::Update;
 use super::calls::{Method, Purpose, Step};
 use super::items::{DeviceId, ServiceId};
 use super::registry::{Scan, State, Walk};
 use super::requests::Outcome;
-use crate::codec::bus_item::{self, Changes};
+use super::{BUS, Bridge, convert};
+use crate::codec::bus_item::{self, Changes, absolute};
 use crate::codec::introspect;
+use crate::model::request::Rejection;
 use crate::model::time::Now;
 
 /// How many calls of one walk may wait for their answers.
-const WALK_CALLS_MAX: usize = 16;
+const WALK_CALLS_MAX: usize = 4;
 /// How many nodes a walk goes through; the largest trees known have some thousands.
 const WALK_NODES_MAX: usize = 20_000;
 
 /// How deep a walk goes; the deepest paths known have seven levels.
 const WALK_DEPTH_MAX: usize = 32;
 
-/// Errors that mean that a service does not have the method, so that another one may do (§2.2).
-const UNKNOWN: [&str; 3] = [
+/// Errors that mean that a service does not have the object or the method: nothing to report of a
+/// service that knows no `GetItems`.
+pub(super) const UNKNOWN: [&str; 3] = [
     "org.freedesktop.DBus.Error.UnknownMethod",
     "org.freedesktop.DBus.Error.UnknownObject",
     "org.freedesktop.DBus.Error.UnknownInterface",
 ];
+
+const ACCESS_DENIED: &str = "org.freedesktop.DBus.Error.AccessDenied";
 
 impl Bridge {
     /// Asks a service for all it has.
@@ -50,6 +57,7 @@ impl Bridge {
         };
         service.scan = service.scan.wrapping_add(1);
         service.seen = Bits::default();
+        service.refusal = None;
         service.state = State::Scanning(Scan::Items);
         self.scan_call(now, id, "/", Method::GetItems, Step::Items);
     }
@@ -78,20 +86,30 @@ impl Bridge {
     pub(super) fn scanned(&mut self, now: Now, id: ServiceId, step: Step, outcome: Outcome<'_>) {
         match (step, outcome) {
             (Step::Items, Outcome::Reply(frame)) => match Changes::of_items(frame) {
-                Ok(changes) if readable(&changes) => self.finish_scan(now, id, Some(changes)),
+                Ok(changes) if changes.has_items() => {
+                    self.finish_scan(now, id, Some(changes), &Walk::default());
+                }
+                Ok(changes) if changes.is_empty() => self.ask_tree(now, id),
                 _ => {
                     self.malformed(now, &[id], frame);
                     self.ask_tree(now, id);
                 }
             },
-            (Step::Items, Outcome::Error(frame)) if UNKNOWN.contains(&frame.error_name) => {
+            (Step::Items, Outcome::Error(frame)) if !is_silence(outcome) => {
+                if let Some(service) = self.registry.get_mut(id)
+                    && !UNKNOWN.contains(&frame.error_name)
+                {
+                    service.refusal = Some(outcome.rejection().to_string().into());
+                }
                 self.ask_tree(now, id);
             }
             (Step::Tree, Outcome::Reply(frame)) => match Changes::of_tree(frame) {
-                Ok(Some(changes)) if readable(&changes) => self.finish_scan(now, id, Some(changes)),
+                Ok(Some(changes)) if changes.has_items() => {
+                    self.finish_scan(now, id, Some(changes), &Walk::default());
+                }
                 _ => self.start_walk(now, id),
             },
-            (Step::Tree, Outcome::Error(_)) => self.start_walk(now, id),
+            (Step::Tree, Outcome::Error(_)) if !is_silence(outcome) => self.start_walk(now, id),
             (Step::Items | Step::Tree, _) => self.fail_scan(now, id, outcome),
             (Step::Node(node), outcome) => self.walked_node(now, id, &node, outcome),
             (Step::Leaf(path), outcome) => self.walked_leaf(now, id, &path, outcome),
@@ -115,12 +133,12 @@ impl Bridge {
         service.scan = service.scan.wrapping_add(1);
         service.state = State::Retry { at };
         let name = service.name.clone();
+        // What it said to the first question says more than what it said to the last.
+        let refusal = service.refusal.take().filter(|_| !is_silence(outcome));
         if self.may_warn(now) {
-            let reason = outcome.rejection();
-            warn!(
-                "{name}: does not tell its items: {reason}; asked again in {} s",
-                after.as_secs()
-            );
+            let reason = refusal.unwrap_or_else(|| outcome.rejection().to_string().into());
+            let after = after.as_secs();
+            warn!("{name}: scan failed ({reason}); retrying in {after} s");
         }
         self.registry.next_retry = Some(self.registry.next_retry.map_or(at, |next| next.min(at)));
         self.settle();
@@ -158,13 +176,13 @@ impl Bridge {
             return;
         };
         debug!(
-            "{}: has neither GetItems nor GetValue on /, its tree is walked",
+            "{}: gives its items neither with GetItems nor with GetValue on /; reading them one by one",
             service.name
         );
         let walk = Walk {
             todo: ["/".into()].into(),
-            in_flight: 0,
             nodes: 1,
+            ..Walk::default()
         };
         service.state = State::Scanning(Scan::Walk(walk));
         self.continue_walk(now, id);
@@ -174,7 +192,11 @@ impl Bridge {
         loop {
             let Some(walk) = self.walk(id) else { return };
             if walk.todo.is_empty() && walk.in_flight == 0 {
-                return self.finish_scan(now, id, None);
+                let walk = std::mem::take(walk);
+                if walk.stopped && walk.given == 0 {
+                    return self.fail_scan(now, id, Outcome::Lost);
+                }
+                return self.finish_scan(now, id, None, &walk);
             }
             if walk.in_flight >= WALK_CALLS_MAX {
                 return;
@@ -207,23 +229,29 @@ impl Bridge {
             if path == "/" {
                 return self.fail_scan(now, id, outcome);
             }
+            leave_out(walk, path, outcome);
             return self.continue_walk(now, id);
         };
         let before = walk.nodes;
-        let children = if path.matches('/').count() < WALK_DEPTH_MAX {
+        let children = if path.matches('/').count() < WALK_DEPTH_MAX && !walk.stopped {
             node.children
         } else {
             Vec::new()
         };
         for child in children {
+            let child = format!("{}/{child}", path.trim_end_matches('/'));
+            // No call can name any other, and the bus would end our connection for one that did.
+            if !convert::is_object_path(&child) {
+                continue;
+            }
             walk.nodes += 1;
             if walk.nodes <= WALK_NODES_MAX {
-                walk.todo
-                    .push_back(format!("{}/{child}", path.trim_end_matches('/')).into());
+                walk.todo.push_back(child.into());
             }
         }
         let endless = before <= WALK_NODES_MAX && walk.nodes > WALK_NODES_MAX;
-        walk.in_flight += usize::from(node.is_item && path != "/");
+        let is_leaf = node.is_item && path != "/" && !walk.stopped;
+        walk.in_flight += usize::from(is_leaf);
         if endless
             && self.may_warn(now)
             && let Some(service) = self.registry.get(id)
@@ -233,43 +261,69 @@ impl Bridge {
                 service.name
             );
         }
-        if node.is_item && path != "/" {
+        if is_leaf {
             self.scan_call(now, id, path, Method::GetValue, Step::Leaf(path.into()));
         }
         self.continue_walk(now, id);
     }
 
     fn walked_leaf(&mut self, now: Now, id: ServiceId, path: &str, outcome: Outcome<'_>) {
-        if let Outcome::Reply(frame) = outcome {
+        let change = match outcome {
+            Outcome::Reply(frame) => Changes::of_value(frame, path).ok(),
+            Outcome::Error(_) | Outcome::Lost => None,
+        };
+        let change = change.and_then(|mut changes| changes.next()?.ok());
+        let Some(walk) = self.walk(id) else { return };
+        walk.in_flight -= 1;
+        if let Some(change) = change {
+            walk.given += 1;
             // In the order of the stream, like a signal: a later one is newer, an earlier one older.
-            if let Some(Ok(change)) = Changes::of_value(frame, path)
-                .ok()
-                .and_then(|mut changes| changes.next())
-            {
-                self.change_of(now, id, &change);
-            }
-        } else if let Some(service) = self.registry.get(id) {
-            debug!("{}: {path}: {}", service.name, outcome.rejection());
-        }
-        if let Some(walk) = self.walk(id) {
-            walk.in_flight -= 1;
+            self.change_of(now, id, &change);
+        } else {
+            leave_out(walk, path, outcome);
         }
         self.continue_walk(now, id);
+    }
+
+    /// Says what went wrong in a scan that ended well in the end: once per owner, and again where more
+    /// or fewer items are concerned.
+    fn report_trouble(&mut self, now: Now, id: ServiceId, walk: &Walk) {
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        let refusal = service.refusal.take();
+        let refusal = refusal.filter(|_| !std::mem::replace(&mut service.refusal_reported, true));
+        let left_out = std::mem::replace(&mut service.left_out_reported, walk.left_out);
+        let name = service.name.clone();
+        if let Some(refusal) = refusal
+            && self.may_warn(now)
+        {
+            warn!("{name}: GetItems failed ({refusal}); its items were read in another way");
+        }
+        if let Some((path, reason)) = &walk.first_left_out
+            && left_out != walk.left_out
+            && self.may_warn(now)
+        {
+            let count = walk.left_out;
+            warn!(
+                "{name}: {count} items cannot be read and are left out; the first is {path}: {reason}"
+            );
+        }
     }
 
     // The end of a scan.
 
     /// All items are known: `changes` has them, or they came one by one. What a signal brought
     /// before is older than the reply, and counts only where the reply says nothing (§2.3).
-    fn finish_scan(&mut self, now: Now, id: ServiceId, changes: Option<Changes<'_>>) {
+    fn finish_scan(&mut self, now: Now, id: ServiceId, changes: Option<Changes<'_>>, walk: &Walk) {
+        self.report_trouble(now, id, walk);
         let Some(service) = self.registry.get_mut(id) else {
             return;
         };
         service.failures = 0;
-        let relative = changes.as_ref().is_some_and(Changes::are_relative);
         let mut buffer = String::new();
         for change in changes.iter().flat_map(Clone::clone).map_while(Result::ok) {
-            let path = absolute(change.path, relative, &mut buffer);
+            let path = absolute(change.path, &mut buffer);
             let row = self.schema.lookup(service.name.service_type(), path);
             let role = row.rule.role;
             service.note_role(role, change.value.as_ref());
@@ -306,7 +360,7 @@ impl Bridge {
         let missing: Vec<_> = self
             .items
             .slots(device)
-            .filter(|slot| !seen.contains(*slot))
+            .filter(|slot| !seen.contains(*slot) && !walk.stopped)
             .collect();
         for slot in missing {
             self.retire(slot);
@@ -332,10 +386,9 @@ impl Bridge {
             .registry
             .get_mut(id)
             .is_some_and(|service| std::mem::take(&mut service.replaced));
-        let relative = changes.as_ref().is_some_and(Changes::are_relative);
         let mut buffer = String::new();
         for change in changes.into_iter().flatten().map_while(Result::ok) {
-            let path = absolute(change.path, relative, &mut buffer);
+            let path = absolute(change.path, &mut buffer);
             let Some(rule) = self.admit(now, id, path) else {
                 continue;
             };
@@ -383,18 +436,25 @@ impl Bridge {
     }
 }
 
-/// Whether all of it can be read; what cannot is taken for no answer.
-fn readable(changes: &Changes<'_>) -> bool {
-    changes.clone().all(|change| change.is_ok())
+/// Whether nothing came from the service itself: it is gone or does not answer, or the bus let no call
+/// through. What the bus forbids may be allowed with another method.
+fn is_silence(outcome: Outcome<'_>) -> bool {
+    match outcome {
+        Outcome::Lost => true,
+        Outcome::Error(frame) => frame.sender == BUS && frame.error_name != ACCESS_DENIED,
+        Outcome::Reply(_) => false,
+    }
 }
 
-/// The path from the root: what `GetValue` on `/` tells has no leading slash.
-fn absolute<'a>(path: &'a str, relative: bool, buffer: &'a mut String) -> &'a str {
-    if !relative || path.starts_with('/') {
-        return path;
+/// A node or an item of a walk has no answer that can be read.
+fn leave_out(walk: &mut Walk, path: &str, outcome: Outcome<'_>) {
+    if is_silence(outcome) {
+        // It does not answer any more: the rest would not come either.
+        walk.stopped = true;
+        walk.todo.clear();
     }
-    buffer.clear();
-    buffer.push('/');
-    buffer.push_str(path);
-    buffer
+    walk.left_out += 1;
+    let reason: Rejection = outcome.rejection();
+    let first = || (path.into(), reason.to_string().into());
+    walk.first_left_out.get_or_insert_with(first);
 }

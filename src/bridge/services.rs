@@ -7,7 +7,7 @@ use super::calls::{Method, Purpose};
 use super::items::{DeviceId, ServiceId};
 use super::registry::State;
 use super::{BUS, BUS_PATH, Bridge};
-use crate::codec::bus_item::{Changes, INTERFACE};
+use crate::codec::bus_item::{self, Changes, INTERFACE};
 use crate::codec::cursor::Malformed;
 use crate::codec::frame::{Frame, Kind};
 use crate::model::access::Access;
@@ -184,6 +184,7 @@ impl Bridge {
         };
         let mut change = ItemChange::EMPTY;
         let mut before = None;
+        let mut buffer = String::new();
         loop {
             let path = match changes.next_into(&mut change) {
                 Ok(Some(path)) => path,
@@ -202,6 +203,7 @@ impl Bridge {
             let Ok(path) = std::str::from_utf8(path) else {
                 return self.malformed(now, owned, frame);
             };
+            let path = bus_item::absolute(path, &mut buffer);
             let change = ItemChange { path, ..change };
             if let [service] = *owned {
                 self.change_of(now, service, &change);

@@ -13,6 +13,7 @@
 
 #[path = "../frames/mod.rs"]
 mod frames;
+mod scan;
 mod scene;
 mod services;
 mod topics;

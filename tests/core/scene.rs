@@ -2,7 +2,7 @@
 //! silent and leave as the test says, and what the bridge sends is kept as a broker would keep it.
 #![allow(dead_code)] // each test uses its own part of this
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use dbus_mqtt::codec::request::RequestReader;
 use dbus_mqtt::model::request::ResponseAddress;
 use dbus_mqtt::model::time::Now;
 
-use crate::frames::wire::{V, variant};
+use crate::frames::wire::{V, s, variant};
 use crate::frames::{self, PORTAL};
 
 /// How a service answers calls.
@@ -36,7 +36,12 @@ pub struct Service {
     pub owner: String,
     pub items: Vec<(String, V)>,
     pub mood: Mood,
+    /// Answers some calls in its own way; `None` for those that are answered as ever.
+    pub script: Option<Script>,
 }
+
+/// What a service answers to a call.
+pub type Script = fn(&Service, &Call) -> Option<Vec<u8>>;
 
 /// A message that the bridge sent: its topic without `N/<portal>/`, its payload, whether it is retained.
 pub type Sent = (String, String, bool);
@@ -86,6 +91,23 @@ pub struct Scene {
     pub brokers: Vec<Store>,
     /// Calls that no service has answered yet.
     pub unanswered: Vec<Call>,
+}
+
+/// What a service answers to `Introspect` on a path.
+fn introspection(service: &Service, path: &str) -> String {
+    let below = format!("{}/", path.trim_end_matches('/'));
+    let paths = service.items.iter().map(|(path, _)| path.as_str());
+    let children: BTreeSet<&str> = paths
+        .filter_map(|item| item.strip_prefix(&below)?.split('/').next())
+        .collect();
+    let mut xml = "<node>".to_owned();
+    if service.items.iter().any(|(item, _)| item == path) {
+        xml += r#"<interface name="com.victronenergy.BusItem"/>"#;
+    }
+    for child in children {
+        xml = xml + "<node name=\"" + child + "\"/>";
+    }
+    xml + "</node>"
 }
 
 /// Settings as a bridge has them by default, for [`Scene::reconfigure`].
@@ -149,6 +171,7 @@ impl Scene {
             owner: owner.into(),
             items: items.collect(),
             mood,
+            script: None,
         });
         self.hear(&frames::name_owner_changed(name, &old, owner));
     }
@@ -231,11 +254,18 @@ impl Scene {
             return Some(frames::answer(call, &self.devices()));
         };
         let error = |name: &str| Some(frames::error(&service.owner, call.id, name));
+        if let Some(bytes) = service.script.and_then(|script| script(service, call)) {
+            return Some(bytes);
+        }
         match &service.mood {
             Mood::Silent => None,
             Mood::Refuses(name) => error(name),
             Mood::NoItems(name) if call.method == Method::GetItems => error(name),
             Mood::Answers | Mood::NoItems(_) => {
+                if call.method == Method::Introspect {
+                    let xml = s(&introspection(service, &call.path));
+                    return Some(frames::reply(&service.owner, call.id, &[xml]));
+                }
                 if call.method == Method::GetValue && *call.path == *"/" {
                     let tree = service
                         .items

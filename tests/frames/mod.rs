@@ -115,6 +115,11 @@ pub fn reply(sender: &str, to: u32, body: &[V]) -> Vec<u8> {
 }
 
 pub fn error(sender: &str, to: u32, name: &str) -> Vec<u8> {
+    error_with(sender, to, name, "it is so")
+}
+
+/// An error with that text.
+pub fn error_with(sender: &str, to: u32, name: &str, text: &str) -> Vec<u8> {
     let message = Message {
         kind: ERROR,
         serial: 9,
@@ -123,7 +128,7 @@ pub fn error(sender: &str, to: u32, name: &str) -> Vec<u8> {
         error: name.into(),
         ..Message::default()
     };
-    message.with(&[s("it is so")]).encode()
+    message.with(&[s(text)]).encode()
 }
 
 /// The body of a reply to `GetItems`.
