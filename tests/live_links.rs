@@ -23,10 +23,10 @@ use support::bridge::Bridge;
 use support::broker::Broker;
 use support::bus::Bus;
 use support::client::take_text;
-use support::fake_broker::{CONNECT, FakeBroker, Manner};
+use support::fake_broker::{CONNECT, FakeBroker, Manner, Packet};
 use support::line::Line;
 use support::poll;
-use support::rig::{ONLINE, Rig, both, bridge_args, bridge_to, n, value, wait_one_retained};
+use support::rig::{ONLINE, Rig, both, bridge_args, bridge_to, n, r, value, wait_one_retained};
 use support::service::{BATTERY, battery, vebus};
 use support::wire::V;
 
@@ -124,6 +124,32 @@ fn a_broker_of_mqtt_5_gets_it_again_though_something_before_it_closed_silently()
         .map(|packet| take_text(&packet.body).1[0])
         .collect();
     assert!(levels.iter().all(|level| *level == 5), "{levels:?}");
+}
+
+#[test]
+fn s6_after_a_reconnect_the_full_publish_waits_unless_a_client_asks() {
+    let Some(bus) = Bus::start() else { return };
+    let _battery = bus.serve(battery());
+    let broker = FakeBroker::start(Manner::Good);
+    let more = "--retain false --keep-alive 0 --republish-jitter 86400";
+    let _bridge = bridge_to(&bus, &broker, more);
+    broker.wait_published(0, &n(SOC), &value("87.5")); // the first connection does not wait
+    let from = broker.packets().len();
+    broker.close();
+    let online = broker.wait_published(from, &n("bridge/status"), ONLINE);
+    std::thread::sleep(Duration::from_secs(1)); // that nothing comes is what is tested
+    let values = |from: usize| {
+        let packets = broker.packets();
+        let published = packets[from..].iter().filter_map(Packet::published);
+        let values = published.filter(|(topic, ..)| topic.starts_with(&n("battery/")));
+        values.count()
+    };
+    assert_eq!(values(online), 0);
+    broker.publish(&r("battery/258/Soc"), "");
+    broker.wait_published(online, &n(SOC), &value("87.5"));
+    poll("the full publish", support::PATIENCE, || {
+        (values(online) >= battery().topics(258).len()).then_some(())
+    });
 }
 
 #[test]

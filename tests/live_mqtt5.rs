@@ -110,7 +110,7 @@ fn s6_a_version_that_is_set_is_the_only_one() {
     let Some(bus) = Bus::start() else { return };
     let broker = FakeBroker::start(Manner::Old(packet(0x20, &[0, 1])));
     let bridge = spawn(&bus, &broker, "--mqtt-version 5");
-    bridge.wait_log(&["the broker does not speak MQTT 5"]);
+    bridge.wait_log(&["the broker does not support MQTT 5"]);
     drop(bridge);
     assert_eq!(levels(&broker), [5]);
     let broker = FakeBroker::start(Manner::Good);
@@ -277,14 +277,18 @@ fn a_flood_of_requests_with_response_topics_is_survived() {
 fn s6_a_brokers_reasons_are_said_in_plain_words() {
     // The codes of CONNACK and of DISCONNECT, with the broker's own words.
     let cases = [
-        (true, 0x85, "does not like the client id"),
-        (true, 0x86, "refused user name and password"),
+        (true, 0x85, "rejected the client id"),
+        (true, 0x86, "rejected the user name or password"),
         (true, 0x8A, "has banned this client"),
         (true, 0x9D, "has moved to another address"),
         (false, 0x8B, "it is shutting down"),
-        (false, 0x8E, "another client has taken our client id"),
-        (false, 0x98, "somebody who runs it has ended the connection"),
-        (false, 0x89, "it is too busy"),
+        (
+            false,
+            0x8E,
+            "another client connected with the same client id",
+        ),
+        (false, 0x98, "ended by its administrator"),
+        (false, 0x89, "it is busy"),
     ];
     in_parallel(&cases, |(connack, code, words)| {
         let Some(bus) = Bus::start() else { return };
@@ -303,7 +307,7 @@ fn s6_a_brokers_reasons_are_said_in_plain_words() {
             let body = [&[*code, length], &properties[..]].concat();
             broker.send(&packet(0xE0, &body));
         }
-        bridge.wait_log(&[words, "it says: because of me"]);
+        bridge.wait_log(&[words, "the broker says: because of me"]);
     });
 }
 

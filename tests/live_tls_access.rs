@@ -144,9 +144,9 @@ fn s6_a_key_is_taken_in_whatever_form_openssl_wrote_it() {
     });
 }
 
-const DENIED: &str = "what we publish does not come back to us: perhaps the broker's access control list lets us not publish, or not read, N/";
+const DENIED: &str = "our own status is not echoed; check the broker's access control list for N/";
 
-const CLOSED: &str = "the broker closed the connection just after it had opened: perhaps its access control list lets us not publish N/";
+const CLOSED: &str = "the broker closed the connection when we began to publish; check its access control list for N/";
 
 /// A broker with a list of what the bridge may, behind TLS with a password; gives what a bridge needs.
 fn restricted(list: &str, queue: usize) -> Option<(Rig, String)> {

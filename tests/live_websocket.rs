@@ -313,11 +313,11 @@ fn s6_what_is_no_websocket_any_more_ends_the_connection_with_a_reason() {
         (write_frame(true, BINARY, &[0xFF; 100]), "the broker sent"),
         (
             write_frame(true, BINARY, &packet(0xD0, b"")),
-            "the broker sent a packet out of turn",
+            "the broker sent an unexpected packet",
         ),
         (
             write_frame(true, BINARY, &publish("N/x", b"", false)),
-            "the broker sent a packet out of turn",
+            "the broker sent an unexpected packet",
         ),
     ];
     in_parallel(&cases, |(first, sentence)| {

@@ -38,6 +38,10 @@ pub struct BrokerConfig {
     pub keep_alive: Option<Duration>,
     /// The interval of PINGs, MQTT's own keep-alive.
     pub ping: Duration,
+    /// The longest wait before it is connected to again.
+    pub reconnect_max: Duration,
+    /// How long at most the full publish waits after a reconnect (§6).
+    pub republish_jitter: Duration,
     /// What its clients may do.
     pub access: AccessRule,
     /// Stands before every topic; empty, or ends in `/`.

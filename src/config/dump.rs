@@ -265,7 +265,7 @@ impl Text {
         };
         let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs().to_string();
         let aliases = broker.topic_aliases.to_string();
-        let values: [(_, _, _, IsSet); 8] = [
+        let values: [(_, _, _, IsSet); 10] = [
             ("mqtt-version", "mqtt-version", version.to_owned(), |raw| {
                 raw.mqtt_version.is_some()
             }),
@@ -290,6 +290,18 @@ impl Text {
             ("ping", "ping", seconds(Some(broker.ping)), |raw| {
                 raw.ping.is_some()
             }),
+            (
+                "reconnect-max",
+                "reconnect-max",
+                seconds(Some(broker.reconnect_max)),
+                |raw| raw.reconnect_max.is_some(),
+            ),
+            (
+                "republish-jitter",
+                "republish-jitter",
+                seconds(Some(broker.republish_jitter)),
+                |raw| raw.republish_jitter.is_some(),
+            ),
             ("prefix", "mqtt-prefix", quoted(&broker.prefix), |raw| {
                 raw.prefix.is_some()
             }),

@@ -66,6 +66,13 @@ pub struct RawBroker {
     /// How long the line may be quiet before the broker is asked whether it is there (default: 30)
     #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = BROKER)]
     pub ping: Option<u32>,
+    /// Longest wait before connecting again after a failure; each wait is a random one (default: 30)
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = BROKER)]
+    pub reconnect_max: Option<u32>,
+    /// After a reconnect, publish everything after a random wait of up to this long, so that the
+    /// bridges of a fleet do not do so at once (default: 0)
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = BROKER)]
+    pub republish_jitter: Option<u32>,
 
     /// Certificates that vouch for the broker (PEM). With one of these options the connection is
     /// encrypted

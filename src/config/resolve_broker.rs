@@ -124,6 +124,14 @@ impl BrokerLayers<'_> {
             topic_aliases: is_on(self.find("topic-aliases", |raw| raw.topic_aliases), false),
             keep_alive: seconds(self.find("keep-alive", |raw| raw.keep_alive), KEEP_ALIVE_S),
             ping: self.ping()?,
+            reconnect_max: match self.find("reconnect-max", |raw| raw.reconnect_max) {
+                Some(found) => within(&found, 1, RECONNECT_S_MAX)?,
+                None => RECONNECT_MAX,
+            },
+            republish_jitter: match self.find("republish-jitter", |raw| raw.republish_jitter) {
+                Some(found) => within(&found, 0, JITTER_S_MAX)?,
+                None => Duration::ZERO,
+            },
             access: self
                 .find("access", |raw| raw.access)
                 .map_or(defaults.access, |found| found.value),
@@ -258,15 +266,7 @@ impl BrokerLayers<'_> {
         let Some(found) = self.find("ping", |raw| raw.ping) else {
             return Ok(PING);
         };
-        let value = found.value;
-        match value {
-            0 => Err(found.wrong(Problem::TooSmall { value, min: 1 })),
-            PING_S_TOO_LARGE.. => Err(found.wrong(Problem::TooLarge {
-                value,
-                max: PING_S_TOO_LARGE - 1,
-            })),
-            _ => Ok(Duration::from_secs(value.into())),
-        }
+        within(&found, 1, PING_S_MAX)
     }
 
     fn prefix(&self) -> Result<String, ConfigError> {
@@ -357,6 +357,18 @@ impl BrokerLayers<'_> {
     }
 }
 
+/// So many seconds, if they are within these bounds.
+fn within(found: &Found<u32>, min: u32, max: u32) -> Result<Duration, ConfigError> {
+    let value = found.value;
+    if value < min {
+        Err(found.wrong(Problem::TooSmall { value, min }))
+    } else if value > max {
+        Err(found.wrong(Problem::TooLarge { value, max }))
+    } else {
+        Ok(Duration::from_secs(value.into()))
+    }
+}
+
 pub(super) fn can_be_read(file: &Found<PathBuf>) -> Result<(), ConfigError> {
     match File::open(&file.value) {
         Ok(_) => Ok(()),
@@ -387,5 +399,9 @@ const HOME_ASSISTANT_PREFIX: &str = "homeassistant";
 const HOME_ASSISTANT_KEEP_S: u32 = 86_400;
 const PING: Duration = Duration::from_secs(30);
 /// MQTT has 16 bits for it.
-const PING_S_TOO_LARGE: u32 = 65_536;
+const PING_S_MAX: u32 = 65_535;
+const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// A day: whoever waits longer has given up.
+const RECONNECT_S_MAX: u32 = 86_400;
+const JITTER_S_MAX: u32 = 86_400;
 const NAME_BYTES_MAX: usize = 64;

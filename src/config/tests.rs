@@ -121,6 +121,8 @@ fn defaults() {
         topic_aliases: false,
         keep_alive: Some(Duration::from_secs(60)),
         ping: Duration::from_secs(30),
+        reconnect_max: Duration::from_secs(30),
+        republish_jitter: Duration::ZERO,
         access: AccessRule::Always(Access::Full),
         prefix: String::new(),
         lists: Lists::default(),
@@ -196,9 +198,14 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             | "allow-remote-metrics"
             | "strict-writes"
             | "home-assistant" => ("false", "false"),
-            "keep-alive" | "gather-ms" | "expire" | "ping" | "stats" | "home-assistant-keep" => {
-                ("7", "7")
-            }
+            "keep-alive"
+            | "gather-ms"
+            | "expire"
+            | "ping"
+            | "stats"
+            | "home-assistant-keep"
+            | "reconnect-max"
+            | "republish-jitter" => ("7", "7"),
             "mqtt-version" => ("5", "5"),
             "access" => ("read-only", "'read-only'"),
             "schema" => ("x", "['x']"),
@@ -216,7 +223,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 32);
+    assert_eq!(keys, 34);
 }
 
 #[test]

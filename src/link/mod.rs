@@ -2,12 +2,13 @@
 //!
 //! The bridge and the link never meet: the shell carries what one says to the other. Begin with
 //! [`session`]; [`dialect`] chooses between the versions of MQTT, [`aliases`] gives numbers to
-//! topics, [`reason`] has the words for a broker's codes.
+//! topics, [`reason`] knows what a broker's codes mean, and [`retry`] when to try again.
 
 pub mod aliases;
 pub mod backoff;
 pub mod dialect;
 pub mod reason;
+pub mod retry;
 pub mod session;
 pub mod vrm;
 pub mod window;

@@ -1,130 +1,140 @@
-//! What a broker's codes mean, in plain words, and whether they can heal by themselves (§6).
+//! What a broker's reason codes mean: who must act, and so when to try again (§6).
+//!
+//! [`TABLE`] has every code that a broker may send in CONNACK, SUBACK and DISCONNECT of MQTT 5
+//! [MQTT-2.4]. 3.1.1 has five codes in CONNACK and one in SUBACK, each with the same meaning as one
+//! of MQTT 5.
 
 use crate::codec::packet::{Farewell, Version};
 
-/// How much of a broker's own words is repeated.
-const WORDS_CHARS_MAX: usize = 200;
+/// Which packet a code came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum In {
+    /// The answer to CONNECT.
+    ConnAck,
+    /// The answer to SUBSCRIBE.
+    SubAck,
+    /// The end of a session.
+    Disconnect,
+}
+
+/// What has to happen before it can work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cure {
+    /// Nothing: it heals by itself. Tried again as after a lost connection.
+    Time,
+    /// Somebody must change something, here or at the broker. Tried again slowly.
+    Person,
+}
+
+/// What a code means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meaning {
+    /// What cures it.
+    pub cure: Cure,
+    /// What it says: a sentence in CONNACK; what stands behind one in SUBACK and DISCONNECT.
+    pub text: &'static str,
+}
+
+/// Each code: where it comes, what cures it, and what it means. In CONNACK that is a sentence; in SUBACK
+/// and DISCONNECT it stands behind one.
+#[rustfmt::skip]
+const TABLE: &[(In, u8, Cure, &str)] = {
+    use Cure::{Person, Time};
+    use In::{ConnAck, Disconnect, SubAck};
+    &[
+        (ConnAck, 0x80, Time, "the broker refused the connection and gave no reason"),
+        (ConnAck, 0x81, Person, "the broker could not read our CONNECT (try --mqtt-version 3)"),
+        (ConnAck, 0x82, Person, "the broker found an error in our CONNECT (try --mqtt-version 3)"),
+        (ConnAck, 0x83, Time, "the broker refused the connection for a reason of its own (its log may say which)"),
+        (ConnAck, 0x84, Person, "the broker does not support our version of MQTT (try --mqtt-version auto)"),
+        (ConnAck, 0x85, Person, "the broker rejected the client id (set another with --client-id)"),
+        (ConnAck, 0x86, Person, "the broker rejected the user name or password"),
+        (ConnAck, 0x87, Person, "not authorized to connect (check the user name and password)"),
+        (ConnAck, 0x88, Time, "the broker is unavailable"),
+        (ConnAck, 0x89, Time, "the broker is busy"),
+        (ConnAck, 0x8a, Person, "the broker has banned this client"),
+        (ConnAck, 0x8c, Person, "the broker wants an authentication method other than a password"),
+        (ConnAck, 0x90, Person, "the broker rejected the topic of our last will (check its access control list)"),
+        (ConnAck, 0x95, Person, "the broker says that our CONNECT is too large"),
+        (ConnAck, 0x97, Time, "the broker has reached a quota"),
+        (ConnAck, 0x99, Person, "the broker rejected the payload of our last will"),
+        (ConnAck, 0x9a, Person, "the broker does not retain messages, not even the last will"),
+        (ConnAck, 0x9b, Person, "the broker does not take a last will with QoS 1"),
+        (ConnAck, 0x9c, Time, "the broker asks us to use another server for now"),
+        (ConnAck, 0x9d, Person, "the broker has moved to another address"),
+        (ConnAck, 0x9f, Time, "the broker takes no more connections at the moment"),
+
+        (SubAck, 0x80, Time, "no reason given; if this lasts, check its access control list"),
+        (SubAck, 0x83, Time, "a reason of its own; its log may say which"),
+        (SubAck, 0x87, Person, "not authorized; check its access control list"),
+        (SubAck, 0x8f, Person, "bad topic filter"),
+        (SubAck, 0x91, Time, "packet identifier in use"),
+        (SubAck, 0x97, Time, "quota reached"),
+        (SubAck, 0x9e, Person, "no shared subscriptions"),
+        (SubAck, 0xa1, Person, "no subscription identifiers"),
+        (SubAck, 0xa2, Person, "no wildcards in topic filters"),
+
+        (Disconnect, 0x00, Time, "it is done"),
+        (Disconnect, 0x80, Time, "no reason given"),
+        (Disconnect, 0x81, Time, "malformed packet"),
+        (Disconnect, 0x82, Time, "protocol error"),
+        (Disconnect, 0x83, Time, "a reason of its own; its log may say which"),
+        (Disconnect, 0x87, Person, "not authorized; check its access control list"),
+        (Disconnect, 0x89, Time, "it is busy"),
+        (Disconnect, 0x8b, Time, "it is shutting down"),
+        (Disconnect, 0x8d, Time, "it has not heard from us for too long"),
+        (Disconnect, 0x8e, Person, "another client connected with the same client id"),
+        (Disconnect, 0x8f, Person, "bad topic filter"),
+        (Disconnect, 0x90, Person, "bad topic"),
+        (Disconnect, 0x93, Time, "too many messages at once"),
+        (Disconnect, 0x94, Time, "unknown topic alias"),
+        (Disconnect, 0x95, Person, "packet too large"),
+        (Disconnect, 0x96, Time, "message rate too high"),
+        (Disconnect, 0x97, Time, "quota reached"),
+        (Disconnect, 0x98, Person, "ended by its administrator"),
+        (Disconnect, 0x99, Person, "bad payload format"),
+        (Disconnect, 0x9a, Person, "it does not retain messages"),
+        (Disconnect, 0x9b, Person, "QoS not supported"),
+        (Disconnect, 0x9c, Time, "it asks us to use another server for now"),
+        (Disconnect, 0x9d, Person, "it has moved to another address"),
+        (Disconnect, 0x9e, Person, "no shared subscriptions"),
+        (Disconnect, 0x9f, Time, "too many connections at the moment"),
+        (Disconnect, 0xa0, Time, "the maximum time for a connection is over"),
+        (Disconnect, 0xa1, Person, "no subscription identifiers"),
+        (Disconnect, 0xa2, Person, "no wildcards in topic filters"),
+    ]
+};
+
+/// The code of MQTT 5 for what a broker of 3.1.1 says in CONNACK [MQTT-3.2.2-3].
+fn modern(version: Version, code: u8) -> u8 {
+    match (version, code) {
+        (Version::V3, 1) => 0x84,
+        (Version::V3, 2) => 0x85,
+        (Version::V3, 3) => 0x88,
+        (Version::V3, 4) => 0x86,
+        (Version::V3, 5) => 0x87,
+        (Version::V3, _) => 0x80,
+        (Version::V5, code) => code,
+    }
+}
+
+/// What a code means. One that the standard does not know means as much as 0x80.
+pub fn meaning(place: In, code: u8) -> Meaning {
+    let row = |wanted: u8| {
+        let mut rows = TABLE.iter();
+        let row = rows.find(|(of, code, ..)| (*of, *code) == (place, wanted))?;
+        let (.., cure, text) = *row;
+        Some(Meaning { cure, text })
+    };
+    row(code).or_else(|| row(0x80)).unwrap_or(Meaning {
+        cure: Cure::Time,
+        text: "no reason given",
+    })
+}
 
 /// Why a broker did not take the connection.
-pub fn refusal(version: Version, code: u8) -> &'static str {
-    match (version, code) {
-        (Version::V3, 1) | (Version::V5, 0x84) => "the broker does not take our protocol version",
-        (Version::V3, 2) | (Version::V5, 0x85) => "the broker does not like the client id",
-        (Version::V3, 3) | (Version::V5, 0x88) => "the broker is not available right now",
-        (Version::V3, 4) | (Version::V5, 0x86) => "the broker refused user name and password",
-        (Version::V3, 5) | (Version::V5, 0x87) => {
-            "the broker says that we are not authorized (check user name and password)"
-        }
-        (Version::V5, 0x81 | 0x82) => {
-            "the broker could not understand our CONNECT (try --mqtt-version 3)"
-        }
-        (Version::V5, 0x83) => "the broker refused the connection for reasons of its own",
-        (Version::V5, 0x89) => "the broker is too busy right now",
-        (Version::V5, 0x8a) => "the broker has banned this client",
-        (Version::V5, 0x8c) => "the broker wants another method of authentication than a password",
-        (Version::V5, 0x90) => "the broker does not take the topic of our last will",
-        (Version::V5, 0x95) => "the broker takes no packet as long as our CONNECT",
-        (Version::V5, 0x97) => "the broker has no room for us: a quota is used up",
-        (Version::V5, 0x99) => "the broker does not take the payload of our last will",
-        (Version::V5, 0x9a) => "the broker does not retain messages, not even the last will",
-        (Version::V5, 0x9b) => "the broker does not take the last will with QoS 1",
-        (Version::V5, 0x9c) => "the broker wants us to use another broker for now",
-        (Version::V5, 0x9d) => "the broker has moved to another address",
-        (Version::V5, 0x9f) => "the broker takes no more connections just now: too many at a time",
-        _ => "the broker refused the connection",
-    }
-}
-
-/// Whether a refusal stays until somebody changes something.
-pub fn refusal_needs_operator(version: Version, code: u8) -> bool {
-    match version {
-        Version::V3 => matches!(code, 1 | 2 | 4 | 5),
-        Version::V5 => matches!(
-            code,
-            0x81 | 0x82
-                | 0x84
-                | 0x85
-                | 0x86
-                | 0x87
-                | 0x8a
-                | 0x8c
-                | 0x90
-                | 0x95
-                | 0x99
-                | 0x9a
-                | 0x9b
-                | 0x9c
-                | 0x9d
-        ),
-    }
-}
-
-/// Why a broker ended the session.
-pub fn dismissal(code: u8) -> &'static str {
-    match code {
-        0x00 => "it is done",
-        0x81 => "it found a packet of ours malformed",
-        0x82 => "it found a packet of ours out of place",
-        0x83 => "for reasons of its own",
-        0x87 => "we are not authorized (check its access control list)",
-        0x89 => "it is too busy",
-        0x8b => "it is shutting down",
-        0x8d => "it has heard nothing of us for too long",
-        0x8e => "another client has taken our client id (is a second bridge running?)",
-        0x8f => "it does not take our topic filter",
-        0x90 => "it does not take one of our topics",
-        0x93 => "we sent too many messages at once",
-        0x94 => "it does not know a topic alias of ours",
-        0x95 => "a packet of ours was too large",
-        0x96 => "we send too much for it",
-        0x97 => "a quota is used up",
-        0x98 => "somebody who runs it has ended the connection",
-        0x99 => "it does not take the format of our payloads",
-        0x9a => "it does not retain messages",
-        0x9b => "it does not take the QoS of our messages",
-        0x9c => "it wants us to use another broker for now",
-        0x9d => "it has moved to another address",
-        0x9e => "it has no shared subscriptions",
-        0x9f => "we connect too often",
-        0xa0 => "the longest time that it allows a connection is over",
-        0xa1 => "it has no subscription identifiers",
-        0xa2 => "it does not take filters with wildcards",
-        _ => "it gave no reason",
-    }
-}
-
-/// Whether the same is to be expected again until somebody changes something. Two clients with one
-/// client id would throw each other out as fast as they can connect.
-pub fn dismissal_needs_operator(code: u8) -> bool {
-    matches!(
-        code,
-        0x87 | 0x8e
-            | 0x8f
-            | 0x90
-            | 0x95
-            | 0x98
-            | 0x99
-            | 0x9a
-            | 0x9b
-            | 0x9c
-            | 0x9d
-            | 0x9e
-            | 0xa1
-            | 0xa2
-    )
-}
-
-/// Why a broker did not take a subscription.
-pub fn subscription(code: u8) -> &'static str {
-    match code {
-        0x83 => "for reasons of its own",
-        0x87 => "not authorized: check its access control list",
-        0x8f => "it does not take the filter",
-        0x91 => "it thinks that the packet identifier is in use",
-        0x97 => "a quota is used up",
-        0xa2 => "it does not take filters with wildcards",
-        _ => "check its access control list",
-    }
+pub fn refusal(version: Version, code: u8) -> Meaning {
+    meaning(In::ConnAck, modern(version, code))
 }
 
 /// What the broker itself says, and where it sends us, fit for a log line; empty where it says
@@ -136,40 +146,77 @@ pub fn words(farewell: &Farewell<'_>) -> Box<str> {
     };
     let mut words = String::new();
     if !farewell.reason.is_empty() {
-        words = format!("; it says: {}", clean(farewell.reason));
+        words = format!("; the broker says: {}", clean(farewell.reason));
     }
     if !farewell.server.is_empty() {
-        words.push_str("; it names ");
+        words.push_str("; it names the server ");
         words.push_str(&clean(farewell.server));
     }
     words.into()
 }
 
+/// How much of a broker's own words is repeated.
+const WORDS_CHARS_MAX: usize = 200;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every code that a broker may send has words of its own [MQTT-2.4].
+    /// Every code that a broker may send has a row of its own [MQTT-2.4].
     #[test]
-    fn s6_every_code_has_its_words() {
+    fn s6_every_code_is_in_the_table_once() {
         let of_connack = [
-            0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8c, 0x90, 0x95, 0x97,
-            0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9f,
+            0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8c, 0x90, 0x95,
+            0x97, 0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9f,
         ];
-        for code in of_connack {
-            let text = refusal(Version::V5, code);
-            assert_ne!(text, refusal(Version::V5, 0x80), "0x{code:02x}");
-        }
-        for code in 1..=5 {
-            assert_ne!(refusal(Version::V3, code), refusal(Version::V3, 6));
-        }
+        let of_suback = [0x80, 0x83, 0x87, 0x8f, 0x91, 0x97, 0x9e, 0xa1, 0xa2];
         let of_disconnect = [
-            0x00, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8b, 0x8d, 0x8e, 0x8f, 0x90, 0x93, 0x94, 0x95,
-            0x96, 0x97, 0x98, 0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9e, 0x9f, 0xa0, 0xa1, 0xa2,
+            0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8b, 0x8d, 0x8e, 0x8f, 0x90, 0x93, 0x94,
+            0x95, 0x96, 0x97, 0x98, 0x99, 0x9a, 0x9b, 0x9c, 0x9d, 0x9e, 0x9f, 0xa0, 0xa1, 0xa2,
         ];
-        for code in of_disconnect {
-            assert_ne!(dismissal(code), dismissal(0x80), "0x{code:02x}");
+        let all = [
+            (In::ConnAck, &of_connack[..]),
+            (In::SubAck, &of_suback[..]),
+            (In::Disconnect, &of_disconnect[..]),
+        ];
+        for (place, codes) in all {
+            let rows = TABLE.iter().filter(|(of, ..)| *of == place);
+            let found: Vec<u8> = rows.map(|(_, code, ..)| *code).collect();
+            assert_eq!(found, codes, "{place:?}");
         }
+        let unknown = meaning(In::Disconnect, 0xff);
+        assert_eq!(unknown, meaning(In::Disconnect, 0x80));
+    }
+
+    /// Who must act. What a person must mend is not tried again and again in a hurry, and what heals by
+    /// itself is not given up for half a minute.
+    #[test]
+    fn s6_what_heals_by_itself_is_told_from_what_does_not() {
+        let cure = |place, code| meaning(place, code).cure;
+        for code in [0x80, 0x83, 0x88, 0x89, 0x97, 0x9c, 0x9f] {
+            assert_eq!(cure(In::ConnAck, code), Cure::Time, "0x{code:02x}");
+        }
+        for code in [0x84, 0x85, 0x86, 0x87, 0x8a, 0x8c, 0x9d] {
+            assert_eq!(cure(In::ConnAck, code), Cure::Person, "0x{code:02x}");
+        }
+        for code in [0x80, 0x83, 0x91, 0x97] {
+            assert_eq!(cure(In::SubAck, code), Cure::Time, "0x{code:02x}");
+        }
+        for code in [0x87, 0x8f] {
+            assert_eq!(cure(In::SubAck, code), Cure::Person, "0x{code:02x}");
+        }
+        for code in [0x00, 0x89, 0x8b, 0x8d, 0x96, 0x97, 0x9f, 0xa0] {
+            assert_eq!(cure(In::Disconnect, code), Cure::Time, "0x{code:02x}");
+        }
+        for code in [0x87, 0x8e, 0x9d] {
+            assert_eq!(cure(In::Disconnect, code), Cure::Person, "0x{code:02x}");
+        }
+        // 3.1.1 has one code for what heals by itself, and 0 is none.
+        let of_3 = (1..=6).map(|code| refusal(Version::V3, code).cure);
+        let time: Vec<bool> = of_3.map(|cure| cure == Cure::Time).collect();
+        assert_eq!(time, [false, false, true, false, false, true]);
+        let said = refusal(Version::V3, 4).text;
+        assert_eq!(said, "the broker rejected the user name or password");
     }
 
     #[test]
@@ -181,7 +228,7 @@ mod tests {
         };
         assert_eq!(
             &*words(&farewell),
-            "; it says: no[31mway; it names other.example:1883"
+            "; the broker says: no[31mway; it names the server other.example:1883"
         );
         let long = "x".repeat(10_000);
         let farewell = Farewell {

@@ -18,7 +18,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::reason;
+use super::reason::{self, Cure, In};
 use super::window::Window;
 use crate::codec::packet::v5::{self, Stored};
 use crate::codec::packet::{self, Farewell, Grants, InPublish, Inbound, PacketError, Version, v3};
@@ -72,20 +72,20 @@ pub enum LinkError {
     Closed,
     /// The broker closed the connection when it had just opened, and we had begun to publish.
     #[error(
-        "the broker closed the connection just after it had opened: perhaps its access control list lets us not publish {filters}"
+        "the broker closed the connection when we began to publish; check its access control list for {filters}"
     )]
     ClosedEarly {
         /// The filters of what we publish.
         filters: String,
     },
     /// The broker does not take this version of MQTT.
-    #[error("the broker does not speak {version}")]
+    #[error("the broker does not support {version}")]
     Version {
         /// The version.
         version: Version,
     },
     /// The broker refused the connection.
-    #[error("{}{said}", reason::refusal(*version, *code))]
+    #[error("{}{said}", reason::refusal(*version, *code).text)]
     Refused {
         /// In which version.
         version: Version,
@@ -95,7 +95,7 @@ pub enum LinkError {
         said: Box<str>,
     },
     /// The broker ended the session (MQTT 5).
-    #[error("the broker ended the session: {}{said}", reason::dismissal(*code))]
+    #[error("the broker ended the session: {}{said}", reason::meaning(In::Disconnect, *code).text)]
     Dismissed {
         /// The code of DISCONNECT.
         code: u8,
@@ -103,7 +103,7 @@ pub enum LinkError {
         said: Box<str>,
     },
     /// The broker refused the subscription.
-    #[error("the broker lets us not subscribe to {filter} ({})", reason::subscription(*code))]
+    #[error("the broker refused our subscription to {filter}: {}", reason::meaning(In::SubAck, *code).text)]
     Subscription {
         /// The filter of the requests.
         filter: String,
@@ -111,7 +111,7 @@ pub enum LinkError {
         code: u8,
     },
     /// The broker takes no filters with wildcards (MQTT 5).
-    #[error("the broker takes no filters with wildcards, and requests cannot be heard without")]
+    #[error("the broker does not allow wildcards in topic filters, and we need them for requests")]
     Wildcards,
     /// No answer in time.
     #[error("the broker did not answer {what} within {} s", ANSWER_TIMEOUT.as_secs())]
@@ -125,11 +125,11 @@ pub enum LinkError {
         /// For how long.
         silent: Duration,
     },
-    /// Bytes that are no MQTT.
+    /// Bytes that are not MQTT.
     #[error("the broker sent {0}")]
     Packet(#[from] PacketError),
     /// A packet that cannot come now.
-    #[error("the broker sent a packet out of turn")]
+    #[error("the broker sent an unexpected packet")]
     OutOfTurn,
 }
 
@@ -137,13 +137,16 @@ impl LinkError {
     /// Whether trying again soon is of no use: somebody must change something first.
     pub fn needs_operator(&self) -> bool {
         match self {
-            LinkError::Version { .. } | LinkError::Subscription { .. } | LinkError::Wildcards => {
-                true
+            LinkError::Version { .. } | LinkError::Wildcards => true,
+            LinkError::Subscription { code, .. } => {
+                reason::meaning(In::SubAck, *code).cure == Cure::Person
             }
             LinkError::Refused { version, code, .. } => {
-                reason::refusal_needs_operator(*version, *code)
+                reason::refusal(*version, *code).cure == Cure::Person
             }
-            LinkError::Dismissed { code, .. } => reason::dismissal_needs_operator(*code),
+            LinkError::Dismissed { code, .. } => {
+                reason::meaning(In::Disconnect, *code).cure == Cure::Person
+            }
             LinkError::Io(_)
             | LinkError::Closed
             | LinkError::ClosedEarly { .. }
@@ -349,7 +352,7 @@ impl Session {
                 State::Reading { .. },
             ) => {
                 tracing::warn!(
-                    "the broker does not let us read back what it retains: stale values may stay"
+                    "the broker refused to show us its retained messages: stale values may remain"
                 );
                 self.awaits_itself = false;
             }
@@ -361,7 +364,7 @@ impl Session {
                 _,
             ) => {
                 let filters = self.config.notice_filters.join(" and ");
-                tracing::warn!("the broker lets us not subscribe to {filters}");
+                tracing::warn!("the broker refused our subscription to {filters}");
             }
             (
                 Inbound::PingResp,
@@ -424,7 +427,9 @@ impl Session {
             self.ping_at = now + self.ping;
         }
         if !grants.retain {
-            tracing::warn!("the broker does not retain messages: who comes later sees nothing");
+            tracing::warn!(
+                "the broker does not retain messages: clients that connect later see no values until they ask for them"
+            );
             self.config.retained_filters.clear();
         }
         self.grants = grants;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
-use super::run::{Shared, now, wait};
+use super::run::{Shared, now, random_u32};
 use super::sink::{Buffered, Modern, Plain, Terms, TooLarge};
 use super::transport::{self, Endpoint, Stream};
 use crate::bridge::{EXPIRY_MIN, text_payload};
@@ -21,8 +21,9 @@ use crate::codec::packet::{self, InPublish, Version};
 use crate::codec::request::RequestReader;
 use crate::config::{BrokerConfig, Config, MqttVersion};
 use crate::homeassistant;
-use crate::link::backoff::{Backoff, DELAY_MAX};
+use crate::link::backoff::jitter;
 use crate::link::dialect::{Dialect, Reached};
+use crate::link::retry::{End, Retry};
 use crate::link::session::{Event, LinkError, Session, SessionConfig};
 use crate::model::name::PortalId;
 use crate::model::request::ResponseAddress;
@@ -30,8 +31,6 @@ use crate::model::topic;
 
 /// How long a broker may take to close a connection that we ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that held this long has healed whatever was wrong before.
-const HEALED: Duration = Duration::from_secs(10);
 /// What one read takes at most.
 const READ_BYTES: usize = 16 * 1024;
 /// Room beyond a request's payload: topic and packet head.
@@ -42,7 +41,8 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
     let Some(broker) = config.brokers.get(index) else {
         return;
     };
-    let mut backoff = Backoff::default();
+    let mut retry = Retry::new(broker.reconnect_max);
+    let mut republish = Duration::ZERO;
     let mut last_error = String::new();
     let mut dialect = Dialect::new(wanted(broker));
     let mut too_large = TooLarge::default();
@@ -57,6 +57,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
             let mut connection = Connection::new(&config, broker, index, &shared, &mut too_large);
             connection.session_config.version = version;
             connection.session_config.plain_will = dialect.plain_will();
+            connection.republish = republish;
             let result = connection.serve(stream).await;
             was_connected = connection.was_connected;
             if connection.was_taken {
@@ -68,14 +69,12 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         shared.with(|bridge| bridge.broker_disconnected(index));
         if was_connected {
             shared.connection_changed();
+            republish = broker.republish_jitter;
         }
         if reached == Reached::Taken {
             dialect.taken(began, version);
         }
         let Err(error) = result else { continue };
-        if was_connected && began.elapsed() >= HEALED {
-            backoff.reset();
-        }
         if dialect.failed(Instant::now(), version, reached, &error) {
             info!(
                 "{} {}:{}: {error}; going on {}",
@@ -90,12 +89,22 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
             );
             continue;
         }
-        let delay = if needs_operator(&error) {
-            DELAY_MAX
-        } else {
-            wait(&mut backoff)
+        let end = End {
+            error: &error,
+            needs_operator: needs_operator(&error),
+            was_connected,
+            lasted: began.elapsed(),
         };
-        let text = error.to_string();
+        let delay = retry.after(end, random_u32());
+        let hint = if retry.suspects_client_id(&error) {
+            format!(
+                "; is another client using the client id {}? Set another with --client-id",
+                broker.client_id
+            )
+        } else {
+            String::new()
+        };
+        let text = format!("{error}{hint}");
         if was_connected || text != last_error {
             warn!(
                 "{} {}:{}: {text}; trying again",
@@ -186,6 +195,10 @@ struct Connection<'a> {
     /// The broker took the connection.
     was_taken: bool,
     was_connected: bool,
+    /// The full publish begins after a random wait of up to this long (§6).
+    republish: Duration,
+    /// When it begins, while it waits.
+    republish_at: Option<Instant>,
     /// With MQTT 5: what the broker and we agreed on.
     terms: Option<Terms>,
     too_large: &'a mut TooLarge,
@@ -245,6 +258,8 @@ impl<'a> Connection<'a> {
             have: 0,
             was_taken: false,
             was_connected: false,
+            republish: Duration::ZERO,
+            republish_at: None,
             terms: None,
             too_large,
         }
@@ -287,17 +302,28 @@ impl<'a> Connection<'a> {
             if !self.shared.wants(self.index) && !session.is_connected() {
                 return Ok(());
             }
-            if session.deadline() != armed {
-                armed = session.deadline();
+            let due = self.republish_at.into_iter().chain([session.deadline()]);
+            let due = due.min().unwrap_or(armed);
+            if due != armed {
+                armed = due;
                 sleep.as_mut().reset(armed.into());
             }
             self.exchange(stream, sleep.as_mut()).await?;
             self.take_packets(session)?;
             let now_monotonic = Instant::now();
             if now_monotonic >= session.deadline() && session.tick(now_monotonic, &mut self.out)? {
-                self.shared
-                    .with(|bridge| bridge.broker_ready(now(), self.index));
+                self.republish_at = Some(now_monotonic + jitter(self.republish, random_u32()));
             }
+            self.begin(now_monotonic);
+        }
+    }
+
+    /// Lets values flow, if it is time.
+    fn begin(&mut self, now_monotonic: Instant) {
+        if self.republish_at.is_some_and(|at| now_monotonic >= at) {
+            self.republish_at = None;
+            self.shared
+                .with(|bridge| bridge.broker_ready(now(), self.index));
         }
     }
 
@@ -440,7 +466,7 @@ impl<'a> Connection<'a> {
                 }
                 Event::Retained(topic) => self.shared.bridge().broker_retained(self.index, topic),
                 Event::Unheard => warn!(
-                    "{} {}:{}: what we publish does not come back to us: perhaps the broker's access control list lets us not publish, or not read, {}",
+                    "{} {}:{}: our own status is not echoed; check the broker's access control list for {} (publish and read)",
                     self.broker.name,
                     self.broker.host,
                     self.broker.port,
@@ -461,6 +487,10 @@ impl<'a> Connection<'a> {
                         correlation: to.correlation.into(),
                     });
                     if let Some(request) = request {
+                        // A client is there that waits: the time of the full publish has come.
+                        if let Some(at) = &mut self.republish_at {
+                            *at = Instant::now();
+                        }
                         self.shared.with(|bridge| {
                             bridge.request_from(
                                 now(),

@@ -21,7 +21,7 @@ use zbus::{Connection, Message, Variant};
 
 use super::intercept::{BusSocket, BusStream, register};
 use super::pace::{FIRST_PAUSE, FULL_PAUSE, Next, Pace};
-use super::run::{Shared, now, wait};
+use super::run::{Shared, now, random_u32};
 use super::timer::Timer;
 use crate::bridge::calls::{Call, Method};
 use crate::bridge::{LogRate, Throttle};
@@ -90,7 +90,7 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
                 }
             }
         };
-        let delay = wait(&mut backoff);
+        let delay = backoff.next(random_u32());
         let text = error.to_string();
         if text == last_error {
             debug!(

@@ -111,6 +111,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             retain,
             keep_alive: _,
             ping,
+            reconnect_max,
+            republish_jitter,
             transport,
             tls,
             version,
@@ -126,6 +128,9 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         differs("the user or password", *login != old.login);
         differs("retain", *retain != old.retain);
         differs("ping", *ping != old.ping);
+        differs("reconnect-max", *reconnect_max != old.reconnect_max);
+        let jitter = *republish_jitter != old.republish_jitter;
+        differs("republish-jitter", jitter);
         let way = (transport, tls) == (&old.transport, &old.tls);
         differs("the way to a broker", !way);
         differs("mqtt-version", *version != old.version);

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -74,6 +74,12 @@ pub fn now() -> Now {
 /// A random number; good enough to spread retries and table orders.
 pub(super) fn random() -> u64 {
     RandomState::new().hash_one(0)
+}
+
+/// A shorter one.
+#[allow(clippy::cast_possible_truncation)] // any 32 bits of it
+pub(super) fn random_u32() -> u32 {
+    random() as u32
 }
 
 impl Shared {
@@ -337,11 +343,4 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         read_timeout: limits.read_timeout,
         seed: random(),
     }
-}
-
-/// A random wait for `backoff`.
-pub(super) fn wait(backoff: &mut crate::link::backoff::Backoff) -> Duration {
-    #[allow(clippy::cast_possible_truncation)] // any 32 bits of it
-    let jitter = random() as u32;
-    backoff.next(jitter)
 }

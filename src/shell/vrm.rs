@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tracing::{debug, info, warn};
 
-use super::run::{Shared, random};
+use super::run::{Shared, random_u32};
 use super::transport::{Endpoint, TransportError, connect};
 use crate::config::{Config, Login, Registration, TlsConfig, Transport};
 use crate::link::vrm::Schedule;
@@ -76,8 +76,7 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
                 let lost = uplink.losses();
                 if lost != losses {
                     losses = lost;
-                    #[allow(clippy::cast_possible_truncation)] // any 32 bits of it
-                    schedule.lost(Instant::now(), random() as u32);
+                    schedule.lost(Instant::now(), random_u32());
                 }
                 continue;
             }

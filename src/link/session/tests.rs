@@ -121,7 +121,7 @@ fn s6_refusals_are_told_in_plain_words() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the broker refused user name and password"
+        "the broker rejected the user name or password"
     );
     assert!(error.needs_operator());
     let mut session = Session::open(config(true), now, &mut out);
@@ -236,8 +236,8 @@ fn s6_the_reason_of_an_end_is_told_in_both_directions() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the broker ended the session: another client has taken our client id \
-         (is a second bridge running?); it says: bye"
+        "the broker ended the session: another client connected with the same client id; \
+         the broker says: bye"
     );
     assert!(error.needs_operator());
     out.clear();

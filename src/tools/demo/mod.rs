@@ -205,6 +205,8 @@ fn config(bus: &str, ports: Ports, schema: Arc<Schema>) -> Result<Config, ToolEr
             topic_aliases: false,
             keep_alive: Some(Duration::from_secs(60)),
             ping: Duration::from_secs(30),
+            reconnect_max: Duration::from_secs(30),
+            republish_jitter: Duration::ZERO,
             access: AccessRule::Always(Access::Full),
             prefix: String::new(),
             lists: Lists::default(),
