@@ -318,7 +318,7 @@ mod tests {
         let (mut session, _) = connected(now);
         session.subscribe(&["N/#".into()], now, &mut out);
         let refused = take(&mut session, now, &[0x90, 3, 0, 1, 0x80]).unwrap_err();
-        assert!(refused.contains("not subscribe to N/#"), "{refused}");
+        assert!(refused.contains("subscription to N/#"), "{refused}");
         session.subscribe(&["N/#".into()], now, &mut out);
         assert_eq!(session.deadline(), now + ANSWER_TIMEOUT);
         assert!(session.tick(now + ANSWER_TIMEOUT, &mut out).is_err());
