@@ -8,15 +8,23 @@
 use std::collections::BTreeMap;
 
 use super::cache::PresentType;
+use crate::codec::payload;
 use crate::model::request::Rejection;
 use crate::model::value::{BusValue, Json};
 use crate::schema::rule::{DataType, Rule};
 
 /// The value to send: of the item's type where JSON fits it without loss, else as the classic rule
-/// says. A text for an item that the schema declares numeric is refused.
+/// says. The type is that of the present value; where there is none, the one in the schema.
+///
+/// A text for a number is refused: services were seen to go into a busy loop over one.
 pub fn to_bus(json: &Json, present: &PresentType, rule: &Rule) -> Result<BusValue, Rejection> {
-    if matches!(json, Json::Text(_)) && rule.data.is_numeric() {
+    let is_number = matches!(present, PresentType::Basic(code) if NUMERIC.contains(code))
+        && rule.data != DataType::Text;
+    if matches!(json, Json::Text(_)) && (is_number || rule.data.is_numeric()) {
         return Err(Rejection::TextForNumber);
+    }
+    if has_nul(json) {
+        return Err(Rejection::Nul);
     }
     let fitting = match present {
         PresentType::Basic(code) => fit(json, &[*code]),
@@ -30,6 +38,22 @@ pub fn to_bus(json: &Json, present: &PresentType, rule: &Rule) -> Result<BusValu
         return Err(Rejection::TooDeepForBus { found, max });
     }
     Ok(value)
+}
+
+/// The D-Bus types that are numbers, and the boolean: half of the items of Venus OS that are yes or no
+/// have a 0 or 1 instead.
+const NUMERIC: &[u8] = b"ybnqiuxtd";
+
+/// Whether a text or a key has a NUL, which JSON can say and D-Bus cannot carry.
+fn has_nul(json: &Json) -> bool {
+    match json {
+        Json::Null | Json::Bool(_) | Json::Int(_) | Json::Uint(_) | Json::Float(_) => false,
+        Json::Text(text) => text.contains('\0'),
+        Json::Array(elements) => elements.iter().any(has_nul),
+        Json::Object(members) => members
+            .iter()
+            .any(|(key, value)| key.contains('\0') || has_nul(value)),
+    }
 }
 
 /// How deep a message on the bus may be: arrays, dict entries and variants, each counted. An object in
@@ -64,7 +88,9 @@ fn levels(value: &BusValue) -> usize {
 /// The signature that the schema declares, where it declares one.
 fn declared(data: &DataType) -> Option<&[u8]> {
     Some(match data {
-        DataType::Unknown | DataType::Number => return None,
+        DataType::Unknown => return None,
+        // Which number is not known: the classic types, and `true` as 1.
+        DataType::Number => b"#",
         DataType::Bool => b"b",
         DataType::Byte => b"y",
         DataType::Int16 => b"n",
@@ -84,13 +110,10 @@ fn fit(json: &Json, signature: &[u8]) -> Option<BusValue> {
     let (code, rest) = signature.split_first()?;
     match (code, rest) {
         (b'd', []) => double(json).map(BusValue::Double),
-        (b'b', []) => match json {
-            Json::Bool(value) => Some(BusValue::Bool(*value)),
-            _ => match integer(json)? {
-                0 => Some(BusValue::Bool(false)),
-                1 => Some(BusValue::Bool(true)),
-                _ => None,
-            },
+        (b'b', []) => match integer(json)? {
+            0 => Some(BusValue::Bool(false)),
+            1 => Some(BusValue::Bool(true)),
+            _ => None,
         },
         (b'y', []) => integer(json)?.try_into().ok().map(BusValue::U8),
         (b'n', []) => integer(json)?.try_into().ok().map(BusValue::I16),
@@ -99,8 +122,14 @@ fn fit(json: &Json, signature: &[u8]) -> Option<BusValue> {
         (b'u', []) => integer(json)?.try_into().ok().map(BusValue::U32),
         (b'x', []) => integer(json)?.try_into().ok().map(BusValue::I64),
         (b't', []) => integer(json)?.try_into().ok().map(BusValue::U64),
+        // A number of a type that is not known.
+        (b'#', []) => match json {
+            Json::Bool(value) => Some(BusValue::I32(i32::from(*value))),
+            _ => None,
+        },
         (b's', []) => match json {
-            Json::Text(text) if !text.contains('\0') => Some(BusValue::Text(text.clone())),
+            Json::Text(text) => Some(BusValue::Text(text.clone())),
+            Json::Int(_) | Json::Uint(_) | Json::Float(_) => number_text(json).map(BusValue::Text),
             _ => None,
         },
         (b'o', []) => match json {
@@ -126,9 +155,22 @@ fn fit(json: &Json, signature: &[u8]) -> Option<BusValue> {
     }
 }
 
-/// The value as an integer, where it is one.
+/// A number as its text: the shortest that reads back to it.
+fn number_text(json: &Json) -> Option<Box<str>> {
+    let mut out = Vec::new();
+    match json {
+        Json::Int(value) => payload::write_int(&mut out, *value),
+        Json::Uint(value) => payload::write_uint(&mut out, *value),
+        Json::Float(value) => payload::write_double(&mut out, *value),
+        _ => return None,
+    }
+    String::from_utf8(out).ok().map(Into::into)
+}
+
+/// The value as an integer, where it is one; `true` and `false` are 1 and 0.
 fn integer(json: &Json) -> Option<i128> {
     match json {
+        Json::Bool(value) => Some(i128::from(*value)),
         Json::Int(value) => Some(i128::from(*value)),
         Json::Uint(value) => Some(i128::from(*value)),
         Json::Float(value) if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 => {
@@ -145,7 +187,7 @@ fn integer(json: &Json) -> Option<i128> {
 fn double(json: &Json) -> Option<f64> {
     match json {
         Json::Float(value) => Some(*value),
-        Json::Int(_) | Json::Uint(_) => {
+        Json::Bool(_) | Json::Int(_) | Json::Uint(_) => {
             let integer = integer(json)?;
             #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
             // looked at below
@@ -178,8 +220,7 @@ fn classic(json: &Json) -> BusValue {
         Json::Int(value) => i32::try_from(*value).map_or(BusValue::I64(*value), BusValue::I32),
         Json::Uint(value) => BusValue::U64(*value),
         Json::Float(value) => BusValue::Double(*value),
-        // D-Bus has no NUL in texts; JSON has.
-        Json::Text(text) => BusValue::Text(text.replace('\0', "").into()),
+        Json::Text(text) => BusValue::Text(text.clone()),
         Json::Array(elements) => classic_array(elements),
         Json::Object(members) => BusValue::Dict(dict(members)),
     }
@@ -190,10 +231,10 @@ fn classic(json: &Json) -> BusValue {
 fn dict(members: &[(Box<str>, Json)]) -> Vec<(Box<str>, BusValue)> {
     let mut last = BTreeMap::new();
     for (key, value) in members {
-        last.insert(key.replace('\0', ""), value);
+        last.insert(key, value);
     }
     last.into_iter()
-        .map(|(key, value)| (key.into(), classic(value)))
+        .map(|(key, value)| (key.clone(), classic(value)))
         .collect()
 }
 
@@ -235,55 +276,183 @@ fn classic_array(elements: &[Json]) -> BusValue {
 mod tests {
     use super::*;
 
+    use crate::codec::request::RequestReader;
+    use crate::model::name::PortalId;
+    use crate::model::request::Request;
+
     #[allow(clippy::needless_pass_by_value, reason = "rows of a table")]
     fn check(json: Json, present: PresentType, expected: BusValue) {
         let found = to_bus(&json, &present, &Rule::DEFAULT);
         assert_eq!(found, Ok(expected), "{json:?} to {present:?}");
     }
 
+    /// What a write of this JSON sends: a D-Bus signature, and the value.
+    fn sent(json: &str, present: &PresentType, rule: &Rule) -> String {
+        let portal = PortalId::new("c0619ab12345").unwrap();
+        let mut payload = format!("{{\"value\": {json}}}").into_bytes();
+        let mut reader = RequestReader::new(65_536);
+        let topic = "W/c0619ab12345/vebus/257/Mode";
+        let Some(Ok(Request::Write(_, json))) = reader.read(topic, &mut payload, &portal) else {
+            panic!("{json} is no value");
+        };
+        fn shown(value: &BusValue) -> String {
+            match value {
+                BusValue::Bool(value) => value.to_string(),
+                BusValue::U8(value) => value.to_string(),
+                BusValue::I16(value) => value.to_string(),
+                BusValue::U16(value) => value.to_string(),
+                BusValue::I32(value) => value.to_string(),
+                BusValue::U32(value) => value.to_string(),
+                BusValue::I64(value) => value.to_string(),
+                BusValue::U64(value) => value.to_string(),
+                BusValue::Double(value) => format!("{value:?}"),
+                BusValue::Text(text) | BusValue::ObjectPath(text) => format!("{text:?}"),
+                BusValue::Array(_, all) => {
+                    let all: Vec<_> = all.iter().map(shown).collect();
+                    format!("[{}]", all.join(" "))
+                }
+                BusValue::Dict(all) => {
+                    let shown = |(key, value): &(Box<str>, BusValue)| {
+                        format!("{key} {} {}", value.signature(), shown(value))
+                    };
+                    let all: Vec<_> = all.iter().map(shown).collect();
+                    format!("{{{}}}", all.join(" "))
+                }
+                BusValue::Variant(value) => format!("{} {}", value.signature(), shown(value)),
+            }
+        }
+        match to_bus(&json, present, rule) {
+            Ok(value) => format!("{} {}", value.signature(), shown(&value)),
+            Err(rejection) => rejection.code().into(),
+        }
+    }
+
+    /// The table of README's "What a write sends". An item has a type because its present value has
+    /// one, or, where there is no value, because the schema says so: both give the same.
     #[test]
-    fn s3_what_fits_the_present_type_goes_as_that() {
-        let basic = PresentType::Basic;
-        check(Json::Int(5), basic(b'd'), BusValue::Double(5.0));
-        check(Json::Int(5), basic(b'y'), BusValue::U8(5));
-        check(Json::Int(-5), basic(b'n'), BusValue::I16(-5));
-        check(Json::Int(5), basic(b'q'), BusValue::U16(5));
-        check(Json::Int(5), basic(b'u'), BusValue::U32(5));
-        check(Json::Int(5), basic(b'x'), BusValue::I64(5));
-        check(Json::Int(5), basic(b't'), BusValue::U64(5));
-        check(Json::Float(5.0), basic(b'i'), BusValue::I32(5));
-        check(Json::Int(1), basic(b'b'), BusValue::Bool(true));
-        check(
-            Json::Text("on".into()),
-            basic(b's'),
-            BusValue::Text("on".into()),
-        );
-        let compound = |signature: &str| PresentType::Compound(signature.into());
-        let bytes = BusValue::Array("y".into(), vec![BusValue::U8(1), BusValue::U8(255)]);
-        check(
-            Json::Array(vec![Json::Int(1), Json::Int(255)]),
-            compound("ay"),
-            bytes,
-        );
+    fn s3_what_each_json_becomes() {
+        let types = [
+            (b'y', DataType::Byte),
+            (b'n', DataType::Int16),
+            (b'q', DataType::Uint16),
+            (b'i', DataType::Int32),
+            (b'u', DataType::Uint32),
+            (b'x', DataType::Int64),
+            (b't', DataType::Uint64),
+            (b'd', DataType::Double),
+            (b'b', DataType::Bool),
+            (b's', DataType::Text),
+        ];
+        let check = |codes: &str, json: &str, expected: &str| {
+            for code in codes.bytes() {
+                let (_, data) = types.iter().find(|(own, _)| *own == code).unwrap();
+                let rule = Rule {
+                    data: data.clone(),
+                    ..Rule::DEFAULT
+                };
+                let expected = expected.replace('*', &char::from(code).to_string());
+                let item = format!("{json} to {}", char::from(code));
+                let present = sent(json, &PresentType::Basic(code), &Rule::DEFAULT);
+                assert_eq!(present, expected, "{item}, as the present value is");
+                let declared = sent(json, &PresentType::None, &rule);
+                assert_eq!(declared, expected, "{item}, as the schema says");
+            }
+        };
+        // A whole number goes as the item's type where that has room for it, else as the classic one.
+        check("ynqiuxt", "5", "* 5");
+        check("d", "5", "d 5.0");
+        check("y", "256", "i 256");
+        check("yqut", "-1", "i -1");
+        check("iu", "4294967296", "x 4294967296");
+        check("ixd", "18446744073709551615", "t 18446744073709551615");
+        check("d", "9007199254740993", "x 9007199254740993");
+        check("nqiuxt", "1e3", "* 1000");
+        check("y", "1e3", "d 1000.0");
+        check("ynqiuxt", "5.0", "* 5");
+        // A fraction never fits a whole number. What the item makes of it is up to its service.
+        check("ynqiuxtdb", "3.5", "d 3.5");
+        // Yes and no are 1 and 0 for a number, and 1 and 0 yes and no for a boolean.
+        check("ynqiuxt", "true", "* 1");
+        check("ynqiuxt", "false", "* 0");
+        check("d", "true", "d 1.0");
+        check("b", "true", "b true");
+        check("b", "1", "b true");
+        check("b", "0.0", "b false");
+        check("b", "2", "i 2");
+        // A number for a text is its shortest text; yes and no stay what they are.
+        check("s", "5", "s \"5\"");
+        check("s", "-0.50", "s \"-0.5\"");
+        check("s", "1e3", "s \"1000.0\"");
+        check("s", "18446744073709551615", "s \"18446744073709551615\"");
+        check("s", "true", "b true");
+        check("s", "\"5\"", "s \"5\"");
+        check("s", "\"\"", "s \"\"");
+        // A text for a number is refused, and so is a NUL for any item, wherever it is.
+        check("ynqiuxtdb", "\"2.5\"", "wrong-type");
+        check("ynqiuxtdb", "\"\"", "wrong-type");
+        for nul in [
+            r#""a\u0000""#,
+            r#"["\u0000"]"#,
+            r#"{"a": [{"b\u0000": 1}]}"#,
+        ] {
+            check("ynqiuxtdbs", nul, "wrong-type");
+            assert_eq!(sent(nul, &PresentType::None, &Rule::DEFAULT), "wrong-type");
+        }
+        // What has parts fits no plain item: the classic types.
+        check("ynqiuxtdbs", "null", "ai []");
+        check("ynqiuxtdbs", "[]", "au []");
+        check("ids", "[1, 2]", "ai [1 2]");
+        check("ids", "{\"a\": 1.5}", "a{sv} {a d 1.5}");
     }
 
     #[test]
-    fn s3_what_does_not_fit_goes_the_classic_way() {
-        let basic = PresentType::Basic;
-        check(Json::Int(256), basic(b'y'), BusValue::I32(256));
-        check(Json::Float(5.5), basic(b'i'), BusValue::Double(5.5));
-        check(Json::Bool(true), basic(b'i'), BusValue::Bool(true));
-        check(
-            Json::Int(9_007_199_254_740_993),
-            basic(b'd'),
-            BusValue::I64(9_007_199_254_740_993),
-        );
-        check(Json::Null, basic(b'd'), BusValue::Array("i".into(), vec![]));
-        check(
-            Json::Text("x".into()),
-            basic(b'd'),
-            BusValue::Text("x".into()),
-        );
+    fn s3_lists_and_items_of_no_known_type() {
+        let compound = |signature: &str| PresentType::Compound(signature.into());
+        let check = |signature: &str, json: &str, expected: &str| {
+            let rule = Rule {
+                data: DataType::Compound(signature.to_owned().into()),
+                ..Rule::DEFAULT
+            };
+            let present = sent(json, &compound(signature), &Rule::DEFAULT);
+            assert_eq!(present, expected, "{json} to {signature}");
+            let declared = sent(json, &PresentType::None, &rule);
+            assert_eq!(declared, expected, "{json} to {signature}");
+        };
+        check("ay", "[1, 255]", "ay [1 255]");
+        check("ay", "[1, 256]", "ai [1 256]");
+        check("ad", "[1, 2.5, true]", "ad [1.0 2.5 1.0]");
+        check("ai", "[1, 2.5]", "av [i 1 d 2.5]");
+        check("as", "[\"a\", 1]", "as [\"a\" \"1\"]");
+        check("as", "[]", "as []");
+        check("as", "null", "ai []");
+        check("aas", "[[\"a\"], []]", "aas [[\"a\"] []]");
+        check("av", "[1, \"a\"]", "av [i 1 s \"a\"]");
+        check("a{sv}", "{\"a\": 5}", "a{sv} {a i 5}");
+        check("a{sv}", "[1]", "ai [1]");
+        // A number of a type that nobody knows.
+        let number = Rule {
+            data: DataType::Number,
+            ..Rule::DEFAULT
+        };
+        for (json, expected) in [
+            ("true", "i 1"),
+            ("5", "i 5"),
+            ("2.5", "d 2.5"),
+            ("\"2.5\"", "wrong-type"),
+            ("null", "ai []"),
+        ] {
+            assert_eq!(sent(json, &PresentType::None, &number), expected, "{json}");
+        }
+        // A text that somebody made a number of can be made a text again.
+        let text = Rule {
+            data: DataType::Text,
+            ..Rule::DEFAULT
+        };
+        let present = PresentType::Basic(b'i');
+        assert_eq!(sent("\"Aft\"", &present, &text), "s \"Aft\"");
+        let path = PresentType::Basic(b'o');
+        assert_eq!(sent("\"/a/b\"", &path, &Rule::DEFAULT), "o \"/a/b\"");
+        assert_eq!(sent("\"/a/\"", &path, &Rule::DEFAULT), "s \"/a/\"");
     }
 
     #[test]
@@ -328,35 +497,13 @@ mod tests {
     /// No key of a dict comes twice; of members of one name, the last counts.
     #[test]
     fn s3_a_dict_has_each_key_once() {
-        let members = [("b", 1), ("a", 2), ("b\0", 3), ("a", 4)];
+        let members = [("b", 1), ("a", 2), ("b", 3), ("a", 4)];
         let members = members.map(|(key, value)| (key.into(), Json::Int(value)));
         let dict = [("a", 4), ("b", 3)].map(|(key, value)| (key.into(), BusValue::I32(value)));
         check(
             Json::Object(members.into()),
             PresentType::None,
             BusValue::Dict(dict.into()),
-        );
-    }
-
-    #[test]
-    fn s3_a_text_for_a_number_is_refused() {
-        let rule = Rule {
-            data: DataType::Int32,
-            ..Rule::DEFAULT
-        };
-        let found = to_bus(&Json::Text("5".into()), &PresentType::None, &rule);
-        assert_eq!(found, Err(Rejection::TextForNumber));
-        assert_eq!(
-            to_bus(&Json::Int(5), &PresentType::None, &rule),
-            Ok(BusValue::I32(5))
-        );
-        let rule = Rule {
-            data: DataType::Double,
-            ..Rule::DEFAULT
-        };
-        assert_eq!(
-            to_bus(&Json::Int(5), &PresentType::None, &rule),
-            Ok(BusValue::Double(5.0))
         );
     }
 }

@@ -23,7 +23,7 @@ pub fn without_label<'j>(
     };
     // Some products have a text where others have a number: then it is that text that is meant.
     let is_text = matches!(present, PresentType::Basic(b's'));
-    if rule.labels.is_empty() || is_text {
+    if rule.labels.is_empty() || is_text || text.contains('\0') {
         return Ok(Cow::Borrowed(json));
     }
     let exact = codes(rule, |label| label == &**text);
@@ -50,8 +50,14 @@ pub fn doubt(json: &Json, rule: &Rule) -> Option<Rejection> {
     if rule.access == Access::Read {
         return Some(Rejection::ReadOnlyItem);
     }
-    let (min, max) = rule.range?;
     let value = number(json)?;
+    let is_code = !rule.labels.is_empty() || !rule.bits.is_empty();
+    if is_code && value.fract() != 0.0 {
+        return Some(Rejection::OutOfRange {
+            range: "whole numbers".into(),
+        });
+    }
+    let (min, max) = rule.range?;
     let outside = value < min || value > max;
     outside.then(|| {
         let range = match (min.is_infinite(), max.is_infinite()) {
@@ -223,5 +229,11 @@ mod tests {
             Json::Int(-2),
             Some("the schema says that it takes at least -1"),
         );
+        // No code of an enumeration has a fraction.
+        let rule = labelled(DataType::Unknown, &[(3, "on")]);
+        assert_eq!(doubt(&Json::Float(3.0), &rule), None);
+        let found = doubt(&Json::Float(3.5), &rule).map(|doubt| doubt.to_string());
+        let whole = "the schema says that it takes whole numbers";
+        assert_eq!(found.as_deref(), Some(whole));
     }
 }

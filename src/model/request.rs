@@ -137,9 +137,12 @@ pub enum Rejection {
         /// The path asked for.
         path: Box<str>,
     },
-    /// A text for an item that the schema declares numeric (§3).
-    #[error("the value is a text, and the item a number")]
+    /// A text for an item that is a number: its present value is one, or the schema says so (§3).
+    #[error("the value is a text, and the item is a number; write it without quotes")]
     TextForNumber,
+    /// A text with a NUL, which D-Bus cannot carry (§5.6).
+    #[error("a text in the value contains a NUL character, which D-Bus cannot carry")]
+    Nul,
     /// A text for an item whose numbers have labels, but not that one (§5.6).
     #[error("the text is no label of the item; it has {labels}, and takes numbers")]
     NoLabel {
@@ -227,7 +230,7 @@ impl Rejection {
             Rejection::RetainedWrite => "retained",
             Rejection::UnknownService { .. } => "unknown-service",
             Rejection::UnknownPath { .. } => "unknown-path",
-            Rejection::TextForNumber => "wrong-type",
+            Rejection::TextForNumber | Rejection::Nul => "wrong-type",
             Rejection::NoLabel { .. } => "no-label",
             Rejection::AmbiguousLabel { .. } => "ambiguous-label",
             Rejection::ReadOnly | Rejection::ReadOnlyItem => "read-only",
