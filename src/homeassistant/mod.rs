@@ -23,6 +23,8 @@ use self::payload::About;
 use self::words::Words;
 use crate::model::name::PortalId;
 
+/// What Home Assistant's discovery topics begin with where nobody has changed it.
+pub const PREFIX: &str = "homeassistant";
 /// What Home Assistant says when it has started.
 pub const BIRTH: &[u8] = b"online";
 
@@ -67,7 +69,7 @@ impl Published {
     /// The value as what a device says of itself: a text, or the number of a version.
     fn text(&self) -> Option<String> {
         match &self.value {
-            Value::String(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
+            Value::String(text) if !text.trim().is_empty() => Some(name::cut(text.trim())),
             Value::Number(number) => number.as_u64().map(version),
             Value::Null
             | Value::Bool(_)
@@ -112,7 +114,7 @@ impl About {
         if name.is_empty() && *key == *items.gateway {
             items.gateway_name.as_ref().clone_into(&mut name);
         } else if name.is_empty() {
-            name = name::capital(&key.replacen('/', " ", 1));
+            name = name::cut(&name::capital(&key.replacen('/', " ", 1)));
         }
         About {
             name,
@@ -128,6 +130,7 @@ impl About {
 /// What Home Assistant knows all devices of a bridge by, and each of them.
 #[derive(Debug, Clone)]
 pub struct Names {
+    prefix: Box<str>,
     node: Box<str>,
     head: Box<str>,
 }
@@ -137,9 +140,15 @@ impl Names {
     pub fn new(prefix: &str, portal: &PortalId) -> Names {
         let node = format!("{}_{portal}", env!("CARGO_PKG_NAME"));
         Names {
+            prefix: prefix.into(),
             head: format!("{prefix}/device/{node}/").into(),
             node: node.into(),
         }
+    }
+
+    /// The discovery prefix.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// What the topics of our configurations begin with. No other program's do.
@@ -240,6 +249,33 @@ mod tests {
             "Battery 288"
         );
         assert_eq!(about("system/0", &[]).name, "GX device");
+    }
+
+    #[test]
+    fn a_long_text_of_a_device_is_cut_on_a_character() {
+        let words = Words::built_in().unwrap();
+        let long = "ü".repeat(150_000);
+        let look = |_: &str| {
+            let payload = format!("{{\"value\": \"  {long}\"}}");
+            Some(Published::read(payload.as_bytes()))
+        };
+        let about = About::read("battery/288", &words, look);
+        let About {
+            name,
+            manufacturer,
+            model,
+            serial,
+            software,
+            hardware,
+        } = about;
+        for text in [name, manufacturer, model, serial, software, hardware] {
+            assert_eq!(text, "ü".repeat(100));
+        }
+        let key = format!("battery/{}", "é".repeat(500));
+        assert_eq!(
+            About::read(&key, &words, |_| None).name.chars().count(),
+            100
+        );
     }
 
     #[test]

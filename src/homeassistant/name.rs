@@ -5,6 +5,9 @@ use super::words::Words;
 /// The longest description that is taken for a name.
 const CHARS_MAX: usize = 40;
 
+/// The longest name, serial number or version, in characters.
+const CUT_CHARS_MAX: usize = 100;
+
 /// Whether a description can be the name of an entity by itself.
 pub fn is_name(description: &str, words: &Words) -> bool {
     let plain = !description.contains([',', ';', ':', '(', '"', '=']);
@@ -37,7 +40,13 @@ pub fn of_path(path: &str, unit: &str, words: &Words) -> String {
             }
         }
     }
-    capital(&name)
+    cut(&capital(&name))
+}
+
+/// The beginning of a text of a device's own making, where it is long: Home Assistant shows one line,
+/// and a longer text would take the room of the entities.
+pub fn cut(text: &str) -> String {
+    text.chars().take(CUT_CHARS_MAX).collect()
 }
 
 /// With a capital at the start.
@@ -99,6 +108,8 @@ mod tests {
             "",
             "Switchable output pwm 1 state",
         );
+        let long = format!("/{}", "Aé".repeat(200));
+        assert_eq!(of_path(&long, "", &words).chars().count(), 100);
         check("/P", "W", "P");
         check("", "", "");
     }

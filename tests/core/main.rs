@@ -14,6 +14,7 @@
 #[path = "../frames/mod.rs"]
 mod frames;
 mod scan;
+mod homeassistant;
 mod scene;
 mod services;
 mod topics;
