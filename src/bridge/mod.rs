@@ -51,6 +51,7 @@ use self::discovery::Discovery;
 use self::items::Items;
 use self::outlet::Outlet;
 use self::registry::Registry;
+use self::rights::DeviceAccess;
 use self::stats::BusTally;
 use crate::codec::bus_item;
 use crate::codec::frame::{Frame, Kind};
@@ -130,6 +131,7 @@ pub struct Bridge {
     warnings: Throttle,
     comings: Throttle,
     started: Option<Instant>,
+    device_access: DeviceAccess,
     bus: BusTally,
     full_reported: bool,
     services_full_reported: bool,
@@ -161,6 +163,7 @@ impl Bridge {
             warnings: Throttle::default(),
             comings: Throttle::default(),
             started: None,
+            device_access: DeviceAccess::default(),
             bus: BusTally::default(),
             full_reported: false,
             services_full_reported: false,
@@ -215,6 +218,7 @@ impl Bridge {
             .chain(self.calls.deadline())
             .chain(self.registry.next_retry)
             .chain(self.discovery.deadline())
+            .chain(self.device_access.deadline())
             .min()
     }
 
@@ -224,6 +228,7 @@ impl Bridge {
             self.unanswered(now, purpose);
         }
         self.retry_scans(now);
+        self.lower_access(now);
         for outlet in &mut self.outlets {
             outlet.tick(now.monotonic, &self.items);
         }

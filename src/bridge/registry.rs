@@ -20,6 +20,7 @@ use super::bits::Bits;
 use super::cache::Update;
 use super::hash;
 use super::items::{DeviceId, ServiceId};
+use super::rights::Says;
 use crate::model::access::Access;
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::value::Value;
@@ -101,8 +102,8 @@ pub struct Service {
     pub instance: Option<DeviceInstance>,
     /// What `/Identifier` says.
     pub identifier: Option<DeviceInstance>,
-    /// What it says that VRM may do, until the brokers were told.
-    pub vrm_access: Option<Access>,
+    /// What it says that VRM may do, until that was looked at.
+    pub vrm_access: Option<Says>,
     /// What signals, and the leaves of a walk, brought before the device is known (§2.3).
     pub early: HashMap<Box<str>, Update>,
     /// What was seen of a bound device since its scan began.
@@ -143,7 +144,7 @@ impl Service {
             (Role::Instance, Some(value)) => (&mut self.instance, instance(value)),
             (Role::Identifier, Some(value)) => (&mut self.identifier, identifier(value)),
             (Role::VrmAccess, Some(value)) => {
-                self.vrm_access = vrm_access(value);
+                self.vrm_access = Some(vrm_access(value));
                 return false;
             }
         };
@@ -184,12 +185,12 @@ fn identifier(value: &Value<'_>) -> Option<DeviceInstance> {
     DeviceInstance::identifier(text)
 }
 
-/// What a number says that VRM may do (§8); one that nobody knows allows nothing.
+/// What a value says that VRM may do (§8). A number that nobody knows allows nothing.
 #[allow(
     clippy::wildcard_enum_match_arm,
     reason = "any other value says nothing"
 )]
-fn vrm_access(value: &Value<'_>) -> Option<Access> {
+fn vrm_access(value: &Value<'_>) -> Says {
     let number = match *value {
         Value::Int(_, number) => Some(number),
         Value::Uint(_, number) => i64::try_from(number).ok(),
@@ -199,9 +200,9 @@ fn vrm_access(value: &Value<'_>) -> Option<Access> {
             Some(number)
         }
         Value::Double(_) => None,
-        _ => return None,
+        _ => return Says::Nothing,
     };
-    Some(match number {
+    Says::Access(match number {
         Some(1) => Access::ReadOnly,
         Some(2) => Access::Full,
         Some(_) | None => Access::Off,

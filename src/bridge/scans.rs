@@ -30,6 +30,7 @@ use crate::codec::bus_item::{self, Changes, absolute};
 use crate::codec::introspect;
 use crate::model::request::Rejection;
 use crate::model::time::Now;
+use crate::schema::rule::Role;
 
 /// How many calls of one walk may wait for their answers.
 const WALK_CALLS_MAX: usize = 4;
@@ -363,6 +364,10 @@ impl Bridge {
             .filter(|slot| !seen.contains(*slot) && !walk.stopped)
             .collect();
         for slot in missing {
+            let role = self.items.get(slot).map(|item| item.rule.role);
+            if role == Some(Role::VrmAccess) {
+                self.access_in_doubt(now, &name);
+            }
             self.retire(slot);
         }
         self.publish_device(device);

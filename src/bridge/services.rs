@@ -10,7 +10,6 @@ use super::{BUS, BUS_PATH, Bridge};
 use crate::codec::bus_item::{self, Changes, INTERFACE};
 use crate::codec::cursor::Malformed;
 use crate::codec::frame::{Frame, Kind};
-use crate::model::access::Access;
 use crate::model::item::ItemChange;
 use crate::model::name::{
     DeviceInstance, PATH_BYTES_MAX, SERVICE_PREFIX, ServiceName, is_topic_path,
@@ -87,6 +86,7 @@ impl Bridge {
                         info!("{name}: has a new owner, {owner}");
                     }
                     self.registry.set_owner(id, owner);
+                    self.access_in_doubt(now, &name);
                     self.start_scan(now, id);
                 }
             }
@@ -117,6 +117,7 @@ impl Bridge {
         if self.may_tell(now, &service.name) {
             info!("{}: gone", service.name);
         }
+        self.access_in_doubt(now, &service.name);
         if let Some(device) = service.device {
             self.leave_device(now, device);
         }
@@ -308,32 +309,6 @@ impl Bridge {
             (State::Clash, _) => self.start_scan(now, id),
             // The end of the scan sees to it.
             (State::Live | State::Scanning(_) | State::Retry { .. }, _) => {}
-        }
-    }
-
-    /// Tells the brokers what the device says that VRM may do, where it says something new (§8).
-    pub(super) fn follow_access(&mut self, now: Now, id: ServiceId) {
-        let service = self.registry.get_mut(id);
-        let Some(access) = service.and_then(|service| service.vrm_access.take()) else {
-            return;
-        };
-        for broker in 0..self.outlets.len() {
-            let Some(outlet) = self.outlets.get_mut(broker) else {
-                continue;
-            };
-            if outlet.device_says(now.monotonic, access, &self.items) {
-                let may = match access {
-                    Access::Off => "nothing",
-                    Access::ReadOnly => "read",
-                    Access::Full => "read and write",
-                };
-                info!(
-                    "{}: its clients may {may} now, as this device says",
-                    outlet.name()
-                );
-                // What could be set can only be looked at now, or the other way round.
-                self.describe_all(now, broker);
-            }
         }
     }
 

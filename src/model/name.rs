@@ -101,6 +101,16 @@ impl ServiceName {
         let rest = self.0.strip_prefix(SERVICE_PREFIX).unwrap_or_default();
         rest.split_once('.').map_or(rest, |(first, _)| first)
     }
+
+    /// Whether its service type is all that it says, as in `com.victronenergy.settings`: there is one
+    /// such service, and it is Venus OS's own.
+    pub fn is_bare(&self) -> bool {
+        !self
+            .0
+            .strip_prefix(SERVICE_PREFIX)
+            .unwrap_or_default()
+            .contains('.')
+    }
 }
 
 impl fmt::Display for ServiceName {
@@ -215,6 +225,9 @@ mod tests {
         check("com.victronenergy.battery.ttyO0", Some("battery"));
         check("com.victronenergy.system", Some("system"));
         check("com.victronenergy.pvinverter.a.b", Some("pvinverter"));
+        let is_bare = |name| ServiceName::new(name).unwrap().is_bare();
+        assert!(is_bare("com.victronenergy.settings"));
+        assert!(!is_bare("com.victronenergy.settings.dummydriver"));
         check("com.victronenergy.", None);
         check("com.victronenergy", None);
         check("com.victronenergyx.battery", None);

@@ -15,6 +15,7 @@
 mod frames;
 mod scan;
 mod homeassistant;
+mod rights;
 mod scene;
 mod services;
 mod topics;
