@@ -54,6 +54,7 @@ impl RequestReader {
             Ok(topic) => topic,
             Err(rejection) => return Some(Err(rejection)),
         };
+        let payload = trimmed(payload);
         Some(match topic {
             RequestTopic::Serial if payload.is_empty() => Ok(Request::Serial),
             RequestTopic::Serial | RequestTopic::KeepAlive => {
@@ -120,6 +121,10 @@ impl RequestReader {
         if payload.is_empty() {
             return Err(Rejection::NoJson);
         }
+        // Said apart: who sends another encoding looks in vain for a mistake in his JSON.
+        if from_utf8(payload).is_err() {
+            return Err(Rejection::NotUtf8);
+        }
         let tape =
             simd_json::to_tape_with_buffers(payload, &mut self.buffers).map_err(|error| {
                 if matches!(error.error(), ErrorType::DepthLimitExceeded) {
@@ -174,6 +179,29 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     bytes
+}
+
+/// Without what stands around the JSON in the field: a byte order mark (Windows), NULs at the end
+/// (firmware in C that sends its terminator), and white space.
+fn trimmed(payload: &mut [u8]) -> &mut [u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let begin = if payload.starts_with(b"\xef\xbb\xbf") {
+        3
+    } else {
+        0
+    };
+    let rest = payload.get(begin..).unwrap_or_default();
+    let blanks = rest.iter().take_while(|byte| is_blank(byte)).count();
+    let ends = rest.iter().rev();
+    let end = ends
+        .take_while(|byte| is_blank(byte) || **byte == 0)
+        .count();
+    let length = payload.len();
+    // All of it may be blank.
+    let begin = begin + blanks;
+    payload
+        .get_mut(begin..(length - end).max(begin))
+        .unwrap_or_default()
 }
 
 /// The last member of that name: what Python's parser keeps of duplicates.
@@ -389,6 +417,52 @@ mod tests {
                 found: long.len(),
                 max: 65_536,
             }),
+        );
+    }
+
+    #[test]
+    fn s5_6_what_stands_around_the_json_is_no_mistake() {
+        let check = |payload: &[u8], expected: Result<i64, Rejection>| {
+            let portal = PortalId::new("c0619ab12345").unwrap();
+            let topic = "W/c0619ab12345/vebus/257/Mode";
+            let mut bytes = payload.to_vec();
+            let found = RequestReader::new(65_536).read(topic, &mut bytes, &portal);
+            let found = found.unwrap().map(|request| match request {
+                Request::Write(_, Json::Int(value)) => value,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(found, expected, "{}", payload.escape_ascii());
+        };
+        check(b"\xef\xbb\xbf{\"value\": 3}", Ok(3));
+        check(b"{\"value\": 3}\0", Ok(3));
+        check(b"{\"value\": 3}\0\0\0\0", Ok(3));
+        check(
+            b"\xef\xbb\xbf \r\n{\"value\": 3 , \"x\": 1}\r\n\0 \0",
+            Ok(3),
+        );
+        // In any other place they are mistakes.
+        check(b"\0{\"value\": 3}", Err(Rejection::NoJson));
+        check(b"{\"value\":\0 3}", Err(Rejection::NoJson));
+        check(b" \xef\xbb\xbf{\"value\": 3}", Err(Rejection::NoJson));
+        for nothing in [
+            &b""[..],
+            b"\0",
+            b"\xef\xbb\xbf",
+            b"\xef\xbb\xbf \0\0",
+            b" \n",
+        ] {
+            check(nothing, Err(Rejection::NoJson));
+        }
+        // "Kühlbox" in Latin-1, and half a byte order mark.
+        check(b"{\"value\": \"K\xfchlbox\"}", Err(Rejection::NotUtf8));
+        check(b"\xef\xbb{\"value\": 3}", Err(Rejection::NotUtf8));
+        assert_eq!(
+            Rejection::NotUtf8.to_string(),
+            "the payload is not valid UTF-8"
+        );
+        assert_eq!(
+            read("R/c0619ab12345/system/0/Serial", "\0"),
+            Some(Ok(Request::Serial))
         );
     }
 

@@ -97,11 +97,14 @@ pub enum Rejection {
         /// The limit.
         max: usize,
     },
-    /// The payload is no JSON.
-    #[error("the payload is no JSON")]
+    /// The payload is not text.
+    #[error("the payload is not valid UTF-8")]
+    NotUtf8,
+    /// The payload is not JSON.
+    #[error("the payload is not valid JSON")]
     NoJson,
     /// The payload is JSON, but no object.
-    #[error("the payload is no object; a write looks like {{\"value\": 1}}")]
+    #[error("the payload is not an object; a write looks like {{\"value\": 1}}")]
     NoObject,
     /// The object has no `value`.
     #[error("the payload has no \"value\"; a write looks like {{\"value\": 1}}")]
@@ -110,7 +113,9 @@ pub enum Rejection {
     #[error("the value is a number out of range")]
     Number,
     /// A retained write (§5.7).
-    #[error("it is retained, and would repeat itself at every connect; it is ignored")]
+    #[error(
+        "it has the retain flag, and would be repeated at every connect; send it without that flag"
+    )]
     RetainedWrite,
     /// The clients of this broker may not write (§8).
     #[error("the clients of this broker may only read")]
@@ -121,6 +126,9 @@ pub enum Rejection {
         /// `read` or `write`.
         what: &'static str,
     },
+    /// A write to a blocked item, to a node above a blocked or secret one, or to `/` (§5.6).
+    #[error("it is blocked, or a node above blocked or secret items; write to a single item")]
+    Guarded,
     /// No service has this type and instance.
     #[error("there is no service {service_type}/{instance}")]
     UnknownService {
@@ -223,7 +231,7 @@ impl Rejection {
             | Rejection::NoRoom { .. } => "too-large",
             Rejection::TooFast { .. } => "too-fast",
             Rejection::TooDeep { .. } | Rejection::TooDeepForBus { .. } => "too-deep",
-            Rejection::NoJson => "not-json",
+            Rejection::NotUtf8 | Rejection::NoJson => "not-json",
             Rejection::NoObject => "not-an-object",
             Rejection::NoValue => "no-value",
             Rejection::Number | Rejection::OutOfRange { .. } => "out-of-range",
@@ -234,7 +242,7 @@ impl Rejection {
             Rejection::NoLabel { .. } => "no-label",
             Rejection::AmbiguousLabel { .. } => "ambiguous-label",
             Rejection::ReadOnly | Rejection::ReadOnlyItem => "read-only",
-            Rejection::NotAllowed { .. } => "not-allowed",
+            Rejection::NotAllowed { .. } | Rejection::Guarded => "not-allowed",
             Rejection::Busy { .. } | Rejection::Filters { .. } => "too-many",
             Rejection::BusError { name, .. } => match name.rsplit('.').next() {
                 Some("UnknownObject" | "UnknownMethod" | "UnknownInterface") => "unknown-path",
