@@ -37,7 +37,7 @@ pub fn topic(data: &[u8]) {
                 KeepAlive | Serial => assert!(topic.starts_with('R')),
             }
             // So that no answer is ever sent there (§5.8).
-            assert!(topic::is_reserved(&topic, &portal));
+            assert!(topic::is_reserved(&topic));
         }
     }
     let _ = (topic::parse_any(text), topic::parse_notification(text));
@@ -132,7 +132,7 @@ pub fn payload(data: &[u8]) {
         ..frames::Device::default()
     };
     let (mut bridge, now) = frames::live_bridge(std::slice::from_ref(&device));
-    let reference = serde_json::from_slice::<Value>(data).ok();
+    let reference = reference(data);
     let (head, tail) = data.split_at(data.len() / 2);
     let topics = ["R/{}/keepalive", "R/{}/system/0/Serial", "R/{}/battery/0/S"]
         .map(|topic| topic.replace("{}", frames::PORTAL))
@@ -178,11 +178,19 @@ pub fn payload(data: &[u8]) {
     while bridge.poll_publish(now, 0, &mut Answers) {}
 }
 
+/// What another reader makes of the bytes. It wants them without what a client may put around them.
+fn reference(data: &[u8]) -> Option<Value> {
+    let data = data.strip_prefix("\u{feff}".as_bytes()).unwrap_or(data);
+    let end = |byte: &u8| !b"\0 \t\r\n".contains(byte);
+    let end = data.iter().rposition(end).map_or(0, |last| last + 1);
+    serde_json::from_slice(&data[..end]).ok()
+}
+
 /// The payload of a write, read by us and by the reference.
 pub fn write_payload(reader: &mut RequestReader, data: &[u8]) {
     let topic = format!("W/{}/battery/0/Soc", frames::PORTAL);
     let found = reader.read(&topic, &mut data.to_vec(), &frames::portal());
-    let reference = serde_json::from_slice::<Value>(data).ok();
+    let reference = reference(data);
     write(data, &found.unwrap(), reference.as_ref());
 }
 
@@ -305,6 +313,8 @@ fn levels(value: &BusValue) -> usize {
 /// Whether a service is sent what the client wrote, without loss (§3, "Back").
 fn same(found: &BusValue, wanted: &Value) -> bool {
     let integer = |found: i128| match wanted {
+        // Yes and no for a number.
+        Value::Bool(wanted) => i128::from(*wanted) == found,
         Value::Number(number) => match (number.as_i64(), number.as_u64()) {
             (Some(wanted), _) => i128::from(wanted) == found,
             (_, Some(wanted)) => i128::from(wanted) == found,
@@ -331,10 +341,15 @@ fn same(found: &BusValue, wanted: &Value) -> bool {
             let exact = wanted.is_f64() && wanted.as_f64() == Some(*found);
             exact || (found.fract() == 0.0 && integer(*found as i128))
         }
-        // D-Bus has no NUL in texts.
-        BusValue::Text(found) | BusValue::ObjectPath(found) => wanted
-            .as_str()
-            .is_some_and(|wanted| **found == wanted.replace('\0', "")),
+        // D-Bus has no NUL in texts. A number for a text goes as its text.
+        BusValue::Text(found) | BusValue::ObjectPath(found) => match wanted {
+            Value::String(wanted) => **found == **wanted && !found.contains('\0'),
+            Value::Number(wanted) if wanted.is_f64() => {
+                found.parse() == Ok(wanted.as_f64().unwrap())
+            }
+            Value::Number(wanted) => **found == wanted.to_string(),
+            _ => false,
+        },
         BusValue::Array(_, found) => match wanted {
             Value::Array(wanted) => {
                 found.len() == wanted.len() && found.iter().zip(wanted).all(|(f, w)| same(f, w))
@@ -353,14 +368,11 @@ fn same(found: &BusValue, wanted: &Value) -> bool {
             differ
                 && found.iter().all(|(key, found)| {
                     let mut members = wanted.iter();
-                    members.any(|(name, wanted)| {
-                        name.replace('\0', "") == **key && same(found, wanted)
-                    })
+                    members.any(|(name, wanted)| **name == **key && same(found, wanted))
                 })
-                && wanted.keys().all(|name| {
-                    let name = name.replace('\0', "");
-                    found.iter().any(|(key, _)| **key == name)
-                })
+                && wanted
+                    .keys()
+                    .all(|name| found.iter().any(|(key, _)| **key == **name))
         }
         BusValue::Variant(found) => same(found, wanted),
     }
@@ -383,6 +395,7 @@ impl PublishSink for Answers {
                 .iter()
                 .any(|start| to.topic.starts_with(start))
         );
+        assert!(!topic::is_reserved(&to.topic) && !to.topic.contains("/$"));
         let mut out = Vec::new();
         payload(&mut out);
         let told: Value = serde_json::from_slice(&out).unwrap();

@@ -58,7 +58,7 @@ impl Bridge {
         let presence = live(connected)
             .map(|_| (connected, true))
             .or(role.or(any).map(|path| (path, false)));
-        let prefix = outlet.broker_prefix();
+        let prefix = &*outlet.config().prefix;
         let writes = [prefix, &topic::write_prefix(&self.config.portal_id)].concat();
         let identifier = names.identifier(object);
         let device = Device {

@@ -156,9 +156,9 @@ impl Outlet {
         &self.prefix
     }
 
-    /// What the broker has before its topics (§8): empty, or ends in `/`.
-    pub fn broker_prefix(&self) -> &str {
-        &self.config.prefix
+    /// What it was told at the start.
+    pub fn config(&self) -> &OutletConfig {
+        &self.config
     }
 
     /// What its clients may have.

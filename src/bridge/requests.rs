@@ -73,11 +73,9 @@ impl Bridge {
         if let Some(outlet) = self.outlets.get_mut(broker) {
             outlet.tally.requests += 1;
         }
-        let portal = &self.config.portal_id;
-        let prefix = self.outlets.get(broker).map_or("", Outlet::broker_prefix);
-        let checked = respond_to
-            .as_ref()
-            .map(|to| responses::check(to, portal, prefix));
+        let outlet = self.outlets.get(broker).map(Outlet::config);
+        let checked = respond_to.as_ref().zip(outlet);
+        let checked = checked.map(|(to, outlet)| responses::check(to, outlet));
         let (request, respond_to) = match checked {
             // Nobody can be told of it, so it is not done.
             Some(Err(rejection)) => (Err(rejection), None),
@@ -346,11 +344,12 @@ impl Bridge {
         if self.calls.writes() >= max {
             return Err(Rejection::Busy { max });
         }
-        let rule = self.schema.lookup(address.service_type, address.path).rule;
-        if rule.publish == Publish::Blocked {
-            // What MQTT does not show it does not change either: nobody could see what came of it.
-            return Err(Rejection::NotAllowed { what: "write" });
+        // What MQTT does not show it does not change either: nobody could see what came of it. A
+        // service may take a write to a node as one to all that is below.
+        if address.path == "/" || self.schema.guards(address.service_type, address.path) {
+            return Err(Rejection::Guarded);
         }
+        let rule = self.schema.lookup(address.service_type, address.path).rule;
         let present = match self.items.find(device, address.path) {
             Some(slot) if self.items.is_live(slot) => self.cache.present_type(slot),
             _ => PresentType::None,

@@ -14,7 +14,7 @@ use super::{
     RawLimits, RawVrm, Transport, VrmConfig,
 };
 use crate::model::access::Access;
-use crate::model::filter::{Filter, Lists};
+use crate::model::filter::Lists;
 
 /// What is written, line by line.
 #[derive(Default)]
@@ -187,6 +187,7 @@ impl Text {
             publish,
             read,
             write,
+            respond,
         } = &broker.lists;
         let lists: [(_, _, IsSet); 6] = [
             ("publish-allow", &publish.allow, |raw| {
@@ -203,6 +204,8 @@ impl Text {
         for (key, list, is_set) in lists {
             self.line(key, &filters(list), &set(key, is_set));
         }
+        let origin = set("response-allow", |raw| raw.response_allow.is_some());
+        self.line("response-allow", &filters(respond), &origin);
     }
 
     fn connection(
@@ -356,7 +359,7 @@ fn place(origin: &Origin) -> String {
     }
 }
 
-fn filters(filters: &[Filter]) -> String {
+fn filters(filters: &[impl ToString]) -> String {
     let all: Vec<String> = filters
         .iter()
         .map(|filter| quoted(&filter.to_string()))

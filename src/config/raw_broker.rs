@@ -129,6 +129,9 @@ pub struct RawBroker {
     /// What of that not.
     #[arg(skip)]
     pub write_deny: Option<Vec<String>>,
+    /// Where its clients may have answers sent, as filters of whole topics.
+    #[arg(skip)]
+    pub response_allow: Option<Vec<String>>,
 }
 
 /// The table `[vrm]` as written (§8).
@@ -174,7 +177,7 @@ impl RawBroker {
 }
 
 /// What no flag has.
-const FILE_ONLY: [&str; 7] = [
+const FILE_ONLY: [&str; 8] = [
     "name",
     "publish-allow",
     "publish-deny",
@@ -182,6 +185,7 @@ const FILE_ONLY: [&str; 7] = [
     "read-deny",
     "write-allow",
     "write-deny",
+    "response-allow",
 ];
 
 fn version(text: &str) -> Result<MqttVersion, String> {

@@ -13,8 +13,9 @@ use super::{
     AccessRule, BrokerConfig, ConfigError, HomeAssistant, Login, MqttVersion, Problem, RawBroker,
     Secret, TlsConfig, Transport, VrmConfig, secrets,
 };
+use crate::homeassistant;
 use crate::model::access::Access;
-use crate::model::filter::{Filter, List, Lists};
+use crate::model::filter::{Filter, List, Lists, TopicFilter};
 use crate::model::name::{PortalId, is_topic_char, is_topic_level};
 
 /// What holds for a broker of which nothing is said.
@@ -149,6 +150,13 @@ impl BrokerLayers<'_> {
                     allow: self.allow("write-allow", |raw| raw.write_allow.clone())?,
                     deny: self.deny("write-deny", |raw| raw.write_deny.clone())?,
                 },
+                respond: self
+                    .filters(
+                        "response-allow",
+                        |raw| raw.response_allow.clone(),
+                        TopicFilter::parse,
+                    )?
+                    .unwrap_or_else(|| Lists::default().respond),
             },
             home_assistant: self.home_assistant()?,
         })
@@ -163,7 +171,7 @@ impl BrokerLayers<'_> {
             Some(found) => {
                 return Err(found.wrong(Problem::HomeAssistantPrefix(found.value.clone())));
             }
-            None => HOME_ASSISTANT_PREFIX.to_owned(),
+            None => homeassistant::PREFIX.to_owned(),
         };
         let keep = self.find("home-assistant-keep", |raw| raw.home_assistant_keep);
         let keep_s = keep.map_or(HOME_ASSISTANT_KEEP_S, |found| found.value);
@@ -295,7 +303,7 @@ impl BrokerLayers<'_> {
         field: impl Fn(&RawBroker) -> Option<Vec<String>>,
     ) -> Result<Vec<Filter>, ConfigError> {
         Ok(self
-            .filters(key, field)?
+            .filters(key, field, Filter::parse)?
             .unwrap_or_else(|| List::default().allow))
     }
 
@@ -304,20 +312,21 @@ impl BrokerLayers<'_> {
         key: &'static str,
         field: impl Fn(&RawBroker) -> Option<Vec<String>>,
     ) -> Result<Vec<Filter>, ConfigError> {
-        Ok(self.filters(key, field)?.unwrap_or_default())
+        let filters = self.filters(key, field, Filter::parse)?;
+        Ok(filters.unwrap_or_default())
     }
 
-    fn filters(
+    fn filters<F>(
         &self,
         key: &'static str,
         field: impl Fn(&RawBroker) -> Option<Vec<String>>,
-    ) -> Result<Option<Vec<Filter>>, ConfigError> {
+        parse: impl Fn(&str) -> Option<F>,
+    ) -> Result<Option<Vec<F>>, ConfigError> {
         let Some(found) = self.find(key, field) else {
             return Ok(None);
         };
-        let parse = |text: &String| {
-            Filter::parse(text).ok_or_else(|| found.wrong(Problem::Filter(text.clone())))
-        };
+        let parse =
+            |text: &String| parse(text).ok_or_else(|| found.wrong(Problem::Filter(text.clone())));
         found
             .value
             .iter()
@@ -395,7 +404,6 @@ fn is_discovery_prefix(text: &str) -> bool {
 }
 
 const KEEP_ALIVE_S: u32 = 60;
-const HOME_ASSISTANT_PREFIX: &str = "homeassistant";
 const HOME_ASSISTANT_KEEP_S: u32 = 86_400;
 const PING: Duration = Duration::from_secs(30);
 /// MQTT has 16 bits for it.

@@ -136,6 +136,12 @@ fn what_a_broker_cannot_be_told() {
             file(&toml).refused(&sentence);
         }
     }
+    file("response-allow = ['a/#/b']").refused(&filter("response-allow", "a/#/b"));
+    assert!(
+        file("response-allow = ['answers/#', 'x']")
+            .resolve()
+            .is_ok()
+    );
     for text in ["a+", "#", "$SYS/", "a\nb", "a\u{ffff}", &"a/".repeat(20)] {
         flags(&["--mqtt-prefix", text]).refused(&format!(
             "--mqtt-prefix: {text:?} cannot stand before a topic: at most 256 bytes and 20 levels, without + # and control characters, and without $ in front"

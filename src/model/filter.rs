@@ -186,7 +186,7 @@ impl Default for List {
 }
 
 /// The lists of one broker (§8).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lists {
     /// What is published there.
     pub publish: List,
@@ -194,6 +194,59 @@ pub struct Lists {
     pub read: List,
     /// What its clients may write.
     pub write: List,
+    /// Where answers may go, as whole topics (§5.8).
+    pub respond: Vec<TopicFilter>,
+}
+
+impl Default for Lists {
+    fn default() -> Lists {
+        Lists {
+            publish: List::default(),
+            read: List::default(),
+            write: List::default(),
+            respond: vec![TopicFilter("#".into())],
+        }
+    }
+}
+
+/// A topic filter of MQTT over whole topics, whatever they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicFilter(Box<str>);
+
+impl TopicFilter {
+    /// Takes `text` as a filter; `None` where MQTT has no such one [MQTT-4.7.1-1] to [MQTT-4.7.1-3].
+    pub fn parse(text: &str) -> Option<TopicFilter> {
+        let last = text.split('/').count() - 1;
+        let fits = |(at, level): (usize, &str)| match level {
+            "+" => true,
+            "#" => at == last,
+            _ => !level.contains(['+', '#', '\0']),
+        };
+        let is_filter = !text.is_empty() && text.len() <= FILTER_BYTES_MAX;
+        (is_filter && text.split('/').enumerate().all(fits)).then(|| TopicFilter(text.into()))
+    }
+
+    /// Whether the filter matches the topic.
+    pub fn matches(&self, topic: &str) -> bool {
+        let mut levels = topic.split('/');
+        for wanted in self.0.split('/') {
+            match (wanted, levels.next()) {
+                // Also the level before it [MQTT-4.7.1-2].
+                ("#", _) => return true,
+                (_, None) => return false,
+                ("+", Some(_)) => {}
+                (text, Some(level)) if text == level => {}
+                (_, Some(_)) => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+}
+
+impl fmt::Display for TopicFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 #[cfg(test)]
@@ -257,6 +310,28 @@ mod tests {
             assert_eq!(Filter::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Filter::parse("#"), Some(Filter::all()));
+    }
+
+    #[test]
+    fn a_filter_over_whole_topics() {
+        let check = |filter: &str, topic: &str, expected: bool| {
+            let filter = TopicFilter::parse(filter).unwrap();
+            assert_eq!(filter.matches(topic), expected, "{filter} {topic}");
+        };
+        check("#", "a", true);
+        check("a", "a", true);
+        check("a", "a/b", false);
+        check("a/#", "a", true);
+        check("a/#", "a/b/c", true);
+        check("a/#", "ab", false);
+        check("a/+", "a/b", true);
+        check("a/+", "a", false);
+        check("+/b", "/b", true);
+        check("a/+/c", "a/b/c", true);
+        check("a/+/c", "a/b/d", false);
+        for none in ["", "a/#/b", "a+", "#/a", "a\0", "a/b#"] {
+            assert_eq!(TopicFilter::parse(none), None, "{none}");
+        }
     }
 
     #[test]

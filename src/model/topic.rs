@@ -73,13 +73,20 @@ pub fn parse_any(topic: &str) -> Option<(&str, &str)> {
     rest.split_once('/')
 }
 
-/// Whether a topic is of the grammar of §1, whosever it is, or of ours under a prefix (§8).
-pub fn is_reserved(topic: &str, portal: &PortalId) -> bool {
+/// Whether a topic is of the grammar of §1, whosever it is, under whatever prefix: at its beginning
+/// or anywhere in it, a level `N`, `R` or `W` before one that could be a portal id (§5.8).
+pub fn is_reserved(topic: &str) -> bool {
     let is_kind = |level: &str| matches!(level, "N" | "R" | "W");
     let ids = topic.split('/').skip(1);
     let mut pairs = topic.split('/').zip(ids);
     topic.split('/').next().is_some_and(is_kind)
-        || pairs.any(|(kind, id)| is_kind(kind) && id == portal.as_str())
+        || pairs.any(|(kind, id)| is_kind(kind) && PortalId::new(id).is_ok())
+}
+
+/// Whether a topic is another one, or lies below it.
+pub fn is_at_or_below(topic: &str, other: &str) -> bool {
+    let rest = topic.strip_prefix(other);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// `<type>/<instance>`: what stands between the portal id and the path.

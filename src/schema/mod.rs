@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
+use std::sync::OnceLock;
 
 use self::layout::EVERY_TYPE;
 use self::overlay::Layer;
@@ -83,6 +84,8 @@ impl<'s> Known<'s> {
 pub struct Schema {
     /// The strongest last.
     layers: Vec<Layer>,
+    /// The service type and path of each row that is blocked or secret; made when first asked for.
+    guarded: OnceLock<Vec<(Box<str>, Box<str>)>>,
 }
 
 impl Schema {
@@ -92,6 +95,7 @@ impl Schema {
         let layer = Layer::new(source::compile(files, &self.base())?);
         let paths = layer.rows().count();
         self.layers.push(layer);
+        self.guarded.take();
         Ok(paths)
     }
 
@@ -106,6 +110,32 @@ impl Schema {
             .into_iter()
             .find_map(|service_type| self.lookup_in(service_type, path))
             .unwrap_or(Row::UNKNOWN)
+    }
+
+    /// Whether something that is blocked or secret is at this path and blocked, or lies below it, of
+    /// all that such a service may have (§5.6). An open place of a pattern may be any level.
+    #[must_use]
+    pub fn guards(&self, service_type: &str, path: &str) -> bool {
+        let node = path.trim_end_matches('/');
+        let is_above = |row: &str| {
+            let mut levels = row.split('/');
+            let all = node.split('/').all(|level| {
+                let own = levels.next();
+                own.is_some_and(|own| own == level || own.contains('{'))
+            });
+            all && levels.next().is_some()
+        };
+        let guarded = self.guarded.get_or_init(|| {
+            let rows = self.all_rows(|_| true);
+            rows.filter(|(_, _, known)| known.secret || known.publish == Publish::Blocked)
+                .map(|(name, path, _)| (name.into(), path.into()))
+                .collect()
+        });
+        let mut of_type = guarded
+            .iter()
+            .filter(|(name, _)| **name == *service_type || **name == *EVERY_TYPE);
+        self.lookup(service_type, path).rule.publish == Publish::Blocked
+            || of_type.any(|(_, row)| is_above(row))
     }
 
     fn lookup_in(&self, service_type: &str, path: &str) -> Option<Row<'_>> {
@@ -226,7 +256,10 @@ pub fn type_word(data: &DataType) -> &str {
 }
 
 /// The schema with nothing over it.
-static BUILT_IN: Schema = Schema { layers: Vec::new() };
+static BUILT_IN: Schema = Schema {
+    layers: Vec::new(),
+    guarded: OnceLock::new(),
+};
 
 #[cfg(test)]
 mod tests {
@@ -341,6 +374,37 @@ mod tests {
         ] {
             assert!(lookup(service_type, path).rule.secret, "{path}");
         }
+    }
+
+    #[test]
+    fn s5_6_what_is_above_something_blocked_or_secret() {
+        let check = |service_type, path, expected| {
+            assert_eq!(BUILT_IN.guards(service_type, path), expected, "{path}");
+        };
+        check("vebus", "/Interfaces/Mk2/Tunnel", true);
+        check("vebus", "/Interfaces/Mk2", true);
+        check("vebus", "/Interfaces/Mk2/", true);
+        check("vebus", "/Interfaces", true);
+        check("vebus", "/", true);
+        check("vebus", "/Interfaces/Mk2/TunnelX", false);
+        check("vebus", "/Interfaces/Mk", false);
+        check("vebus", "/Mode", false);
+        check("settings", "/Settings/Services", true);
+        // Who may not see a secret may still set it.
+        check("settings", "/Settings/Services/AccessPointPassword", false);
+        check("settings", "/Settings/SystemSetup", false);
+        check("battery", "/Interfaces/Mk2", false);
+        check("ble", "/Devices/e5a0", true);
+        check("ble", "/Devices/e5a0/Key", false);
+        // A row of the operator's counts as well.
+        let mut schema = Schema::default();
+        assert!(!schema.guards("battery", "/Vendor/7"));
+        let text = "[items]\n\"/Vendor/{n}/Pin\" = { secret = true }\n";
+        let name = "battery.toml".to_owned();
+        let text = text.to_owned();
+        schema.add(&[Source { name, text }]).unwrap();
+        assert!(schema.guards("battery", "/Vendor/7"));
+        assert!(!schema.guards("tank", "/Vendor/7"));
     }
 
     #[test]

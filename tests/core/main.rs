@@ -13,9 +13,10 @@
 
 #[path = "../frames/mod.rs"]
 mod frames;
-mod scan;
 mod homeassistant;
 mod rights;
+mod scan;
 mod scene;
 mod services;
 mod topics;
+mod writes;

@@ -52,6 +52,7 @@ pub(super) fn lists() -> Lists {
         publish: list(&["#"], &["battery/+/Dc/#", "tank/0/CustomName"]),
         read: list(&["#"], &["vebus/#"]),
         write: list(&["battery/#", "vebus/+/Mode"], &["+/1/#"]),
+        ..Lists::default()
     }
 }
 
