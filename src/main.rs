@@ -3,12 +3,13 @@
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::process::ExitCode;
 
 #[cfg(feature = "client")]
 use dbus_mqtt::cli::pages;
 use dbus_mqtt::cli::{Args, Command};
-use dbus_mqtt::config::{Config, Layers, Machine, RawConfig};
+use dbus_mqtt::config::{Config, Layers, Machine, PortalId, PortalSource, RawConfig};
 use dbus_mqtt::error::{Fatal, one_line};
 use dbus_mqtt::logging::{self, Log};
 use dbus_mqtt::shell::supervisor::Supervisor;
@@ -83,11 +84,25 @@ async fn program(
             let hangup = signal(SignalKind::hangup())?;
             let (tell, changes) = mpsc::unbounded_channel();
             let supervisor = Supervisor::open(machine.supervision()?);
-            let config = layers.resolve(machine)?.with_secrets()?;
+            let mut shutdown = pin!(shutdown);
+            let config = tokio::select! {
+                config = settled(layers, machine, &supervisor) => config?,
+                () = &mut shutdown => return Ok(()),
+            };
+            let portal_id = config.portal_id.clone();
             let bridge = shell::run::run(config, changes, shutdown, supervisor.clone());
+            let again = read_again(
+                hangup,
+                &settings,
+                machine,
+                &portal_id,
+                log,
+                tell,
+                &supervisor,
+            );
             tokio::select! {
                 result = bridge => result,
-                () = read_again(hangup, &settings, machine, log, tell, &supervisor) => Ok(()),
+                () = again => Ok(()),
             }
         }
         #[cfg(feature = "demo")]
@@ -133,12 +148,37 @@ async fn program(
     }
 }
 
+/// The configuration, with the portal id that the bus has where nobody else knows it (§6).
+async fn settled(
+    layers: &Layers,
+    machine: &Machine,
+    supervisor: &Supervisor,
+) -> Result<Config, Fatal> {
+    let source = layers.portal_id(machine)?;
+    // A mistake is told before anything is waited for, and is the only line it leads to.
+    let resolve = |portal_id: &PortalId| layers.resolve(machine, portal_id)?.with_secrets();
+    let config = resolve(source.id().unwrap_or(&PortalId::unknown()))?;
+    tracing::info!("dbus-mqtt {}", env!("CARGO_PKG_VERSION"));
+    match source {
+        PortalSource::Set(_) => Ok(config),
+        PortalSource::Device(portal_id, from) => {
+            tracing::info!("portal id {portal_id}, from {from}");
+            Ok(config)
+        }
+        PortalSource::Bus => {
+            let portal_id = shell::portal::ask(&config.bus, supervisor).await?;
+            Ok(resolve(&portal_id)?)
+        }
+    }
+}
+
 /// Reads the settings and the schema again whenever a signal asks for it (SIGHUP). All or nothing: a
 /// mistake is told in one line, and everything stays as it was.
 async fn read_again(
     mut hangup: Signal,
     settings: &RawConfig,
     machine: &Machine,
+    portal_id: &PortalId,
     log: &Log,
     tell: mpsc::UnboundedSender<Config>,
     supervisor: &Supervisor,
@@ -146,10 +186,14 @@ async fn read_again(
     while hangup.recv().await.is_some() {
         supervisor.reloading();
         let (settings, machine_too) = (settings.clone(), machine.clone());
+        let running = portal_id.clone();
         // Files, and on old devices a command: the values flow on meanwhile.
         let reading = tokio::task::spawn_blocking(move || {
             let layers = Layers::read(settings, &machine_too)?;
-            Ok((layers.debug(), layers.resolve(&machine_too)?))
+            let source = layers.portal_id(&machine_too)?;
+            // What the bus said holds until the next start.
+            let portal_id = source.id().unwrap_or(&running);
+            Ok((layers.debug(), layers.resolve(&machine_too, portal_id)?))
         });
         // It does not panic, and is not cancelled before the runtime is.
         let Ok(read) = reading.await else { break };

@@ -351,3 +351,54 @@ fn s2_8_a_bus_that_is_absent_at_first_is_waited_for() {
     let _battery = bus.serve(battery());
     client.expect(0, &n("battery/258/Soc"), &value("87.5"));
 }
+
+// ------------------------------------------------------------------------------------------------ 6
+
+/// The bridge on a computer that is no GX device, with no portal id given.
+fn without_portal_id(rig: &Rig) -> Bridge {
+    let server = format!("127.0.0.1:{}", rig.broker.port);
+    Bridge::spawn(&["--dbus", &rig.bus.address(), "--mqtt-server", &server])
+}
+
+#[test]
+fn s6_the_bus_has_the_portal_id_and_is_waited_for() {
+    // The service may come later, and its value later still; a mistake of its own is not believed.
+    let Some(rig) = Rig::start() else { return };
+    let mut bridge = without_portal_id(&rig);
+    bridge.wait_log(&["dbus-mqtt 0."]);
+    bridge.wait_log(&["waiting for com.victronenergy.system"]);
+    let system = |serial| Service::device("system", "x", 0).item("/Serial", serial);
+    let mut nameless = system(invalid());
+    nameless.name = "com.victronenergy.system".to_owned();
+    let peer = rig.bus.serve(nameless);
+    peer.wait_calls("a question for the portal id", 1, |call| {
+        call.path == "/Serial"
+    });
+    peer.set("com.victronenergy.system", "/Serial", s(PORTAL));
+    rig.client.expect(0, &n("bridge/status"), ONLINE);
+    bridge.wait_log(&["portal id", PORTAL, "com.victronenergy.system"]);
+    assert_eq!(bridge.log_with(&["waiting for"]).len(), 1);
+    // What was learnt holds when the settings are read again.
+    bridge.signal(rustix::process::Signal::HUP);
+    bridge.wait_log(&["settings"]);
+    bridge.assert_alive();
+    assert!(bridge.log_with(&["ERROR"]).is_empty());
+    bridge.terminate();
+}
+
+#[test]
+fn s6_a_bus_without_a_portal_id_is_an_error() {
+    let Some(rig) = Rig::start() else { return };
+    let mut waiting = without_portal_id(&rig);
+    waiting.wait_log(&["waiting for com.victronenergy.system"]);
+    waiting.terminate();
+    let _peer = rig
+        .bus
+        .serve(Service::new("com.victronenergy.system").item("/Serial", s("a/b")));
+    let mut bridge = without_portal_id(&rig);
+    let status = bridge.wait_exit(std::time::Duration::from_secs(30));
+    assert_eq!(status.code(), Some(2));
+    let said = bridge.log_with(&["has no portal id at /Serial", "--portal-id"]);
+    assert_eq!(said.len(), 1, "{:?}", bridge.log());
+    assert!(rig.client.since(0).is_empty());
+}

@@ -65,7 +65,8 @@ fn a_line_for_the_journal_has_a_priority_and_no_time() {
             "{said}"
         );
     }
-    assert!(said.starts_with("<6>portal id "), "{said}");
+    let version = concat!("<6>dbus-mqtt ", env!("CARGO_PKG_VERSION"), "\n");
+    assert!(said.starts_with(version), "{said}");
     // What was inherited, and is about another file, is none of our business.
     let other = |data: &std::fs::Metadata| format!("{}:{}", data.dev(), data.ino() + 1);
     for line in logged_into(&file, other).lines() {

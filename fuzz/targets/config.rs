@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dbus_mqtt::config::{ConfigError, Layers, Machine, RawConfig};
+use dbus_mqtt::config::{ConfigError, Layers, Machine, PortalId, RawConfig};
 use dbus_mqtt::schema::{Schema, Source};
 
 /// One text: a settings file, and a schema file. With lines such as `#!battery.toml` in it, the schema
@@ -65,6 +65,7 @@ impl Here {
         let nothing = self.folder.join("nothing");
         let machine = Machine {
             environment: BTreeMap::new(),
+            venus: vec![self.folder.clone()],
             unique_id_file: self.folder.join("unique-id"),
             unique_id_command: nothing.clone(),
             interfaces: nothing.clone(),
@@ -79,7 +80,9 @@ impl Here {
         };
         let layers = Layers::read(arguments, &machine)?;
         let _ = layers.debug();
-        let config = layers.resolve(&machine)?;
+        let source = layers.portal_id(&machine)?;
+        let portal_id = source.id().cloned().unwrap_or_else(PortalId::unknown);
+        let config = layers.resolve(&machine, &portal_id)?;
         // What can be run can be shown.
         let dump = layers.dump(&machine)?;
         let logins = config

@@ -1,6 +1,6 @@
 //! What a client of the broker needs: the connection settings of the bridge, without a device.
 
-use super::{BrokerConfig, ConfigError, Layers, Origin, Problem};
+use super::{BrokerConfig, ConfigError, Layers};
 use crate::model::name::PortalId;
 
 /// How to reach the broker, and whose values are meant.
@@ -21,15 +21,7 @@ impl Layers {
             None => None,
         };
         // Only the default client id is made of it, and that is not ours.
-        let any = match &portal_id {
-            Some(portal_id) => portal_id.clone(),
-            None => PortalId::new("client")
-                .map_err(Problem::from)
-                .map_err(|problem| ConfigError::Setting {
-                    origin: Origin::Default,
-                    problem,
-                })?,
-        };
+        let any = portal_id.clone().unwrap_or_else(PortalId::unknown);
         let broker = BrokerConfig {
             client_id,
             ..self.first_broker(&any)?

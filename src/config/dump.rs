@@ -10,11 +10,30 @@ use std::time::Duration;
 use super::layers::{BrokerLayers, Layers, Which};
 use super::machine::Machine;
 use super::{
-    AccessRule, BrokerConfig, ConfigError, Limits, MqttVersion, Origin, RawBroker, RawConfig,
-    RawLimits, RawVrm, Transport, VrmConfig,
+    AccessRule, BrokerConfig, ConfigError, Limits, MqttVersion, Origin, PortalSource, RawBroker,
+    RawConfig, RawLimits, RawVrm, Transport, VrmConfig,
 };
 use crate::model::access::Access;
 use crate::model::filter::Lists;
+use crate::model::name::PortalId;
+
+/// Comments out what is made from the portal id, where that is not known yet.
+fn without_portal_id(text: &str) -> String {
+    let unknown = PortalId::unknown();
+    let mut is_vrm = false;
+    let mut out = String::new();
+    for line in text.lines() {
+        if line.starts_with('[') {
+            is_vrm = line == "[vrm]";
+        }
+        let is_made = line.contains(unknown.as_str()) || (is_vrm && line.starts_with("server = "));
+        let is_default = line.ends_with(&place(&Origin::Default));
+        let mark = if is_made && is_default { "#" } else { "" };
+        // Writing to a text cannot fail.
+        let _ = writeln!(out, "{mark}{line}");
+    }
+    out
+}
 
 /// What is written, line by line.
 #[derive(Default)]
@@ -25,19 +44,24 @@ type IsSet = fn(&RawBroker) -> bool;
 impl Layers {
     /// The configuration as text.
     pub fn dump(&self, machine: &Machine) -> Result<String, ConfigError> {
-        let config = self.resolve(machine)?;
+        let source = self.portal_id(machine)?;
+        let unknown = PortalId::unknown();
+        let config = self.resolve(machine, source.id().unwrap_or(&unknown))?;
         let (_, bus) = self.bus_and_origin(machine)?;
         let set = |key, is_set: fn(&RawConfig) -> bool| self.origin_of(key, is_set);
         let mut text = Text::default();
         text.0.push_str(HEAD);
         text.line("dbus", &quoted(config.bus.as_str()), &bus);
-        let origin = set("portal-id", |raw| raw.portal_id.is_some());
-        let portal_id = if origin == Origin::Default {
-            "this device".to_owned()
-        } else {
-            place(&origin)
-        };
-        text.said("portal-id", &quoted(config.portal_id.as_str()), &portal_id);
+        match &source {
+            PortalSource::Set(id) => {
+                let origin = set("portal-id", |raw| raw.portal_id.is_some());
+                text.line("portal-id", &quoted(id.as_str()), &origin);
+            }
+            PortalSource::Device(id, _) => {
+                text.said("portal-id", &quoted(id.as_str()), "this device");
+            }
+            PortalSource::Bus => text.said("#portal-id", "\"\"", "asked of the bus at the start"),
+        }
         let gather = config.gather.as_millis().to_string();
         text.line(
             "gather-ms",
@@ -97,7 +121,10 @@ impl Layers {
                 Some(vrm) => text.vrm(self, vrm, broker, &machine.vrm_password_file),
             }
         }
-        Ok(text.0)
+        Ok(match source.id() {
+            Some(_) => text.0,
+            None => without_portal_id(&text.0),
+        })
     }
 
     fn origin_of(&self, key: &'static str, is_set: fn(&RawConfig) -> bool) -> Origin {

@@ -67,6 +67,18 @@ pub enum ConfigError {
         /// Each source, and why it was of no use.
         tried: Vec<String>,
     },
+    /// The service that has the portal id has none.
+    #[error(
+        "{service} on this bus has no portal id at {path} ({reason}); give one with --portal-id"
+    )]
+    NoSerial {
+        /// The service.
+        service: String,
+        /// Where it should be.
+        path: &'static str,
+        /// What is there instead.
+        reason: String,
+    },
 }
 
 /// Where a setting is set.

@@ -14,6 +14,8 @@ pub struct Machine {
     /// The environment. Tests may have one of their own, for that of the process cannot be changed
     /// safely.
     pub environment: BTreeMap<OsString, OsString>,
+    /// Folders that only Venus OS has: one of them is enough to know it.
+    pub venus: Vec<PathBuf>,
     /// Where Venus OS keeps the portal id.
     pub unique_id_file: PathBuf,
     /// What prints it on older versions.
@@ -32,6 +34,7 @@ impl Machine {
     pub fn this() -> Machine {
         Machine {
             environment: std::env::vars_os().collect(),
+            venus: vec!["/opt/victronenergy".into(), "/data/venus".into()],
             unique_id_file: "/data/venus/unique-id".into(),
             unique_id_command: "/sbin/get-unique-id".into(),
             interfaces: "/sys/class/net".into(),

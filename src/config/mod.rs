@@ -42,6 +42,7 @@ pub use self::layers::Layers;
 pub(crate) use self::layers::arguments_error;
 pub use self::limits::{Limits, RawLimits};
 pub use self::machine::Machine;
+pub use self::portal::PortalSource;
 pub use self::raw::RawConfig;
 pub(crate) use self::raw::whole;
 pub use self::raw_broker::{RawBroker, RawVrm};
@@ -51,7 +52,7 @@ pub use self::server::InvalidServer;
 pub use self::supervisor::{NotifySocket, Supervision};
 pub use self::vrm::{Registration, VrmConfig};
 pub use crate::model::access::AccessRule;
-use crate::model::name::PortalId;
+pub use crate::model::name::PortalId;
 use crate::schema::Schema;
 
 /// What the bridge does, with every default filled in and every value checked.
@@ -105,6 +106,12 @@ impl BusAddress {
     /// The address.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is a socket of this machine, so that its services are those of this machine too.
+    fn is_local(&self) -> bool {
+        let mut parts = self.0.split(';').filter(|part| !part.is_empty());
+        parts.all(|part| part.starts_with("unix:"))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which portal id this device goes by, where nobody says (§6).
 //!
-//! Three sources, in this order: a file, a command, the address of a network interface. One that is
-//! missing or says nothing useful is passed over; all of them are named when none is left.
+//! On a GX device three sources, in this order: a file, a command, the address of a network interface. One
+//! that is missing or says nothing useful is passed over; all of them are named when none is left. Anywhere
+//! else none of them is a portal id, and the bus has to be asked.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -12,10 +13,51 @@ use crate::model::name::PortalId;
 
 use super::error::plain;
 use super::machine::{Machine, read_text};
-use super::{ConfigError, Origin};
+use super::{BusAddress, ConfigError, Layers, Origin};
+
+/// Where the portal id is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortalSource {
+    /// A setting.
+    Set(PortalId),
+    /// This GX device: the file, command or interface that knows it.
+    Device(PortalId, String),
+    /// This is no GX device, or the bus is that of another: it has to be asked.
+    Bus,
+}
+
+impl PortalSource {
+    /// The portal id, where it is known without the bus.
+    pub fn id(&self) -> Option<&PortalId> {
+        match self {
+            PortalSource::Set(id) | PortalSource::Device(id, _) => Some(id),
+            PortalSource::Bus => None,
+        }
+    }
+}
+
+impl Layers {
+    /// The portal id, or where to get it.
+    pub fn portal_id(&self, machine: &Machine) -> Result<PortalSource, ConfigError> {
+        if let Some(found) = self.find("portal-id", |raw| raw.portal_id.clone()) {
+            let id = PortalId::new(&found.value).map_err(|error| found.wrong(error))?;
+            return Ok(PortalSource::Set(id));
+        }
+        if !is_gx_device(machine, &self.bus(machine)?) {
+            return Ok(PortalSource::Bus);
+        }
+        let (id, source) = find(machine)?;
+        Ok(PortalSource::Device(id, source))
+    }
+}
+
+/// Whether the services on the bus are those of this machine, and this machine is a GX device.
+fn is_gx_device(machine: &Machine, bus: &BusAddress) -> bool {
+    bus.is_local() && machine.venus.iter().any(|folder| folder.is_dir())
+}
 
 /// The portal id, and the name of the source that knew it.
-pub(super) fn find(machine: &Machine) -> Result<(PortalId, String), ConfigError> {
+fn find(machine: &Machine) -> Result<(PortalId, String), ConfigError> {
     let file = &machine.unique_id_file;
     let command = &machine.unique_id_command;
     let interface = machine.variable("VRM_IFACE")?.unwrap_or("eth0");
@@ -125,6 +167,10 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let machine = Machine {
                 environment: std::collections::BTreeMap::new(),
+                venus: vec![
+                    folder.path().join("victronenergy"),
+                    folder.path().join("venus"),
+                ],
                 unique_id_file: folder.path().join("unique-id"),
                 unique_id_command: folder.path().join("get-unique-id"),
                 interfaces: folder.path().join("net"),
@@ -199,6 +245,24 @@ mod tests {
             .interface("wlan0", "02:00:00:00:00:01\n")
             .variable("VRM_IFACE", "wlan0");
         device.has("020000000001", "net/wlan0/address");
+    }
+
+    #[test]
+    fn s6_another_computer_has_no_portal_id_of_its_own() {
+        let unix = "unix:path=/run/dbus/system_bus_socket";
+        let remote = "tcp:host=192.168.1.20,port=78";
+        let check = |device: &Device, bus: &str, expected: bool| {
+            let bus = BusAddress::parse(bus).unwrap();
+            assert_eq!(is_gx_device(&device.machine, &bus), expected, "{bus}");
+        };
+        let device = Device::new().interface("eth0", "e0:ff:50:a0:97:c0\n");
+        check(&device, unix, false);
+        fs::create_dir(device.folder.path().join("venus")).unwrap();
+        check(&device, unix, true);
+        check(&device, "unix:path=/a;unix:abstract=b", true);
+        // A GX device may serve another's bus.
+        check(&device, remote, false);
+        check(&device, &format!("{unix};{remote}"), false);
     }
 
     #[test]

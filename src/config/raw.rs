@@ -32,7 +32,7 @@ pub struct RawConfig {
     /// The D-Bus to read from (default: the one of this device)
     #[arg(short = 'b', long, value_name = "ADDRESS", help_heading = DEVICE)]
     pub dbus: Option<String>,
-    /// VRM portal id, the second word of every topic (default: ask this device)
+    /// VRM portal id, the second word of every topic (default: ask this GX device, or the bus)
     #[arg(long, value_name = "ID", help_heading = DEVICE)]
     pub portal_id: Option<String>,
 

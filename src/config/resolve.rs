@@ -1,5 +1,5 @@
-//! From the settings as written to the configuration as resolved: defaults, checks, and the sources
-//! of §2.8 and §6.
+//! From the settings as written to the configuration as resolved: defaults, checks, and the source
+//! of §2.8.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,15 +8,14 @@ use crate::model::name::PortalId;
 
 use super::layers::{Found, Layers};
 use super::machine::Machine;
-use super::{BusAddress, Config, ConfigError, Limits, Origin, Problem, portal};
+use super::{BusAddress, Config, ConfigError, Limits, Origin, Problem};
 
 impl Layers {
-    /// The configuration, or the first mistake in it.
-    pub fn resolve(&self, machine: &Machine) -> Result<Config, ConfigError> {
-        let (portal_id, source) = self.portal_id(machine)?;
+    /// The configuration for this portal id, or the first mistake in it.
+    pub fn resolve(&self, machine: &Machine, portal_id: &PortalId) -> Result<Config, ConfigError> {
         let limits = self.find("limits", |raw| raw.limits.clone());
-        let (brokers, vrm) = self.brokers(machine, &portal_id)?;
-        let config = Config {
+        let (brokers, vrm) = self.brokers(machine, portal_id)?;
+        Ok(Config {
             bus: self.bus(machine)?,
             brokers,
             vrm,
@@ -33,13 +32,8 @@ impl Layers {
             limits: limits
                 .map(|found| Limits::from(found.value))
                 .unwrap_or_default(),
-            portal_id,
-        };
-        // Last, so that a mistake is the only line it leads to.
-        if let Some(source) = source {
-            tracing::info!("portal id {}, from {source}", config.portal_id);
-        }
-        Ok(config)
+            portal_id: portal_id.clone(),
+        })
     }
 
     /// Whether the log is to say more.
@@ -79,16 +73,6 @@ impl Layers {
             },
             None => Ok((BusAddress(SYSTEM_BUS.into()), Origin::Default)),
         }
-    }
-
-    /// The portal id, and where it is from if nobody set it.
-    fn portal_id(&self, machine: &Machine) -> Result<(PortalId, Option<String>), ConfigError> {
-        if let Some(found) = self.find("portal-id", |raw| raw.portal_id.clone()) {
-            let id = PortalId::new(&found.value).map_err(|error| found.wrong(error))?;
-            return Ok((id, None));
-        }
-        let (id, source) = portal::find(machine)?;
-        Ok((id, Some(source)))
     }
 
     /// Where Prometheus is told: on this device only, unless it may be elsewhere.

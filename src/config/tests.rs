@@ -23,7 +23,11 @@ pub(super) struct Given<'a> {
 impl Given<'_> {
     /// Resolves it on a device with a portal id. The settings file is called FILE in complaints.
     pub(super) fn resolve(&self) -> Result<Config, String> {
-        self.with(Layers::resolve)
+        self.with(|layers, machine| {
+            let source = layers.portal_id(machine)?;
+            let portal_id = source.id().cloned().unwrap_or_else(PortalId::unknown);
+            layers.resolve(machine, &portal_id)
+        })
     }
 
     /// The configuration as text.
@@ -58,6 +62,7 @@ impl Given<'_> {
             environment: variables
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
+            venus: vec![folder.path().to_owned()],
             unique_id_file: path("unique-id").into(),
             unique_id_command: path("get-unique-id").into(),
             interfaces: path("net").into(),

@@ -67,6 +67,11 @@ impl PortalId {
         }
     }
 
+    /// A stand-in for one that is not known yet; never published.
+    pub fn unknown() -> PortalId {
+        PortalId("PORTAL-ID".into())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -12,6 +12,7 @@ mod memory;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pace;
+pub mod portal;
 mod reload;
 pub mod run;
 mod sink;

@@ -65,6 +65,17 @@ impl Supervisor {
         self.tell("READY=1");
     }
 
+    /// The bridge has not begun yet: something has to be there first. That is no failure, so after a while
+    /// the start counts as complete, and the watchdog is fed.
+    pub(super) fn waiting(&self, began: Instant, status: &str) {
+        let ready = if began.elapsed() >= READY_AFTER {
+            "READY=1\n"
+        } else {
+            ""
+        };
+        self.tell(&format!("{ready}STATUS={status}\nWATCHDOG=1"));
+    }
+
     /// The bridge ends.
     pub fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=taking back what was published");

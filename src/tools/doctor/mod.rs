@@ -16,8 +16,10 @@ use std::time::Duration;
 use self::report::{Finding, Report};
 use super::ToolError;
 use crate::cli::DoctorArgs;
-use crate::config::{Layers, Machine};
+use crate::config::{Layers, Machine, PortalSource};
 use crate::error::one_line;
+use crate::model::name::PortalId;
+use crate::shell;
 
 /// Checks everything, until it has or `shutdown`.
 pub async fn run(
@@ -46,16 +48,37 @@ async fn check(
     time: Duration,
 ) -> Result<(), ToolError> {
     report.add(&settings::clock())?;
-    let config = match layers.resolve(machine) {
-        Ok(config) => config,
+    let resolve = |portal_id: &PortalId| layers.resolve(machine, portal_id);
+    let source = layers.portal_id(machine);
+    let found = source.and_then(|source| {
+        let unknown = PortalId::unknown();
+        Ok((resolve(source.id().unwrap_or(&unknown))?, source))
+    });
+    let (mut config, source) = match found {
+        Ok(found) => found,
         Err(error) => {
             let says = one_line(&error);
             return report.add(&Finding::fault("settings", says, "mend that setting first"));
         }
     };
-    report.add(&settings::summary(&config))?;
+    report.add(&settings::summary(&config, &source))?;
     report.add(&settings::secrets(&layers.secret_files(&config, machine)))?;
     bus::check(report, &config.bus, time).await?;
+    if source == PortalSource::Bus {
+        let asked = tokio::time::timeout(time, shell::portal::ask_once(&config.bus)).await;
+        let asked = asked.unwrap_or_else(|_| Err("no answer".to_owned()));
+        match asked.and_then(|id| resolve(&id).map_err(|error| one_line(&error))) {
+            Ok(resolved) => config = resolved,
+            Err(reason) => {
+                let says = format!("the portal id is not known: {reason}");
+                let remedy =
+                    "the bridge waits for it; --portal-id sets it. The brokers are not checked";
+                return report.add(&Finding::fault("portal id", says, remedy));
+            }
+        }
+        let says = format!("portal id {}, from the bus", config.portal_id);
+        report.add(&Finding::fine("portal id", says))?;
+    }
     for broker in &config.brokers {
         broker::check(report, &config.portal_id, broker, time).await?;
     }

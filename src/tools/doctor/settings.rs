@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::report::Finding;
-use crate::config::{Config, SecretFile};
+use crate::config::{Config, PortalSource, SecretFile};
 
 /// The clock. Certificates are not valid before their time, and a device without a battery for its
 /// clock starts long before it.
@@ -23,15 +23,18 @@ fn clock_of(unix_s: u64) -> Finding {
 }
 
 /// What the settings come to.
-pub fn summary(config: &Config) -> Finding {
+pub fn summary(config: &Config, source: &PortalSource) -> Finding {
+    let portal_id = match source.id() {
+        Some(portal_id) => format!("portal id {portal_id}, "),
+        None => String::new(),
+    };
     let brokers: Vec<String> = config
         .brokers
         .iter()
         .map(|broker| format!("{} ({})", broker.name, broker.address()))
         .collect();
     let says = format!(
-        "portal id {}, bus {}, brokers: {}; the schema has no mistakes",
-        config.portal_id,
+        "{portal_id}bus {}, brokers: {}; the schema has no mistakes",
         config.bus,
         brokers.join(", ")
     );
