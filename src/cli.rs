@@ -6,11 +6,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 #[cfg(feature = "client")]
 pub use self::client::ClientCommand;
 use crate::config::{ConfigError, RawConfig, arguments_error, whole};
+use crate::error::{Fatal, print, unless_unread};
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -27,7 +29,6 @@ pub mod pages;
     after_help = after_help(),
     max_term_width = 100,
     args_override_self = true,
-    disable_help_subcommand = true,
     override_usage = "dbus-mqtt [OPTIONS]\n       dbus-mqtt <COMMAND> [OPTIONS]"
 )]
 pub struct Args {
@@ -106,7 +107,7 @@ pub struct DemoArgs {
     /// How many values a second change, over all devices (default: as a real installation does)
     #[arg(long, value_name = "UPDATES_PER_S", value_parser = positive, allow_negative_numbers = true)]
     pub rate: Option<f64>,
-    /// TCP port of the demo's broker; if it is taken, the next free one (default: 1883)
+    /// TCP port of the demo's broker (default: 1883, or the next one that is free)
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub port: Option<u16>,
     /// Stop after so many seconds (default: run until Ctrl-C)
@@ -175,6 +176,7 @@ impl Overlays {
 
 /// What to show of the schema.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
+#[command(arg_required_else_help = true)]
 pub struct SchemaArgs {
     /// What to do.
     #[command(subcommand)]
@@ -237,16 +239,20 @@ impl Args {
     /// Takes the arguments apart. `None` where they ask for help or version, which is printed.
     pub fn parse_from_command_line(
         arguments: impl IntoIterator<Item = OsString>,
-    ) -> Result<Option<Args>, ConfigError> {
+    ) -> Result<Option<Args>, Fatal> {
         match Args::try_parse_from(arguments) {
-            Ok(args) if args.mixes_bridge_and_command() => Err(ConfigError::MixedArguments),
+            Ok(args) if args.mixes_bridge_and_command() => Err(ConfigError::MixedArguments.into()),
             Ok(args) => Ok(Some(args)),
             Err(answer) if !answer.use_stderr() => {
-                // Nobody reads on: there is nobody left to tell.
-                let _ = answer.print();
+                unless_unread(answer.print()).map_err(Fatal::Output)?;
                 Ok(None)
             }
-            Err(error) => Err(arguments_error(&error)),
+            // A command that has commands of its own was given none: help says which.
+            Err(answer) if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                print(answer.render().to_string().as_bytes())?;
+                Ok(None)
+            }
+            Err(error) => Err(arguments_error(&error).into()),
         }
     }
 

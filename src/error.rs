@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 use crate::config::ConfigError;
@@ -37,6 +37,9 @@ pub enum Fatal {
         "this build for a device leaves the client out; on a computer, cargo run --release -- get has it"
     )]
     NoClient,
+    /// The output cannot be written: a full disk, mostly.
+    #[error("cannot print: {}", plain(.0))]
+    Output(#[source] io::Error),
     /// A program around the bridge was asked for something that cannot be.
     #[error(transparent)]
     Usage(Box<dyn Error + Send + Sync>),
@@ -56,8 +59,42 @@ impl Fatal {
     pub fn exit_status(&self) -> u8 {
         match self {
             Fatal::Config(_) | Fatal::Usage(_) | Fatal::Listen { .. } => 2,
-            Fatal::System(_) | Fatal::NoDemo | Fatal::NoClient | Fatal::Tool(_) => 1,
+            Fatal::System(_)
+            | Fatal::NoDemo
+            | Fatal::NoClient
+            | Fatal::Output(_)
+            | Fatal::Tool(_) => 1,
         }
+    }
+}
+
+/// Prints what is to be read on the standard output.
+pub fn print(text: &[u8]) -> Result<(), Fatal> {
+    let mut to = io::stdout().lock();
+    let written = to.write_all(text).and_then(|()| to.flush());
+    unless_unread(written).map_err(Fatal::Output)
+}
+
+/// That nobody reads on is no failure, be it a pipe (EPIPE) or a terminal that was closed (EIO): they have
+/// seen enough.
+pub fn unless_unread(written: io::Result<()>) -> io::Result<()> {
+    const EIO: i32 = 5;
+    match written {
+        Err(error)
+            if error.kind() == io::ErrorKind::BrokenPipe || error.raw_os_error() == Some(EIO) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// The system's words for an error, without its number: `No such file or directory`.
+pub fn plain(error: &impl Display) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
     }
 }
 
@@ -78,6 +115,15 @@ mod tests {
             Fatal::from(io::Error::from(io::ErrorKind::OutOfMemory)).exit_status(),
             1
         );
+    }
+
+    #[test]
+    fn who_reads_no_further_has_seen_enough() {
+        let code = |code| unless_unread(Err(io::Error::from_raw_os_error(code)));
+        assert!(code(32).is_ok() && code(5).is_ok());
+        let full = code(28).map_err(Fatal::Output).unwrap_err();
+        assert_eq!(full.to_string(), "cannot print: No space left on device");
+        assert_eq!(full.exit_status(), 1);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn start(debug: bool, usual: &'static str, machine: &Machine) -> Result<Log,
         tracing_subscriber::fmt::layer()
             .compact()
             .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
+            .with_ansi(machine.colours(std::io::stderr().is_terminal()))
             .with_timer(UtcMillis)
             .with_target(debug)
     });

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use dbus_mqtt::cli::pages;
 use dbus_mqtt::cli::{Args, Command};
 use dbus_mqtt::config::{Config, Layers, Machine, PortalId, PortalSource, RawConfig};
-use dbus_mqtt::error::{Fatal, one_line};
+use dbus_mqtt::error::{Fatal, one_line, print};
 use dbus_mqtt::logging::{self, Log};
 use dbus_mqtt::shell::supervisor::Supervisor;
 use dbus_mqtt::{shell, tools};
@@ -42,6 +42,9 @@ fn start() -> Result<ExitCode, Fatal> {
     };
     let log = logging::start(layers.debug(), usual, &machine)?;
 
+    for sentence in &layers.unknown {
+        tracing::warn!("{}", one_line(sentence));
+    }
     probe_descriptors()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
@@ -106,16 +109,12 @@ async fn program(
             }
         }
         #[cfg(feature = "demo")]
-        Some(Command::Demo(args)) => tools::demo::run(args, layers.schema()?, shutdown)
+        Some(Command::Demo(args)) => tools::demo::run(args, layers.schema()?, machine, shutdown)
             .await
             .map_err(Fatal::tool),
         #[cfg(not(feature = "demo"))]
         Some(Command::Demo(_)) => Err(Fatal::NoDemo),
-        Some(Command::Config(_)) => {
-            let text = layers.dump(machine)?;
-            std::io::stdout().write_all(text.as_bytes())?;
-            Ok(())
-        }
+        Some(Command::Config(_)) => print(layers.dump(machine)?.as_bytes()),
         Some(Command::Doctor(args)) => tools::doctor::run(&args, layers, machine, shutdown)
             .await
             .map_err(Fatal::tool),
@@ -125,11 +124,9 @@ async fn program(
             Ok(tools::client::run(command, config, machine, shutdown).await?)
         }
         #[cfg(feature = "client")]
-        Some(Command::Completions(args)) => {
-            Ok(tools::client::print(&pages::completions(args.shell))?)
-        }
+        Some(Command::Completions(args)) => print(&pages::completions(args.shell)),
         #[cfg(feature = "client")]
-        Some(Command::Man) => Ok(tools::client::print(&pages::man()?)?),
+        Some(Command::Man) => print(&pages::man()?),
         #[cfg(not(feature = "client"))]
         Some(Command::LeftOut(_)) => Err(Fatal::NoClient),
         Some(Command::Record(args)) => {
@@ -141,7 +138,7 @@ async fn program(
         Some(Command::Schema(args)) => tools::schema::run(&args, &*layers.schema()?),
         Some(Command::Replay(args)) => {
             let bus = layers.bus(machine)?;
-            tools::replay::run(args, &bus, &*layers.schema()?, shutdown)
+            tools::replay::run(args, &bus, &*layers.schema()?, machine, shutdown)
                 .await
                 .map_err(Fatal::tool)
         }

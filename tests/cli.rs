@@ -120,7 +120,7 @@ fn s7_a_mistake_in_the_file() {
     fs::write(&path, "# settings\nretain = false\nportal = 'x'\n").unwrap();
     let sentence = refused(&mut dbus_mqtt(&["--config", &path]));
     assert!(
-        sentence.starts_with(&format!("{path}:3: unknown field `portal`")),
+        sentence.starts_with(&format!("{path}:3: there is no setting portal; ")),
         "{sentence}"
     );
 }
@@ -316,6 +316,127 @@ fn help_and_version() {
         &["--version"],
         &[&format!("dbus-mqtt {}\n", env!("CARGO_PKG_VERSION"))],
     );
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let shown = |arguments: &[&str]| {
+        let output = dbus_mqtt(arguments).output().unwrap();
+        let said = (output.status.code(), text(&output.stderr));
+        assert_eq!(said, (Some(0), String::new()), "{arguments:?}");
+        text(&output.stdout)
+    };
+    assert_eq!(shown(&["help"]), shown(&["--help"]));
+    assert_eq!(shown(&["help", "replay"]), shown(&["replay", "--help"]));
+    let schema = shown(&["schema"]);
+    assert!(
+        schema.contains("\n  list ") && schema.contains("\n  check "),
+        "{schema}"
+    );
+}
+
+/// A device without room takes what is printed, and gives it back as an error.
+#[test]
+fn no_room_to_print_is_one_sentence_and_status_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let mut commands = vec![
+        vec!["--help"],
+        vec!["help"],
+        vec!["--version"],
+        vec!["schema"],
+        vec!["schema", "list"],
+        vec!["schema", "check", &out],
+        vec!["config", "--portal-id", "x"],
+        vec![
+            "doctor",
+            "-b",
+            "unix:path=/nonexistent/bus",
+            "--portal-id",
+            "x",
+        ],
+    ];
+    if cfg!(feature = "client") {
+        commands.extend([vec!["man"], vec!["completions", "bash"]]);
+    }
+    if cfg!(feature = "demo") {
+        commands.push(vec!["demo", "--seconds", "5"]);
+    }
+    for arguments in commands {
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let output = dbus_mqtt(&arguments).stdout(full).output().unwrap();
+        let stderr = text(&output.stderr);
+        if arguments.contains(&"check") {
+            // The mistake in what is checked comes first.
+            assert_ne!(output.status.code(), Some(0));
+            continue;
+        }
+        assert_eq!(
+            (output.status.code(), stderr.as_str()),
+            (
+                Some(1),
+                "dbus-mqtt: cannot print: No space left on device\n"
+            ),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn a_port_that_was_asked_for_must_be_free() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = dbus_mqtt(&["demo", "--port", &port, "--seconds", "1"])
+        .output()
+        .unwrap();
+    let sentence = format!(
+        "dbus-mqtt: port {port} on 127.0.0.1 is taken; give another with --port, or leave it out to take a free one\n"
+    );
+    assert_eq!(
+        (output.status.code(), text(&output.stderr)),
+        (Some(1), sentence)
+    );
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_warned_of() {
+    let output = dbus_mqtt(&["config", "--portal-id", "x"])
+        .env("DBUS_MQTT_SEVER", "gx")
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(
+        (output.status.code(), said.lines().count()),
+        (Some(0), 1),
+        "{said}"
+    );
+    assert!(
+        said.contains("WARN") && said.contains("did you mean DBUS_MQTT_SERVER?"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_configuration_without_a_portal_id_can_be_read_again() {
+    let shown = |arguments: &[&str]| {
+        let output = dbus_mqtt(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("settings.toml").display().to_string();
+    // A bus elsewhere, so that this holds on a GX device too.
+    let first = shown(&["config", "-b", "tcp:host=gx,port=78", "-i"]);
+    assert!(first.contains("\n#portal-id = "), "{first}");
+    assert!(first.contains("\n#client-id = "), "{first}");
+    fs::write(&path, &first).unwrap();
+    let second = shown(&["config", "--config", &path, "--portal-id", "abc"]);
+    assert!(second.contains("client-id = \"dbus-mqtt-abc\""), "{second}");
+    assert!(second.contains("ccgxapikey_abc"), "{second}");
 }
 
 #[test]

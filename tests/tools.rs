@@ -314,6 +314,19 @@ fn a_tool_that_cannot_do_it_says_why_in_one_sentence() {
         &["record", "--dbus", &address, "--out", &own, battery],
         &[&format!("{battery}.jsonl exists already")],
     );
+    // What is not there leaves no folder behind.
+    let none = folder.path().join("none");
+    let to = none.display().to_string();
+    let record = ["record", "--dbus", &address, "--out", &to, "--seconds", "1"];
+    let with = |services: &[&'static str]| [&record[..], services].concat();
+    check(
+        &with(&["com.victronenergy.nosuch", "tank"]),
+        &["not recorded: com.victronenergy.nosuch, tank (not on this bus"],
+    );
+    assert!(!none.exists());
+    // Beside one that is there it is told too.
+    check(&with(&["battery", "tank"]), &["not recorded: tank (not on"]);
+    assert!(none.join(format!("{battery}.jsonl")).exists());
 }
 
 #[test]
@@ -491,9 +504,10 @@ fn the_demo_prints_what_to_do_and_doing_it_works() {
 
 #[test]
 fn the_demo_takes_the_next_port_and_ends_by_itself() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let mut demo = Demo::start(&["--seconds", "3", "--port", &port.to_string()]);
+    // Somebody has the usual port: this test, or whoever was quicker.
+    let port = 1883;
+    let _taken = TcpListener::bind(("127.0.0.1", port));
+    let mut demo = Demo::start(&["--seconds", "3"]);
     let said = demo
         .program
         .wait_log(&[&format!("port {port} is taken, so MQTT is on port ")]);

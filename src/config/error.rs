@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::error::plain;
 use crate::model::name::InvalidName;
 
 use super::server::InvalidServer;
@@ -226,6 +227,9 @@ pub enum Problem {
     /// No address of a web server that encrypts.
     #[error("{0:?} is no address to register at; one looks like https://HOST/PATH")]
     Url(String),
+    /// User, and perhaps password, in such an address: not shown.
+    #[error("user and password cannot be part of this address")]
+    UrlLogin,
     /// Registration at VRM without VRM.
     #[error("there is nothing to register: [vrm] has enabled = false")]
     RegisterWithoutVrm,
@@ -269,14 +273,5 @@ fn further(mistakes: &[String], directory: &std::path::Path) -> String {
             let (more, directory) = (count - 1, directory.display());
             format!(" (and {more} more: dbus-mqtt schema check {directory})")
         }
-    }
-}
-
-/// The system's words for an error, without its number: `No such file or directory`.
-pub(super) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
     }
 }

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, RawBroker, RawConfig, RawVrm};
+use super::{ConfigError, Limits, RawBroker, RawConfig, RawLimits, RawVrm};
+use crate::model::similar::closest;
 
 /// Which broker of a settings file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,15 @@ pub(super) enum Table {
     /// `[[broker]]`, counted from 0.
     Broker(usize),
     /// `[vrm]`
+    Vrm,
+}
+
+/// Where keys stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Top,
+    Limits,
+    Broker,
     Vrm,
 }
 
@@ -52,7 +62,14 @@ type Tree<'i> = DeTable<'i>;
 
 /// Reads a settings file.
 pub(super) fn from_toml(text: &str) -> Result<RawConfig, Mistake> {
-    let top = DeTable::parse(text)?;
+    let top = DeTable::parse(text).map_err(|error| {
+        let mut mistake = Mistake::from(error);
+        if let Some(key) = unquoted(text, mistake.offset) {
+            mistake.complaint =
+                format!("the value of {key} is text, and text needs quotes: {key} = \"…\"");
+        }
+        mistake
+    })?;
     let span = top.span();
     let mut rest = top.into_inner();
     let tables = rest.remove("broker");
@@ -71,13 +88,8 @@ pub(super) fn from_toml(text: &str) -> Result<RawConfig, Mistake> {
             ),
         });
     }
-    let mut raw: RawConfig = read(rest, &span).map_err(|mut mistake: Mistake| {
-        // What a broker has is not in the list of what was expected.
-        let here = format!("expected one of `{}`, `broker`, `vrm`, ", keys.join("`, `"));
-        mistake.complaint = mistake.complaint.replace("expected one of ", &here);
-        mistake
-    })?;
-    raw.first = read(first, &span)?;
+    let mut raw: RawConfig = read(rest, &span, Place::Top)?;
+    raw.first = read(first, &span, Place::Top)?;
     raw.brokers = tables.map(brokers).transpose()?.unwrap_or_default();
     raw.vrm = vrm.map(|table| read_vrm(table, &keys)).transpose()?;
     Ok(raw)
@@ -98,7 +110,7 @@ fn brokers(found: Spanned<DeValue<'_>>) -> Result<Vec<RawBroker>, Mistake> {
         let DeValue::Table(table) = table.into_inner() else {
             return Err(wrong());
         };
-        brokers.push(read(table, &span)?);
+        brokers.push(read(table, &span, Place::Broker)?);
     }
     Ok(brokers)
 }
@@ -114,8 +126,8 @@ fn read_vrm(found: Spanned<DeValue<'_>>, keys: &[String]) -> Result<RawVrm, Mist
     let mut both = keys.to_vec();
     both.extend(keys.iter().map(|key| table_key(key).to_owned()));
     let (broker, rest) = split(table, &both);
-    let mut vrm: RawVrm = read(rest, &span)?;
-    vrm.broker = read(broker, &span)?;
+    let mut vrm: RawVrm = read(rest, &span, Place::Vrm)?;
+    vrm.broker = read(broker, &span, Place::Vrm)?;
     Ok(vrm)
 }
 
@@ -129,9 +141,100 @@ fn split<'i>(table: Tree<'i>, keys: &[String]) -> (Tree<'i>, Tree<'i>) {
 fn read<'i, T: Deserialize<'i>>(
     table: Tree<'i>,
     span: &std::ops::Range<usize>,
+    place: Place,
 ) -> Result<T, Mistake> {
     let spanned = Spanned::new(span.clone(), table);
-    Ok(T::deserialize(toml::Deserializer::from(spanned))?)
+    T::deserialize(toml::Deserializer::from(spanned)).map_err(|error| {
+        let unknown = unknown_key(error.message(), place);
+        let mut mistake = Mistake::from(error);
+        if let Some(complaint) = unknown {
+            mistake.complaint = complaint;
+        }
+        mistake
+    })
+}
+
+/// The complaint about a key that is not known, with what was likely meant.
+fn unknown_key(message: &str, place: Place) -> Option<String> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (key, expected) = rest.split_once("`, expected ")?;
+    // The limits are read with the top, which has them in its own list.
+    let place = if place == Place::Top && !expected.contains("`limits`") {
+        Place::Limits
+    } else {
+        place
+    };
+    let known = place.keys();
+    let is_long = |long: &&String| place == Place::Top && table_key(long) == key;
+    let meant = known.iter().find(is_long).map(String::as_str);
+    let elsewhere = || {
+        let others = [Place::Top, Place::Limits, Place::Vrm, Place::Broker];
+        let has = |other: &&Place| other.keys().iter().any(|known| known == key);
+        others.iter().find(has).map(|other| match other {
+            Place::Top => "it belongs to the top of the file, before the first table".to_owned(),
+            Place::Limits | Place::Broker | Place::Vrm => format!("it belongs to {}", other.name()),
+        })
+    };
+    let hint = match meant {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => {
+            elsewhere().unwrap_or_else(|| match closest(key, known.iter().map(String::as_str)) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => "dbus-mqtt.example.toml has all of them".to_owned(),
+            })
+        }
+    };
+    Some(match place {
+        Place::Top => format!("there is no setting {key}; {hint}"),
+        Place::Limits | Place::Broker | Place::Vrm => {
+            format!("{} has no setting {key}; {hint}", place.name())
+        }
+    })
+}
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Place::Top => "the file",
+            Place::Limits => "[limits]",
+            Place::Broker => "[[broker]]",
+            Place::Vrm => "[vrm]",
+        }
+    }
+
+    fn keys(self) -> Vec<String> {
+        let of_broker = || {
+            let keys = RawBroker::top_keys();
+            keys.iter().map(|key| table_key(key).to_owned()).collect()
+        };
+        match self {
+            Place::Top => {
+                let mut keys = RawConfig::top_keys();
+                keys.extend(["limits", "broker", "vrm"].map(str::to_owned));
+                keys
+            }
+            Place::Limits => {
+                let lines = Limits::default().lines(&RawLimits::default());
+                lines.iter().map(|(key, ..)| (*key).to_owned()).collect()
+            }
+            Place::Broker => of_broker(),
+            Place::Vrm => {
+                let mut keys: Vec<String> = of_broker();
+                keys.extend(RawVrm::KEYS.map(str::to_owned));
+                keys
+            }
+        }
+    }
+}
+
+/// The key whose value on this line is text without quotes, if that is what is wrong with it.
+fn unquoted(text: &str, offset: usize) -> Option<&str> {
+    let line = text.lines().nth(line_at(text, offset).checked_sub(1)?)?;
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let begins_as_text = value.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == ':');
+    (!key.is_empty() && key.chars().all(is_key) && begins_as_text).then_some(key)
 }
 
 /// What a key of the file's top is called in a table of a broker.

@@ -12,11 +12,14 @@ use clap::{Args, Command, FromArgMatches};
 use super::file::{Table, from_toml, place_of};
 use super::machine::{Machine, read_text};
 use super::{ConfigError, Origin, Problem, RawBroker, RawConfig, RawVrm};
+use crate::model::similar::closest;
 
 /// All that was set, by place, the strongest first.
 #[derive(Debug, Clone)]
 pub struct Layers {
     layers: Vec<Layer>,
+    /// Variables that look like settings, and are none: one sentence for each.
+    pub unknown: Vec<String>,
     /// Where systemd puts what it gives to this service alone (`LoadCredential`).
     pub(super) credentials: Option<PathBuf>,
 }
@@ -58,6 +61,7 @@ impl Layers {
                     raw: environment,
                 },
             ],
+            unknown: unknown_variables(machine),
             credentials: machine
                 .variable("CREDENTIALS_DIRECTORY")?
                 .map(PathBuf::from),
@@ -229,7 +233,27 @@ impl Found<PathBuf> {
 /// The flag `keep-alive` is the variable `DBUS_MQTT_KEEP_ALIVE`, `mqtt-server` is `DBUS_MQTT_SERVER`.
 pub(super) fn variable_name(key: &str) -> String {
     let short = key.strip_prefix("mqtt-").unwrap_or(key);
-    format!("DBUS_MQTT_{}", short.replace('-', "_").to_ascii_uppercase())
+    format!(
+        "{VARIABLE_PREFIX}{}",
+        short.replace('-', "_").to_ascii_uppercase()
+    )
+}
+
+/// What is wrong with each variable that is named like a setting, and is none.
+fn unknown_variables(machine: &Machine) -> Vec<String> {
+    let flags = RawConfig::flags();
+    let known: Vec<String> = flags.iter().map(|key| variable_name(key)).collect();
+    let names = machine.environment.keys();
+    let names = names.filter_map(|name| name.to_str());
+    let ours = names.filter(|name| name.starts_with(VARIABLE_PREFIX));
+    let unknown = ours.filter(|name| !known.iter().any(|known| known == name));
+    unknown
+        .map(|name| {
+            let hint = closest(name, known.iter().map(String::as_str));
+            let hint = hint.map_or_else(String::new, |hint| format!("; did you mean {hint}?"));
+            format!("the variable {name} is no setting, and has no effect{hint}")
+        })
+        .collect()
 }
 
 fn from_environment(machine: &Machine) -> Result<RawConfig, ConfigError> {
@@ -298,4 +322,6 @@ fn one_line(error: &clap::Error) -> String {
     lines.join("; ").replace(":; ", ": ")
 }
 
+/// What the variables of this program begin with.
+const VARIABLE_PREFIX: &str = "DBUS_MQTT_";
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

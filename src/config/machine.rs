@@ -43,6 +43,18 @@ impl Machine {
         }
     }
 
+    /// Whether what is written may have colours: on a terminal, unless `NO_COLOR` or a terminal that knows
+    /// none says otherwise (<https://no-color.org>).
+    pub fn colours(&self, terminal: bool) -> bool {
+        // A variable that is no text is set all the same.
+        self.renews_lines(terminal) && matches!(self.variable("NO_COLOR"), Ok(None))
+    }
+
+    /// Whether a line can be written over: on a terminal that is not `dumb`.
+    pub fn renews_lines(&self, terminal: bool) -> bool {
+        terminal && !matches!(self.variable("TERM"), Ok(Some("dumb")))
+    }
+
     /// A variable of the environment. An empty one counts as not set, since many service managers
     /// cannot unset one.
     pub(crate) fn variable(&self, name: &str) -> Result<Option<&str>, ConfigError> {
@@ -79,4 +91,30 @@ pub(super) fn read_open(file: File, bytes_max: u64) -> io::Result<String> {
         ));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        let check = |variables: &[(&str, &str)], colours, renews| {
+            let environment = variables.iter();
+            let machine = Machine {
+                environment: environment
+                    .map(|(name, value)| (name.into(), value.into()))
+                    .collect(),
+                ..Machine::this()
+            };
+            let found = (machine.colours(true), machine.renews_lines(true));
+            assert_eq!(found, (colours, renews), "{variables:?}");
+            assert!(!machine.colours(false) && !machine.renews_lines(false));
+        };
+        check(&[], true, true);
+        check(&[("NO_COLOR", "")], true, true);
+        check(&[("NO_COLOR", "0")], false, true);
+        check(&[("TERM", "xterm-256color")], true, true);
+        check(&[("TERM", "dumb")], false, false);
+    }
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crate::model::name::PortalId;
 
-use super::error::plain;
 use super::machine::{Machine, read_text};
 use super::{BusAddress, ConfigError, Layers, Origin};
+use crate::error::plain;
 
 /// Where the portal id is from.
 #[derive(Debug, Clone, PartialEq, Eq)]

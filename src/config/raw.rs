@@ -98,6 +98,28 @@ pub struct RawConfig {
     pub vrm: Option<RawVrm>,
 }
 
+impl RawConfig {
+    /// The flags, which are keys of the settings file too.
+    pub(super) fn flags() -> Vec<String> {
+        let parser = <RawConfig as clap::Args>::augment_args(clap::Command::new("flags"));
+        let flags = parser.get_arguments().filter_map(clap::Arg::get_long);
+        flags.map(str::to_owned).collect()
+    }
+
+    /// The keys that stand at the top of the settings file.
+    pub(super) fn top_keys() -> Vec<String> {
+        let mut keys = RawConfig::flags();
+        // The settings file cannot name another.
+        keys.retain(|key| key != "config");
+        for key in RawBroker::top_keys() {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+}
+
 /// What a yes or no may look like in a flag or a variable.
 pub(super) fn truth(text: &str) -> Result<bool, String> {
     match text {

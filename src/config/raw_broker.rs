@@ -156,6 +156,18 @@ pub struct RawVrm {
     pub broker: RawBroker,
 }
 
+impl RawVrm {
+    /// Its keys, besides those of every broker.
+    pub(super) const KEYS: [&str; 6] = [
+        "enabled",
+        "transport",
+        "register-url",
+        "register-certificate",
+        "register-retry-s",
+        "register-again-s",
+    ];
+}
+
 /// What carries MQTT to VRM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VrmTransport {

@@ -28,8 +28,23 @@ pub enum InvalidServer {
         scheme: String,
     },
     /// User, and perhaps password: not shown.
-    #[error("user and password cannot be part of the address; they have settings of their own")]
+    #[error(
+        "user and password cannot be part of the address; give them with --mqtt-user and --mqtt-password-file"
+    )]
     Login,
+    /// The path of a socket.
+    #[error("a Unix socket cannot be used; write HOST or HOST:PORT")]
+    Unix,
+    /// An IPv6 address without brackets that may have a port behind it.
+    #[error(
+        "is {port} the port? Write [{host}]:{port}, or [{host}:{port}] where it belongs to the address"
+    )]
+    Brackets {
+        /// What stands before it.
+        host: String,
+        /// What may be the port.
+        port: String,
+    },
     /// No host, or none that can be one.
     #[error("{host:?} is no host; write HOST or HOST:PORT, an IPv6 address as [::1]:PORT")]
     Host {
@@ -59,6 +74,14 @@ impl Server {
         };
         if address.contains('@') {
             return Err(InvalidServer::Login);
+        }
+        let is_path = scheme.is_empty() && text.starts_with(['/', '.']);
+        if is_path
+            || text
+                .get(..5)
+                .is_some_and(|start| start.eq_ignore_ascii_case("unix:"))
+        {
+            return Err(InvalidServer::Unix);
         }
         let transport = transport(scheme, path)?;
         let (host, port) = split(address)?;
@@ -132,9 +155,18 @@ fn split(address: &str) -> Result<(&str, Option<&str>), InvalidServer> {
         };
     }
     match address.split_once(':') {
-        Some((host, port)) if !port.contains(':') => Ok((host, Some(port))),
-        Some(_) | None => Ok((address, None)),
+        Some((host, port)) if !port.contains(':') => return Ok((host, Some(port))),
+        Some(_) | None => {}
     }
+    if let Some((host, port)) = address.rsplit_once(':')
+        && is_v6(host)
+        && (3..=5).contains(&port.len())
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        let (host, port) = (host.to_owned(), port.to_owned());
+        return Err(InvalidServer::Brackets { host, port });
+    }
+    Ok((address, None))
 }
 
 /// Whether it can be the name or the address of a server.
@@ -211,6 +243,9 @@ mod tests {
         check("[::1]", "::1", None);
         check("::1", "::1", None);
         check("fe80::1%eth0", "fe80::1%eth0", None);
+        check("2001:db8::12", "2001:db8::12", None);
+        check("[::1:1906]", "::1:1906", None);
+        check("unixbox:1", "unixbox", 1);
         check("my_broker:65535", "my_broker", 65535);
     }
 
@@ -255,9 +290,31 @@ mod tests {
             "mqtt://user:hunter2@broker",
             "user:hunter2@broker:1",
         ] {
-            let sentence =
-                "user and password cannot be part of the address; they have settings of their own";
+            let sentence = "user and password cannot be part of the address; give them with --mqtt-user \
+                            and --mqtt-password-file";
             refused(text, sentence);
+        }
+        for text in [
+            "unix:/run/mqtt.sock",
+            "unix:///run/mqtt.sock",
+            "UNIX:x",
+            "/run/mqtt",
+            "./mqtt",
+        ] {
+            refused(
+                text,
+                "a Unix socket cannot be used; write HOST or HOST:PORT",
+            );
+        }
+        for (text, host, port) in [
+            ("::1:1906", "::1", "1906"),
+            ("mqtt://2001:db8::1:8883", "2001:db8::1", "8883"),
+            ("::1:18830", "::1", "18830"),
+        ] {
+            let sentence = format!(
+                "is {port} the port? Write [{host}]:{port}, or [{host}:{port}] where it belongs to the address"
+            );
+            refused(text, &sentence);
         }
         for path in ["/a b", "/a#b", "/é"] {
             let sentence = format!(

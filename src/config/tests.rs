@@ -9,6 +9,7 @@ use super::file::from_toml;
 use super::layers::variable_name;
 use super::*;
 use crate::cli::Args;
+use crate::error::Fatal;
 use crate::model::access::Access;
 use crate::model::filter::Lists;
 
@@ -70,7 +71,11 @@ impl Given<'_> {
             vrm_password_file: path("vrm-password").into(),
         };
         let resolve = || {
-            let args = Args::parse_from_command_line(flags.iter().map(Into::into))?.unwrap();
+            let args = match Args::parse_from_command_line(flags.iter().map(Into::into)) {
+                Ok(args) => args.unwrap(),
+                Err(Fatal::Config(error)) => return Err(error),
+                Err(other) => panic!("{other}"),
+            };
             act(&Layers::read(args.settings(), &machine)?, &machine)
         };
         resolve().map_err(|error| error.to_string().replace(&path(""), ""))
@@ -449,18 +454,100 @@ fn what_is_wrong_in_a_file_has_its_line() {
         "dbus = 'x'",
         "FILE:1: dbus: \"x\" is no D-Bus address; one looks like unix:path=/var/run/dbus/system_bus_socket",
     );
-    let unknown = file("\nmqtt-sever = 'x'").resolve().unwrap_err();
-    assert!(
-        unknown.starts_with("FILE:2: unknown field `mqtt-sever`, expected one of `mqtt-server`, "),
-        "{unknown}"
-    );
     // The settings file cannot name another.
-    assert!(
-        file("config = 'x'")
-            .resolve()
-            .unwrap_err()
-            .starts_with("FILE:1: unknown field `config`")
+    wrong(
+        "config = 'x'",
+        "FILE:1: there is no setting config; dbus-mqtt.example.toml has all of them",
     );
+}
+
+#[test]
+fn what_was_likely_meant_by_a_key() {
+    let wrong = |text: &str, sentence: &str| file(text).refused(&format!("FILE:{sentence}"));
+    let top = |key: &str, hint: &str| {
+        let sentence = format!("2: there is no setting {key}; {hint}");
+        wrong(&format!("\n{key} = 'x'"), &sentence);
+    };
+    top("mqtt-sever", "did you mean mqtt-server?");
+    top("server", "did you mean mqtt-server?");
+    top("keep_alive", "did you mean keep-alive?");
+    top("portal", "dbus-mqtt.example.toml has all of them");
+    top("broekr", "did you mean broker?");
+    top("items-max", "it belongs to [limits]");
+    top("register-url", "it belongs to [vrm]");
+    wrong(
+        "[limits]\nitms-max = 5",
+        "2: [limits] has no setting itms-max; did you mean items-max?",
+    );
+    wrong(
+        "[limits]\nretain = true",
+        "2: [limits] has no setting retain; it belongs to the top of the file, before the first table",
+    );
+    wrong(
+        "[[broker]]\nservr = 'x'",
+        "2: [[broker]] has no setting servr; did you mean server?",
+    );
+    wrong(
+        "[[broker]]\nserver = 'x'\nportal-id = 'abc'",
+        "3: [[broker]] has no setting portal-id; it belongs to the top of the file, before the first table",
+    );
+    wrong(
+        "[vrm]\nenable = true",
+        "2: [vrm] has no setting enable; did you mean enabled?",
+    );
+    // Every key of a table is in its list.
+    let vrm = RawVrm::KEYS.map(|key| format!("{key} = 0"));
+    for line in vrm {
+        if let Err(error) = file(&format!("[vrm]\n{line}")).resolve() {
+            assert!(!error.contains("has no setting"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn text_needs_quotes() {
+    let wrong = |line: &str, key: &str| {
+        let sentence =
+            format!("FILE:2: the value of {key} is text, and text needs quotes: {key} = \"…\"");
+        file(&format!("\n{line}\n")).refused(&sentence);
+    };
+    wrong("mqtt-server = 127.0.0.1", "mqtt-server");
+    wrong("mqtt-server = gx.local:1883 # mine", "mqtt-server");
+    wrong("mqtt-password = hunter2", "mqtt-password");
+    wrong("config = /data/x", "config");
+    wrong("mqtt-server = ::1", "mqtt-server");
+    for other in ["retain = [", "retain = ", "= 5", "'a' 'b' = x"] {
+        let error = file(other).resolve().unwrap_err();
+        assert!(!error.contains("quotes"), "{error}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_told() {
+    let told = |name: &str| {
+        let environment = [
+            (name.into(), "1".into()),
+            ("DBUS_MQTT_RETAIN".into(), "1".into()),
+        ];
+        let machine = Machine {
+            environment: environment.into(),
+            ..Machine::this()
+        };
+        Layers::read(RawConfig::default(), &machine)
+            .unwrap()
+            .unknown
+    };
+    assert_eq!(
+        told("DBUS_MQTT_SEVER"),
+        [
+            "the variable DBUS_MQTT_SEVER is no setting, and has no effect; did you mean DBUS_MQTT_SERVER?"
+        ]
+    );
+    assert_eq!(
+        told("DBUS_MQTT_XYZZY"),
+        ["the variable DBUS_MQTT_XYZZY is no setting, and has no effect"]
+    );
+    assert_eq!(told("DBUS_SESSION"), [""; 0]);
 }
 
 #[test]

@@ -226,12 +226,12 @@ fn s8_what_is_wrong_in_a_table_has_its_line() {
     );
     let unknown = file("[[broker]]\n\nservr = 'x'").resolve().unwrap_err();
     assert!(
-        unknown.starts_with("FILE:3: unknown field `servr`, expected one of "),
+        unknown.starts_with("FILE:3: [[broker]] has no setting servr; did you mean server?"),
         "{unknown}"
     );
     let unknown = file("[vrm]\n\nservr = 'x'").resolve().unwrap_err();
     assert!(
-        unknown.starts_with("FILE:3: unknown field `servr`, expected one of "),
+        unknown.starts_with("FILE:3: [vrm] has no setting servr; did you mean server?"),
         "{unknown}"
     );
 }
@@ -375,9 +375,8 @@ fn s8_registration() {
             "FILE:3: register-url: {url:?} is no address to register at; one looks like https://HOST/PATH"
         ));
     }
-    file("init-broker = true\n[vrm]\nregister-url = 'https://u:p@x/'").refused(
-        "FILE:3: register-url: user and password cannot be part of the address; they have settings of their own",
-    );
+    file("init-broker = true\n[vrm]\nregister-url = 'https://u:p@x/'")
+        .refused("FILE:3: register-url: user and password cannot be part of this address");
     file("init-broker = true\n[vrm]\nregister-retry-s = 0")
         .refused("FILE:3: register-retry-s: 0 is too small: at least 1");
 }

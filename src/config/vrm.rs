@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::raw_broker::VrmTransport;
 use super::resolve_broker::{Defaults, can_be_read};
 use super::secrets::Privacy;
-use super::server::{InvalidServer, Server, WEBSOCKET_PATH};
+use super::server::{Server, WEBSOCKET_PATH};
 use super::{
     AccessRule, BrokerConfig, Config, ConfigError, Login, Origin, Problem, Secret, Transport,
     secrets,
@@ -147,7 +147,7 @@ impl Layers {
         let Some((host, port, path)) = parse_https(text) else {
             let problem = if text.contains('@') {
                 // Perhaps with a password: not shown.
-                Problem::Server(InvalidServer::Login)
+                Problem::UrlLogin
             } else {
                 Problem::Url(text.to_owned())
             };

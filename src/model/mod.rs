@@ -8,6 +8,7 @@ pub mod filter;
 pub mod item;
 pub mod name;
 pub mod request;
+pub mod similar;
 pub mod time;
 pub mod topic;
 pub mod value;

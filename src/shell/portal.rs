@@ -178,15 +178,20 @@ async fn connect(bus: &BusAddress) -> Result<Connection, Missing> {
 
 /// What a failed call says of who was called.
 fn missing(error: &zbus::Error) -> Missing {
+    use zbus::fdo::Error::{NameHasNoOwner, NoReply, ServiceUnknown};
     let reason = one_line(error);
-    match error {
-        zbus::Error::MethodError(name, ..) => match name.as_str() {
-            "org.freedesktop.DBus.Error.ServiceUnknown"
-            | "org.freedesktop.DBus.Error.NameHasNoOwner"
-            | "org.freedesktop.DBus.Error.NoReply" => Missing::Service(reason),
-            _ => Missing::Serial(reason),
-        },
-        _ => Missing::Bus(reason),
+    let zbus::Error::FDO(error) = error else {
+        // An error of the service's own, or the connection is lost.
+        return if matches!(error, zbus::Error::MethodError(..)) {
+            Missing::Serial(reason)
+        } else {
+            Missing::Bus(reason)
+        };
+    };
+    if matches!(**error, ServiceUnknown(_) | NameHasNoOwner(_) | NoReply(_)) {
+        Missing::Service(reason)
+    } else {
+        Missing::Serial(reason)
     }
 }
 

@@ -14,10 +14,9 @@
 //! 7. `demo`: a simulated installation with a bus and a broker of its own.
 #![allow(clippy::disallowed_methods)] // tools are programs: they read clocks and spawn their tasks
 
-use std::io::Write;
 use std::path::PathBuf;
 
-use crate::error::Fatal;
+use crate::error::{Fatal, plain, print};
 
 pub mod bus;
 #[cfg(feature = "client")]
@@ -36,9 +35,9 @@ pub mod tree;
 pub mod value;
 
 /// Prints a line for people. Where nobody reads any more, since the terminal was closed, the tool still
-/// has to come to an end of its own: it is no reason to panic, as `println!` has it.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+/// has to come to an end of its own; where there is no room for it, that is told.
+fn say(line: &str) -> Result<(), ToolError> {
+    Ok(print(format!("{line}\n").as_bytes())?)
 }
 
 /// What ends a tool early. The operator can mend each of these, so each is one readable sentence.
@@ -156,8 +155,25 @@ pub enum ToolError {
         checks: usize,
     },
     /// The output cannot be written.
-    #[error("cannot print: {0}")]
+    #[error("cannot print: {}", plain(.0))]
     Output(#[source] std::io::Error),
+    /// The port that was asked for is not free.
+    #[error(
+        "port {port} on 127.0.0.1 is taken; give another with --port, or leave it out to take a free one"
+    )]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
+    /// Services that were asked for, and never were on the bus.
+    #[error("not recorded: {services} (not on this bus, or without values)")]
+    NotRecorded {
+        /// Their names.
+        services: String,
+    },
+    /// No service was on the bus at all.
+    #[error("nothing was recorded: no Victron service is on this bus, or none gave its values")]
+    NothingRecorded,
     /// No port is free for the demo's broker.
     #[error("no TCP port from {first} to {last} is free on 127.0.0.1; give another with --port")]
     NoPort {

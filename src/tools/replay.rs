@@ -21,7 +21,7 @@ use super::service::{Behaviour, Peer, Service, Update, WriteHook};
 use super::value;
 use super::{ToolError, say};
 use crate::cli::ReplayArgs;
-use crate::config::BusAddress;
+use crate::config::{BusAddress, Machine};
 use crate::schema::{Access, Schema};
 
 /// Recordings that are being played: their services are on the bus until [`stop`](Player::stop).
@@ -64,6 +64,7 @@ pub async fn run(
     args: ReplayArgs,
     bus: &BusAddress,
     schema: &Schema,
+    machine: &Machine,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ToolError> {
     check_speed(args.speed)?;
@@ -74,8 +75,9 @@ pub async fn run(
         "replaying {} services with {items} items and {} changes; Ctrl-C ends it",
         player.tracks.len(),
         player.changes(),
-    ));
-    let mut display = Display::new(player.changes());
+    ))?;
+    let renew = machine.renews_lines(std::io::stdout().is_terminal());
+    let mut display = Display::new(player.changes(), renew);
     let play = async {
         loop {
             player
@@ -83,7 +85,7 @@ pub async fn run(
                 .await?;
             if !args.repeat {
                 display.end();
-                say("all played; the services stay with their last values until Ctrl-C");
+                say("all played; the services stay with their last values until Ctrl-C")?;
                 std::future::pending::<()>().await;
             }
             player.rewind().await?;
@@ -319,8 +321,8 @@ struct Display {
 }
 
 impl Display {
-    fn new(total: usize) -> Self {
-        let bar = std::io::stdout().is_terminal().then(|| {
+    fn new(total: usize, renew: bool) -> Self {
+        let bar = renew.then(|| {
             let length = u64::try_from(total).unwrap_or(u64::MAX);
             let target = ProgressDrawTarget::stdout();
             let bar = ProgressBar::with_draw_target(Some(length), target);
@@ -343,7 +345,8 @@ impl Display {
             bar.set_position(u64::try_from(progress.changes).unwrap_or(u64::MAX));
         } else if self.said.elapsed() >= LINE_EVERY || progress.changes == self.total {
             self.said = Instant::now();
-            say(&format!(
+            // What cannot be said here is told with the next line that matters.
+            let _ = say(&format!(
                 "{} of {} changes, {seconds} s into the recording",
                 progress.changes, self.total
             ));
@@ -353,7 +356,7 @@ impl Display {
     fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish();
-            say("");
+            let _ = say("");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::portal::Portal;
 use super::value::InvalidValue;
 use crate::config::ConfigError;
-use crate::error::Fatal;
+use crate::error::{Fatal, plain};
 use crate::link::session::LinkError;
 use crate::model::name::PortalId;
 use crate::shell::transport::TransportError;
@@ -127,18 +127,8 @@ pub enum ClientError {
     #[error("stopped before there was an answer")]
     Interrupted,
     /// The output cannot be written.
-    #[error("cannot print: {0}")]
+    #[error("cannot print: {}", plain(.0))]
     Output(#[source] io::Error),
-}
-
-/// The system's words for a failure, without its number.
-/// An error of the system without its number.
-pub(super) fn plain(error: &impl std::error::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
-    }
 }
 
 fn list(portals: &[Portal]) -> String {

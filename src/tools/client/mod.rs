@@ -9,7 +9,7 @@
 //! with any bridge of either generation. A question is a [`task::Task`]: it decides, without sockets
 //! and clocks, and [`task::Connection`] carries it out. Read on in [`collect`].
 
-use std::io::{self, Write as _};
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::collect::{Collect, Collected, Found};
 pub use self::error::ClientError;
-use self::error::plain;
 use self::portal::{Find, Portal};
 use self::reading::{Reading, words};
 use self::screen::{Form, Screen};
@@ -29,6 +28,7 @@ use self::write::{Outcome, Write};
 use crate::cli::ClientCommand;
 use crate::cli::client::{SetArgs, WatchArgs};
 use crate::config::{ClientConfig, Machine};
+use crate::error::{plain, unless_unread};
 use crate::link::session::LinkError;
 use crate::model::name::PortalId;
 use crate::schema::rule::{Access, Rule};
@@ -52,12 +52,6 @@ pub mod write;
 /// How long a broker may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Prints what a program is to read.
-pub fn print(bytes: &[u8]) -> Result<(), ClientError> {
-    let printed = io::stdout().write_all(bytes);
-    quietly(printed.map_err(ClientError::Output))
-}
-
 /// Carries out a command, until it is answered or `shutdown`.
 pub async fn run(
     command: ClientCommand,
@@ -75,10 +69,10 @@ pub async fn run(
     Err(ClientError::Broker { address, reason })
 }
 
-/// That nobody reads on is no failure: they have seen enough.
+/// That nobody reads on is no failure.
 fn quietly(outcome: Result<(), ClientError>) -> Result<(), ClientError> {
     match outcome {
-        Err(ClientError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(ClientError::Output(error)) => unless_unread(Err(error)).map_err(ClientError::Output),
         other => other,
     }
 }
@@ -108,7 +102,7 @@ async fn ask(
         }
     };
     let portal_id = portal_of(&wants, portal_id)?;
-    let mut screen = Screen::stdout(form, machine)?;
+    let mut screen = Screen::stdout(form, machine);
 
     let stop = pin!(shutdown);
     let endpoint = Endpoint::of(&broker, PACKET_BYTES_MAX);

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use super::reading::{Reading, Words, printable};
 use super::task::Show;
 use crate::cli::client::FormArgs;
-use crate::config::{ConfigError, Machine};
+use crate::config::Machine;
 
 /// How values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +41,10 @@ impl From<FormArgs> for Form {
 }
 
 impl Screen<io::Stdout> {
-    /// The standard output. Colours are for a terminal, unless `NO_COLOR` is set.
-    pub fn stdout(form: Form, machine: &Machine) -> Result<Screen<io::Stdout>, ConfigError> {
+    /// The standard output.
+    pub fn stdout(form: Form, machine: &Machine) -> Screen<io::Stdout> {
         let terminal = io::stdout().is_terminal();
-        let colours = terminal && machine.variable("NO_COLOR")?.is_none();
-        Ok(Screen::new(io::stdout(), form, terminal, colours))
+        Screen::new(io::stdout(), form, terminal, machine.colours(terminal))
     }
 }
 

@@ -75,7 +75,8 @@ fn free_port(first: u16, not: Option<u16>) -> Result<u16, ToolError> {
         .ok_or(ToolError::NoPort { first, last })
 }
 
-fn is_free(port: u16) -> bool {
+/// Whether nobody listens there.
+pub(super) fn is_free(port: u16) -> bool {
     TcpListener::bind(local(port)).is_ok()
 }
 

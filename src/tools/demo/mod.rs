@@ -19,6 +19,7 @@ mod plant;
 mod serve;
 mod status;
 
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,7 +35,9 @@ use self::serve::Shared;
 use self::status::Status;
 use super::{ToolError, say};
 use crate::cli::DemoArgs;
-use crate::config::{AccessRule, BrokerConfig, BusAddress, Config, Limits, MqttVersion, Transport};
+use crate::config::{
+    AccessRule, BrokerConfig, BusAddress, Config, Limits, Machine, MqttVersion, Transport,
+};
 use crate::error::Fatal;
 use crate::model::access::Access;
 use crate::model::filter::Lists;
@@ -47,6 +50,7 @@ use crate::shell::supervisor::Supervisor;
 pub async fn run(
     args: DemoArgs,
     schema: Arc<Schema>,
+    machine: &Machine,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ToolError> {
     raise_file_limit();
@@ -57,6 +61,11 @@ pub async fn run(
             () = after(time) => {}
         }
     };
+    if let Some(port) = args.port
+        && !broker::is_free(port)
+    {
+        return Err(ToolError::PortTaken { port });
+    }
     let wanted = Ports {
         tcp: args.port.unwrap_or(TCP_PORT),
         websocket: WEBSOCKET_PORT,
@@ -73,9 +82,9 @@ pub async fn run(
     if u32::try_from(count) != Ok(args.devices) {
         say(&format!(
             "--devices takes {DEVICES_MIN} to {DEVICES_MAX}, so there are {count}"
-        ));
+        ))?;
     }
-    greet(wanted, ports, count);
+    greet(wanted, ports, count)?;
 
     let mut around = Parts {
         bus,
@@ -83,7 +92,8 @@ pub async fn run(
         services,
     };
     let config = config(&address, ports, schema)?;
-    let outcome = bridge(config, &installation, stop, &mut around).await;
+    let renew = machine.renews_lines(std::io::stdout().is_terminal());
+    let outcome = bridge(config, &installation, renew, stop, &mut around).await;
     around.stop().await;
     outcome
 }
@@ -146,6 +156,7 @@ impl Parts {
 async fn bridge(
     config: Config,
     installation: &Shared,
+    renew: bool,
     stop: impl Future<Output = ()>,
     around: &mut Parts,
 ) -> Result<(), ToolError> {
@@ -161,7 +172,7 @@ async fn bridge(
         Supervisor::default(),
     );
     tokio::pin!(bridge, stop);
-    let mut line = Status::new(&stats);
+    let mut line = Status::new(&stats, renew);
     let mut tick = interval_at(Instant::now() + line.period(), line.period());
     let outcome = loop {
         tokio::select! {
@@ -172,11 +183,16 @@ async fn bridge(
                 line.end();
                 return Ok(outcome?);
             }
-            _ = tick.tick() => line.show(&stats, serve::lock(installation).plant()),
+            _ = tick.tick() => {
+                let shown = line.show(&stats, serve::lock(installation).plant());
+                if shown.is_err() {
+                    break shown;
+                }
+            }
         }
     };
     line.end();
-    say("stopping");
+    let outcome = outcome.and(say("stopping"));
     drop(end);
     let outcome_of_bridge: Result<(), Fatal> = bridge.await;
     outcome.and(outcome_of_bridge.map_err(ToolError::from))
@@ -222,7 +238,7 @@ fn config(bus: &str, ports: Ports, schema: Arc<Schema>) -> Result<Config, ToolEr
     })
 }
 
-fn greet(wanted: Ports, ports: Ports, services: usize) {
+fn greet(wanted: Ports, ports: Ports, services: usize) -> Result<(), ToolError> {
     for (wanted, got, what) in [
         (wanted.tcp, ports.tcp, "MQTT"),
         (wanted.websocket, ports.websocket, "WebSocket"),
@@ -230,7 +246,7 @@ fn greet(wanted: Ports, ports: Ports, services: usize) {
         if wanted != 0 && wanted != got {
             say(&format!(
                 "port {wanted} is taken, so {what} is on port {got}"
-            ));
+            ))?;
         }
     }
     let Ports { tcp, websocket } = ports;
@@ -252,7 +268,7 @@ Switch the inverter/charger off, and on again with 3:
 
   mosquitto_pub -h 127.0.0.1 -p {tcp} -t W/{PORTAL_ID}/vebus/276/Mode -m '{{\"value\": 4}}'
 "
-    ));
+    ))
 }
 
 /// Every device has a connection, with a socket at either end. A limit that cannot be raised shows

@@ -1,7 +1,6 @@
 //! One line that says how the demo is: renewed on a terminal, printed now and then elsewhere.
 
 use std::fs;
-use std::io::IsTerminal;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tokio::time::Instant;
 
 use super::plant::{Plant, hour};
 use crate::shell::run::Stats;
-use crate::tools::say;
+use crate::tools::{ToolError, say};
 
 /// The status line.
 pub(crate) struct Status {
@@ -30,9 +29,9 @@ struct Sample {
 }
 
 impl Status {
-    /// A status line on stdout. Call it on the thread of the bridge.
-    pub(crate) fn new(stats: &Stats) -> Status {
-        let bar = std::io::stdout().is_terminal().then(|| {
+    /// A status line on stdout, renewed in place or not. Call it on the thread of the bridge.
+    pub(crate) fn new(stats: &Stats, renew: bool) -> Status {
+        let bar = renew.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
             if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
                 bar.set_style(style);
@@ -55,12 +54,15 @@ impl Status {
     }
 
     /// Shows how things are.
-    pub(crate) fn show(&mut self, stats: &Stats, plant: &Plant) {
+    pub(crate) fn show(&mut self, stats: &Stats, plant: &Plant) -> Result<(), ToolError> {
         let now = Sample::take(stats);
         let line = line(stats, plant, &self.before, &now);
         self.before = now;
         match &self.bar {
-            Some(bar) => bar.set_message(line),
+            Some(bar) => {
+                bar.set_message(line);
+                Ok(())
+            }
             None => say(&line),
         }
     }
@@ -70,7 +72,8 @@ impl Status {
         if let Some(bar) = &self.bar {
             let last = bar.message();
             bar.finish_and_clear();
-            say(&last);
+            // What could be told of a screen that takes nothing was told before.
+            let _ = say(&last);
         }
     }
 }

@@ -5,9 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::report::{Finding, Report, plain};
+use super::report::{Finding, Report};
 use super::talk::Talk;
 use crate::config::{BrokerConfig, Secret};
+use crate::error::plain;
 use crate::link::session::LinkError;
 use crate::model::access::Access;
 use crate::model::access::AccessRule;

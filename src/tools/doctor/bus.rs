@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use zbus::{Connection, MessageStream};
 
-use super::report::{Finding, Report, plain};
+use super::report::{Finding, Report};
 use crate::config::BusAddress;
+use crate::error::plain;
 use crate::tools::ToolError;
 use crate::tools::bus::{BUS_ITEM, SERVICE_PREFIX, call, connect, next};
 

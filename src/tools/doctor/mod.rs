@@ -28,9 +28,7 @@ pub async fn run(
     machine: &Machine,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ToolError> {
-    let terminal = std::io::stdout().is_terminal();
-    // A variable that is no text is set all the same.
-    let colours = terminal && matches!(machine.variable("NO_COLOR"), Ok(None));
+    let colours = machine.colours(std::io::stdout().is_terminal());
     let mut report = Report::new(std::io::stdout(), args.json, colours);
     let time = Duration::try_from_secs_f64(args.timeout).unwrap_or(TIME_MAX);
     tokio::select! {

@@ -1,8 +1,8 @@
 //! What a check has found, and how it is printed: one line each, for people or as JSON.
 
-use std::io::{self, Write};
+use std::io::Write;
 
-use crate::error::one_line;
+use crate::error::{one_line, unless_unread};
 use crate::tools::ToolError;
 
 /// How bad it is.
@@ -99,13 +99,8 @@ impl<W: Write> Report<W> {
         } else {
             text(finding, self.colours)
         };
-        match writeln!(self.to, "{line}").and_then(|()| self.to.flush()) {
-            // Who reads no further has seen enough.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(ToolError::Output(error))
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
+        let written = writeln!(self.to, "{line}").and_then(|()| self.to.flush());
+        unless_unread(written).map_err(ToolError::Output)
     }
 
     /// What comes of it all.
@@ -115,15 +110,6 @@ impl<W: Write> Report<W> {
             0 => Ok(()),
             _ => Err(ToolError::Faults { faults, checks }),
         }
-    }
-}
-
-/// An error of the system without its number.
-pub fn plain(error: &impl std::error::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
     }
 }
 

@@ -33,12 +33,14 @@ use crate::schema::Schema;
 use recorder::Recorder;
 
 /// What was recorded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// How many services have a file.
     pub services: usize,
     /// How many changes were written.
     pub changes: u64,
+    /// Of those that were asked for, who never were on the bus.
+    pub missing: Vec<String>,
 }
 
 /// Runs the subcommand on a bus until `shutdown` or the given time.
@@ -59,14 +61,29 @@ pub async fn run(
         services: &args.services,
         schema,
     };
-    let summary = record(bus.as_str(), what, &args.out, stop, &mut say).await?;
-    say(&format!(
-        "recorded {} services with {} changes in {}",
-        summary.services,
-        summary.changes,
-        args.out.display()
-    ));
-    Ok(())
+    let mut said = Ok(());
+    let mut hear = |line: &str| {
+        if said.is_ok() {
+            said = say(line);
+        }
+    };
+    let summary = record(bus.as_str(), what, &args.out, stop, &mut hear).await?;
+    said?;
+    if summary.services > 0 {
+        say(&format!(
+            "recorded {} services with {} changes in {}",
+            summary.services,
+            summary.changes,
+            args.out.display()
+        ))?;
+    }
+    match (summary.missing.is_empty(), summary.services) {
+        (true, 0) => Err(ToolError::NothingRecorded),
+        (true, _) => Ok(()),
+        (false, _) => Err(ToolError::NotRecorded {
+            services: summary.missing.join(", "),
+        }),
+    }
 }
 
 /// What to record.
@@ -87,7 +104,6 @@ pub async fn record(
     stop: impl Future<Output = ()>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Summary, ToolError> {
-    std::fs::create_dir_all(out).map_err(|reason| file_error(out, reason))?;
     let connection = bus::connect(bus).await?;
     let mut stream = MessageStream::from(&connection);
     let mut recorder = Recorder::begin(connection, what, out, say).await?;

@@ -11,7 +11,7 @@ use zbus::{Connection, Message, OwnedVariant, Variant};
 
 use super::announced::{announced, paths};
 use super::tape::{Tape, mask, masked_change};
-use super::{Summary, What};
+use super::{Summary, What, file_error};
 use crate::tools::ToolError;
 use crate::tools::bus::{self, BUS, BUS_ITEM, BUS_PATH, SERVICE_PREFIX};
 use crate::tools::item::Item;
@@ -28,6 +28,15 @@ pub(super) struct Recorder<'a> {
     services: BTreeMap<String, Seen>,
     pending: HashMap<NonZeroU32, Pending>,
     summary: Summary,
+}
+
+/// Whether a service is the one that was asked for, with or without the first and the last parts of its
+/// name.
+fn is_meant(name: &str, wanted: &str) -> bool {
+    let short = |name: &'_ str| name.strip_prefix(SERVICE_PREFIX).unwrap_or(name).to_owned();
+    let (name, wanted) = (short(name), short(wanted));
+    let rest = name.strip_prefix(&wanted);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// A call that waits for its reply.
@@ -74,7 +83,15 @@ impl<'a> Recorder<'a> {
 
     /// What was recorded so far.
     pub(super) fn summary(&self) -> Summary {
-        self.summary
+        let is_there = |wanted: &&String| {
+            let mut recorded = self.services.iter().filter(|(_, seen)| seen.file.is_some());
+            recorded.any(|(name, _)| is_meant(name, wanted))
+        };
+        let missing = self.what.services.iter().filter(|name| !is_there(name));
+        Summary {
+            missing: missing.cloned().collect(),
+            ..self.summary.clone()
+        }
     }
 
     /// Takes the next message of the bus.
@@ -283,6 +300,7 @@ impl<'a> Recorder<'a> {
             }
             (self.say)(&format!("{name} is back with {count} items"));
         } else {
+            std::fs::create_dir_all(self.out).map_err(|reason| file_error(self.out, reason))?;
             let path = self.out.join(format!("{name}.jsonl"));
             (self.say)(&format!(
                 "recording {name}, {count} items, in {}",
@@ -376,16 +394,9 @@ impl<'a> Recorder<'a> {
     }
 
     fn is_wanted(&self, name: &str) -> bool {
-        let Some(short) = name.strip_prefix(SERVICE_PREFIX) else {
-            return false;
-        };
-        self.what.services.is_empty()
-            || self.what.services.iter().any(|wanted| {
-                let wanted = wanted.strip_prefix(SERVICE_PREFIX).unwrap_or(wanted);
-                short
-                    .strip_prefix(wanted)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            })
+        let mut wanted = self.what.services.iter();
+        name.starts_with(SERVICE_PREFIX)
+            && (self.what.services.is_empty() || wanted.any(|wanted| is_meant(name, wanted)))
     }
 
     async fn ask_bus(

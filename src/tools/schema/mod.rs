@@ -4,7 +4,6 @@
 //! again, `text` has the words of a rule, `markdown` makes `docs/services.md`.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -13,7 +12,7 @@ use self::fold::{Family, fold};
 use super::ToolError;
 use crate::cli::{SchemaArgs, SchemaCommand};
 use crate::config::{ConfigError, read_schema};
-use crate::error::Fatal;
+use crate::error::{Fatal, print};
 use crate::schema::{Publish, Schema, SchemaError};
 
 pub mod fold;
@@ -40,11 +39,7 @@ pub fn run(args: &SchemaArgs, schema: &Schema) -> Result<(), Fatal> {
         SchemaCommand::Check { directory } => check(schema, directory, args.json)?,
         SchemaCommand::Docs => (markdown::services(schema), Ok(())),
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // Nobody reads on, as in `schema show vebus | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written?,
-    }
+    print(text.as_bytes())?;
     Ok(mistakes?)
 }
 
