@@ -17,7 +17,7 @@ use crate::model::similar::closest;
 /// All that was set, by place, the strongest first.
 #[derive(Debug, Clone)]
 pub struct Layers {
-    layers: Vec<Layer>,
+    places: Vec<Layer>,
     /// Variables that look like settings, and are none: one sentence for each.
     pub unknown: Vec<String>,
     /// Where systemd puts what it gives to this service alone (`LoadCredential`).
@@ -51,7 +51,7 @@ impl Layers {
     pub fn read(arguments: RawConfig, machine: &Machine) -> Result<Layers, ConfigError> {
         let environment = from_environment(machine)?;
         let mut layers = Layers {
-            layers: vec![
+            places: vec![
                 Layer {
                     place: Place::Arguments,
                     raw: arguments,
@@ -70,7 +70,7 @@ impl Layers {
             let text = found.read(FILE_BYTES_MAX)?;
             let path = found.value;
             let raw = from_toml(&text).map_err(|mistake| mistake.of(&path, &text))?;
-            layers.layers.push(Layer {
+            layers.places.push(Layer {
                 place: Place::File { path, text },
                 raw,
             });
@@ -84,7 +84,7 @@ impl Layers {
         key: &'static str,
         field: impl Fn(&RawConfig) -> Option<T>,
     ) -> Option<Found<T>> {
-        self.layers.iter().enumerate().find_map(|(rank, layer)| {
+        self.places.iter().enumerate().find_map(|(rank, layer)| {
             let value = field(&layer.raw)?;
             Some(Found {
                 value,
@@ -100,7 +100,7 @@ impl Layers {
         key: &'static str,
         field: impl Fn(&RawVrm) -> Option<T>,
     ) -> Option<Found<T>> {
-        self.layers.iter().enumerate().find_map(|(rank, layer)| {
+        self.places.iter().enumerate().find_map(|(rank, layer)| {
             let value = field(layer.raw.vrm.as_ref()?)?;
             Some(Found {
                 value,
@@ -120,7 +120,7 @@ impl Layers {
 
     /// How many tables `[[broker]]` there are.
     pub(super) fn tables(&self) -> usize {
-        let tables = self.layers.iter().map(|layer| layer.raw.brokers.len());
+        let tables = self.places.iter().map(|layer| layer.raw.brokers.len());
         tables.max().unwrap_or_default()
     }
 }
@@ -152,7 +152,7 @@ impl BrokerLayers<'_> {
 
     /// Where a setting of the broker is set, or would be.
     pub(super) fn origin(&self, key: &'static str) -> Origin {
-        let layers = self.layers.layers.iter();
+        let layers = self.layers.places.iter();
         let mut places = layers.filter_map(|layer| Some((layer, layer.broker(self.which)?.0)));
         match places.next_back() {
             Some((layer, table)) => layer.origin(table, key),
@@ -166,7 +166,7 @@ impl BrokerLayers<'_> {
         key: &'static str,
         field: impl Fn(&RawBroker) -> Option<T>,
     ) -> Option<Found<T>> {
-        let layers = self.layers.layers.iter().enumerate();
+        let layers = self.layers.places.iter().enumerate();
         layers.into_iter().find_map(|(rank, layer)| {
             let (table, raw) = layer.broker(self.which)?;
             let value = field(raw)?;

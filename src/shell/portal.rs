@@ -121,13 +121,11 @@ impl Source {
         bus: &BusAddress,
     ) -> Result<PortalId, Missing> {
         let asked = self.look_now(connection, bus);
-        match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let seconds = ANSWER_TIMEOUT.as_secs();
-                Err(Missing::Service(format!("no answer within {seconds} s")))
-            }
-        }
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+        answer.unwrap_or_else(|_| {
+            let seconds = ANSWER_TIMEOUT.as_secs();
+            Err(Missing::Service(format!("no answer within {seconds} s")))
+        })
     }
 
     async fn look_now(

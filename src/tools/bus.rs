@@ -12,6 +12,7 @@ use zbus::export::futures_core::Stream;
 use zbus::{Connection, Message, MessageStream};
 
 use super::ToolError;
+use crate::error::plain;
 
 /// Connects to the bus at an address.
 pub async fn connect(address: &str) -> Result<Connection, ToolError> {
@@ -20,7 +21,7 @@ pub async fn connect(address: &str) -> Result<Connection, ToolError> {
         address: address.to_owned(),
         // zbus would say the address again.
         reason: if let zbus::Error::Connection(reason, _) = error {
-            reason.to_string()
+            plain(&reason)
         } else {
             error.to_string()
         },
