@@ -14,6 +14,7 @@ use dbus_mqtt::error::{Fatal, one_line, print};
 use dbus_mqtt::logging::{self, Log};
 use dbus_mqtt::shell::supervisor::Supervisor;
 use dbus_mqtt::{shell, tools};
+use rustix::process::DumpableBehavior;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -74,6 +75,16 @@ fn probe_descriptors() -> io::Result<()> {
     Ok(())
 }
 
+/// Passwords are in the memory of the bridge: no core shows it, not even one that the kernel pipes to a crash
+/// logger, which a limit of 0 does not stop (core(5)), and `/proc` shows it to root alone. A debug build may be
+/// looked into.
+fn hide_memory() -> io::Result<()> {
+    if !cfg!(debug_assertions) {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    }
+    Ok(())
+}
+
 async fn program(
     args: Args,
     layers: &Layers,
@@ -87,6 +98,7 @@ async fn program(
             let hangup = signal(SignalKind::hangup())?;
             let (tell, changes) = mpsc::unbounded_channel();
             let supervisor = Supervisor::open(machine.supervision()?);
+            hide_memory()?;
             let mut shutdown = pin!(shutdown);
             let config = tokio::select! {
                 config = settled(layers, machine, &supervisor) => config?,

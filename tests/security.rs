@@ -69,7 +69,7 @@ fn every_key_and_file_that_is_named_exists() {
     }
     for (word, place) in [
         ("LimitCORE=0", &unit),
-        ("softlimit -c 0", &read("packaging/venus/run")),
+        ("softlimit -c 0", &read("packaging/venus/service/run")),
     ] {
         assert!(text.contains(word) && place.contains(word), "{word}");
     }
