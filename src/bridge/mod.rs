@@ -17,6 +17,7 @@ pub mod calls;
 mod convert;
 mod description;
 mod discovery;
+mod flapping;
 mod gate;
 mod hash;
 mod interest;
@@ -48,6 +49,7 @@ use std::time::{Duration, Instant};
 
 use self::calls::{Call, Calls};
 use self::discovery::Discovery;
+use self::flapping::Flapping;
 use self::items::Items;
 use self::outlet::Outlet;
 use self::registry::Registry;
@@ -89,7 +91,7 @@ pub struct BridgeConfig {
     pub services_max: usize,
     /// How many writes may wait for their answers (§5.6).
     pub writes_in_flight_max: usize,
-    /// How many calls may wait for their answers.
+    /// How many clients' reads may wait for their answers.
     pub calls_in_flight_max: usize,
     /// How long a scan's call, or a write, may take.
     pub call_timeout: Duration,
@@ -118,6 +120,7 @@ pub struct Bridge {
     cache: cache::Writer,
     values: cache::Reader,
     registry: Registry,
+    flapping: Flapping,
     /// How many owners are still asked for.
     owners_pending: usize,
     calls: Calls,
@@ -153,6 +156,7 @@ impl Bridge {
             cache,
             values,
             registry: Registry::default(),
+            flapping: Flapping::default(),
             owners_pending: 0,
             calls: Calls::new(),
             outlets: outlets(&config),
@@ -224,11 +228,11 @@ impl Bridge {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Now) {
-        while let Some(purpose) = self.calls.expire(now.monotonic) {
-            self.unanswered(now, purpose);
-        }
         self.retry_scans(now);
         self.lower_access(now);
+        while let Some(call) = self.calls.expire(now.monotonic) {
+            self.unanswered(now, call);
+        }
         for outlet in &mut self.outlets {
             outlet.tick(now.monotonic, &self.items);
         }

@@ -316,6 +316,11 @@ impl Registry {
         }
     }
 
+    /// A service in [`State::Retry`] is due then.
+    pub fn retry_at(&mut self, at: Instant) {
+        self.next_retry = Some(self.next_retry.map_or(at, |next| next.min(at)));
+    }
+
     /// Whether every service that is there has been scanned, or failed to be.
     pub fn is_settled(&self) -> bool {
         let first_scan = |service: &Service| {

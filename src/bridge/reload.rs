@@ -30,7 +30,7 @@ pub struct Settings {
     pub services_max: usize,
     /// How many writes may wait for their answers (§5.6).
     pub writes_in_flight_max: usize,
-    /// How many calls may wait for their answers.
+    /// How many clients' reads may wait for their answers.
     pub calls_in_flight_max: usize,
     /// How long a scan's call, or a write, may take.
     pub call_timeout: Duration,

@@ -1,9 +1,13 @@
 //! The bridge's own calls: whose answer is whose (§2, §5).
 
-use tracing::warn;
+use std::time::Duration;
+
+use tracing::{info, warn};
 
 use super::Bridge;
-use super::calls::{Method, Purpose};
+use super::calls::{Callee, Method, Missing, Purpose, Unanswered};
+use super::items::ServiceId;
+use super::registry::State;
 use super::requests::Outcome;
 use crate::codec::bus_item;
 use crate::codec::frame::{Frame, Kind};
@@ -11,21 +15,114 @@ use crate::model::name::ServiceName;
 use crate::model::time::Now;
 
 impl Bridge {
-    pub(super) fn reply(&mut self, now: Now, frame: &Frame<'_>) {
-        let Some(purpose) = self.calls.end(frame.reply_serial) else {
+    /// Calls the connection that owns a service now. By its unique name, so that no other owner of the
+    /// name takes a call that was not for it; by the service's name where the connection has several,
+    /// which it may tell apart by that.
+    pub(super) fn call_service(
+        &mut self,
+        now: Now,
+        timeout: Duration,
+        id: ServiceId,
+        path: &str,
+        method: Method,
+        purpose: Purpose,
+    ) {
+        let Some(service) = self.registry.get(id) else {
             return;
         };
-        let outcome = if frame.kind == Kind::Error {
-            Outcome::Error(frame)
-        } else {
-            Outcome::Reply(frame)
+        let owner = &*service.owner;
+        let alone = self
+            .registry
+            .owned_by(owner)
+            .is_none_or(|all| all.len() < 2);
+        let callee = Callee {
+            owner,
+            destination: if alone { owner } else { service.name.as_str() },
+        };
+        self.calls
+            .call(now.monotonic, timeout, callee, path, method, purpose);
+    }
+
+    pub(super) fn reply(&mut self, now: Now, frame: &Frame<'_>) {
+        let error = (frame.kind == Kind::Error).then_some(frame.error_name);
+        let answered = self
+            .calls
+            .answer(now.monotonic, frame.reply_serial, frame.sender, error);
+        if answered.again {
+            self.answers_again(now, frame.sender);
+        }
+        let Some(purpose) = answered.purpose else {
+            return;
+        };
+        let outcome = match error {
+            Some(_) => Outcome::Error(frame),
+            // Who was asked has left, and the number of its service may be another's by now.
+            None if self.has_left(&purpose, frame.sender) => Outcome::Lost(Missing::TimedOut),
+            None => Outcome::Reply(frame),
         };
         self.answered(now, purpose, outcome);
     }
 
+    fn has_left(&self, purpose: &Purpose, owner: &str) -> bool {
+        let service = match purpose {
+            Purpose::Read { service, .. } | Purpose::Scan { service, .. } => *service,
+            Purpose::Confirm { writer, .. } => writer.service,
+            Purpose::Match(_) | Purpose::Names | Purpose::Owner(_) | Purpose::Write { .. } => {
+                return false;
+            }
+        };
+        self.registry
+            .get(service)
+            .is_none_or(|service| *service.owner != *owner)
+    }
+
     /// A call has no answer.
-    pub(super) fn unanswered(&mut self, now: Now, purpose: Purpose) {
-        self.answered(now, purpose, Outcome::Lost);
+    pub(super) fn unanswered(&mut self, now: Now, call: Unanswered) {
+        if let Some(owner) = &call.silenced {
+            self.does_not_answer(now, owner);
+        }
+        self.answered(now, call.purpose, Outcome::Lost(call.why));
+    }
+
+    /// A connection is asked nothing more.
+    fn does_not_answer(&mut self, now: Now, owner: &str) {
+        let Some(id) = self
+            .registry
+            .owned_by(owner)
+            .and_then(|all| all.first().copied())
+        else {
+            return;
+        };
+        if self.may_warn(now)
+            && let Some(service) = self.registry.get(id)
+        {
+            let name = &service.name;
+            warn!("{name}: does not answer its calls; not called again until it does");
+        }
+    }
+
+    /// A connection that owed answers gave one: what it could not be asked meanwhile is asked now.
+    fn answers_again(&mut self, now: Now, owner: &str) {
+        let ids: Vec<ServiceId> = self
+            .registry
+            .owned_by(owner)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        for id in ids {
+            let Some(service) = self.registry.get_mut(id) else {
+                continue;
+            };
+            let name = service.name.clone();
+            if let State::Retry { at } = &mut service.state {
+                *at = now.monotonic;
+                self.registry.retry_at(now.monotonic);
+            }
+            if self.may_warn(now) {
+                info!("{name}: answers again");
+            }
+        }
     }
 
     fn answered(&mut self, now: Now, purpose: Purpose, outcome: Outcome<'_>) {

@@ -3,7 +3,7 @@
 use super::Bridge;
 use super::answers::{COMPLETIONS_MAX, Echo};
 use super::cache::{PresentType, SlotId};
-use super::calls::{Method, Purpose};
+use super::calls::{Method, Missing, Purpose};
 use super::items::{DeviceId, ServiceId};
 use super::outlet::Outlet;
 use super::responses::{self, Response, Told, Writer};
@@ -25,8 +25,8 @@ pub(super) enum Outcome<'a> {
     Reply(&'a Frame<'a>),
     /// A D-Bus error.
     Error(&'a Frame<'a>),
-    /// Nothing: the time is up, or the bus is gone.
-    Lost,
+    /// Nothing.
+    Lost(Missing),
 }
 
 impl Outcome<'_> {
@@ -38,7 +38,9 @@ impl Outcome<'_> {
                 name: frame.error_name.into(),
                 message: bus_item::error_message(frame).into_boxed_str(),
             },
-            Outcome::Lost => Rejection::NoAnswer,
+            Outcome::Lost(Missing::Silent) => Rejection::Silent,
+            Outcome::Lost(Missing::NoTurn) => Rejection::NoTurn,
+            Outcome::Lost(Missing::TimedOut | Missing::BusGone) => Rejection::NoAnswer,
         }
     }
 }
@@ -281,8 +283,11 @@ impl Bridge {
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return Ok(());
         };
-        if self.calls.pending() >= max {
+        if self.calls.reads() >= max {
             return Err(Rejection::Busy { max });
+        }
+        if self.calls.owes(&service.owner) {
+            return Err(Rejection::Silent);
         }
         let ticket = outlet.answers().ask_read().ok_or(Rejection::Busy { max })?;
         if !convert::is_object_path(address.path) {
@@ -308,15 +313,8 @@ impl Bridge {
             leaf,
             respond_to: respond_to.cloned().map(Box::new),
         };
-        let timeout = self.config.read_timeout;
-        self.calls.call(
-            now.monotonic,
-            timeout,
-            service.name.as_str(),
-            address.path,
-            Method::GetValue,
-            purpose,
-        );
+        let (timeout, method) = (self.config.read_timeout, Method::GetValue);
+        self.call_service(now, timeout, service_id, address.path, method, purpose);
         Ok(())
     }
 
@@ -343,6 +341,9 @@ impl Bridge {
         let max = self.config.writes_in_flight_max;
         if self.calls.writes() >= max {
             return Err(Rejection::Busy { max });
+        }
+        if self.calls.owes(&service.owner) {
+            return Err(Rejection::Silent);
         }
         // What MQTT does not show it does not change either: nobody could see what came of it. A
         // service may take a write to a node as one to all that is below.
@@ -377,14 +378,7 @@ impl Bridge {
         };
         let timeout = self.config.call_timeout;
         let method = Method::SetValue(value);
-        self.calls.call(
-            now.monotonic,
-            timeout,
-            service.name.as_str(),
-            address.path,
-            method,
-            purpose,
-        );
+        self.call_service(now, timeout, service_id, address.path, method, purpose);
         if let Some(doubt) = doubt {
             self.doubt(now, broker, topic, &doubt);
         }
@@ -401,7 +395,7 @@ impl Bridge {
     ) {
         let code = match outcome {
             Outcome::Reply(frame) => bus_item::set_value_code(frame).map_err(|_| Rejection::Answer),
-            Outcome::Error(_) | Outcome::Lost => Err(outcome.rejection()),
+            Outcome::Error(_) | Outcome::Lost(_) => Err(outcome.rejection()),
         };
         let rejection = match code {
             // The change came as a signal, before this answer.
@@ -435,7 +429,7 @@ impl Bridge {
         let slots = match outcome {
             Outcome::Reply(frame) if leaf => self.read_leaf(now, (broker, service), path, frame),
             Outcome::Reply(frame) => Ok(self.read_node(now, (broker, service), path, frame)),
-            Outcome::Error(_) | Outcome::Lost => Err(outcome.rejection()),
+            Outcome::Error(_) | Outcome::Lost(_) => Err(outcome.rejection()),
         };
         let slots = slots.map(|slots| self.readable(broker, slots));
         let told = respond_to.map(|to| Response {

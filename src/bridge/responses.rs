@@ -136,23 +136,16 @@ impl Bridge {
 
     /// The service took a write. What it made of the value is asked for, and told.
     pub(super) fn confirm(&mut self, now: Now, broker: usize, writer: Writer) {
-        let Some(service) = self.registry.get(writer.service) else {
+        let (service, path) = (writer.service, writer.path.clone());
+        if self.registry.get(service).is_none() {
             return self.respond(now, broker, writer.to, Told::Nothing);
-        };
-        let (name, path) = (service.name.as_str(), writer.path.clone());
+        }
         let purpose = Purpose::Confirm {
             broker,
             writer: Box::new(writer),
         };
-        let timeout = self.config.read_timeout;
-        self.calls.call(
-            now.monotonic,
-            timeout,
-            name,
-            &path,
-            Method::GetValue,
-            purpose,
-        );
+        let (timeout, method) = (self.config.read_timeout, Method::GetValue);
+        self.call_service(now, timeout, service, &path, method, purpose);
     }
 
     /// The service told what it made of a write.

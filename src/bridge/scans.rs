@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::bits::Bits;
 use super::cache::Update;
-use super::calls::{Method, Purpose, Step};
+use super::calls::{Method, Missing, Purpose, Step};
 use super::items::{DeviceId, ServiceId};
 use super::registry::{Scan, State, Walk};
 use super::requests::Outcome;
@@ -56,6 +56,10 @@ impl Bridge {
         let Some(service) = self.registry.get_mut(id) else {
             return;
         };
+        // One scan per name at a time (§2.9).
+        if matches!(service.state, State::Scanning(_)) {
+            self.calls.abandon_scan(id);
+        }
         service.scan = service.scan.wrapping_add(1);
         service.seen = Bits::default();
         service.refusal = None;
@@ -73,14 +77,7 @@ impl Bridge {
             step,
         };
         let timeout = self.config.call_timeout;
-        self.calls.call(
-            now.monotonic,
-            timeout,
-            service.name.as_str(),
-            path,
-            method,
-            purpose,
-        );
+        self.call_service(now, timeout, id, path, method, purpose);
     }
 
     /// A step of a scan has its answer.
@@ -133,6 +130,7 @@ impl Bridge {
         service.failures = service.failures.saturating_add(1);
         service.scan = service.scan.wrapping_add(1);
         service.state = State::Retry { at };
+        self.calls.abandon_scan(id);
         let name = service.name.clone();
         // What it said to the first question says more than what it said to the last.
         let refusal = service.refusal.take().filter(|_| !is_silence(outcome));
@@ -141,7 +139,7 @@ impl Bridge {
             let after = after.as_secs();
             warn!("{name}: scan failed ({reason}); retrying in {after} s");
         }
-        self.registry.next_retry = Some(self.registry.next_retry.map_or(at, |next| next.min(at)));
+        self.registry.retry_at(at);
         self.settle();
     }
 
@@ -195,7 +193,7 @@ impl Bridge {
             if walk.todo.is_empty() && walk.in_flight == 0 {
                 let walk = std::mem::take(walk);
                 if walk.stopped && walk.given == 0 {
-                    return self.fail_scan(now, id, Outcome::Lost);
+                    return self.fail_scan(now, id, Outcome::Lost(Missing::TimedOut));
                 }
                 return self.finish_scan(now, id, None, &walk);
             }
@@ -222,7 +220,7 @@ impl Bridge {
             Outcome::Reply(frame) => bus_item::text(frame)
                 .ok()
                 .and_then(|xml| introspect::parse(xml).ok()),
-            Outcome::Error(_) | Outcome::Lost => None,
+            Outcome::Error(_) | Outcome::Lost(_) => None,
         };
         let Some(walk) = self.walk(id) else { return };
         walk.in_flight -= 1;
@@ -271,7 +269,7 @@ impl Bridge {
     fn walked_leaf(&mut self, now: Now, id: ServiceId, path: &str, outcome: Outcome<'_>) {
         let change = match outcome {
             Outcome::Reply(frame) => Changes::of_value(frame, path).ok(),
-            Outcome::Error(_) | Outcome::Lost => None,
+            Outcome::Error(_) | Outcome::Lost(_) => None,
         };
         let change = change.and_then(|mut changes| changes.next()?.ok());
         let Some(walk) = self.walk(id) else { return };
@@ -445,7 +443,7 @@ impl Bridge {
 /// through. What the bus forbids may be allowed with another method.
 fn is_silence(outcome: Outcome<'_>) -> bool {
     match outcome {
-        Outcome::Lost => true,
+        Outcome::Lost(_) => true,
         Outcome::Error(frame) => frame.sender == BUS && frame.error_name != ACCESS_DENIED,
         Outcome::Reply(_) => false,
     }

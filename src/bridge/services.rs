@@ -3,7 +3,8 @@
 use tracing::{debug, info, warn};
 
 use super::cache::{SlotId, Update};
-use super::calls::{Method, Purpose};
+use super::calls::{Callee, Method, Missing, Purpose, Unanswered};
+use super::flapping::Turn;
 use super::items::{DeviceId, ServiceId};
 use super::registry::State;
 use super::{BUS, BUS_PATH, Bridge};
@@ -55,7 +56,15 @@ impl Bridge {
     pub fn bus_disconnected(&mut self, now: Now) {
         self.bus.connected = false;
         for purpose in self.calls.end_all() {
-            self.unanswered(now, purpose);
+            let why = Missing::BusGone;
+            self.unanswered(
+                now,
+                Unanswered {
+                    purpose,
+                    why,
+                    silenced: None,
+                },
+            );
         }
         let ids: Vec<_> = self.registry.ids().collect();
         for id in ids {
@@ -64,13 +73,18 @@ impl Bridge {
         self.calls.end_all();
         self.registry.listed = false;
         self.registry.next_retry = None;
+        self.flapping.clear();
         self.owners_pending = 0;
     }
 
     pub(super) fn call_bus(&mut self, now: Now, method: Method, purpose: Purpose) {
         let timeout = self.config.call_timeout;
+        let callee = Callee {
+            owner: BUS,
+            destination: BUS,
+        };
         self.calls
-            .call(now.monotonic, timeout, BUS, BUS_PATH, method, purpose);
+            .call(now.monotonic, timeout, callee, BUS_PATH, method, purpose);
     }
 
     /// A name has another owner; an empty one where it is lost (§2.5).
@@ -82,12 +96,13 @@ impl Bridge {
                 let service = self.registry.get(id);
                 if let Some(service) = service.filter(|service| *service.owner != *owner) {
                     let name = service.name.clone();
-                    if self.may_tell(now, &name) {
+                    let damped = self.flapping.is_damped(now.monotonic, name.as_str());
+                    if !damped && self.may_tell(now, &name) {
                         info!("{name}: has a new owner, {owner}");
                     }
                     self.registry.set_owner(id, owner);
                     self.access_in_doubt(now, &name);
-                    self.start_scan(now, id);
+                    self.scan_owner(now, id);
                 }
             }
             (None, true) => {}
@@ -105,8 +120,35 @@ impl Bridge {
                     return;
                 }
                 let id = self.registry.add(service, owner, State::Live);
-                self.start_scan(now, id);
+                self.scan_owner(now, id);
             }
+        }
+    }
+
+    /// A name has an owner that was not asked yet. Where that happens all the time, it is asked later
+    /// (§2.9).
+    fn scan_owner(&mut self, now: Now, id: ServiceId) {
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        let turn = self.flapping.owned(now.monotonic, service.name.as_str());
+        let Turn::Later { after, is_new } = turn else {
+            return self.start_scan(now, id);
+        };
+        self.calls.abandon_scan(id);
+        let at = now.monotonic + after;
+        service.scan = service.scan.wrapping_add(1);
+        service.state = State::Retry { at };
+        self.registry.retry_at(at);
+        if is_new
+            && self.may_warn(now)
+            && let Some(service) = self.registry.get(id)
+        {
+            let seconds = after.as_secs_f64();
+            warn!(
+                "{}: its owner keeps changing; scanning it in {seconds:.0} s",
+                service.name
+            );
         }
     }
 
@@ -114,7 +156,13 @@ impl Bridge {
         let Some(service) = self.registry.remove(id) else {
             return;
         };
-        if self.may_tell(now, &service.name) {
+        if matches!(service.state, State::Scanning(_)) {
+            self.calls.abandon_scan(id);
+        }
+        let damped = self
+            .flapping
+            .is_damped(now.monotonic, service.name.as_str());
+        if !damped && self.may_tell(now, &service.name) {
             info!("{}: gone", service.name);
         }
         self.access_in_doubt(now, &service.name);

@@ -115,7 +115,7 @@ limits! {
     request_burst_max: usize = 10_000, "request-burst-max", live;
     /// Writes that wait for their service's answer (§5.6).
     writes_in_flight_max: usize = 1_024, "writes-in-flight-max", live;
-    /// D-Bus calls of any kind that wait for their answer.
+    /// Clients' reads that wait for their service's answer.
     calls_in_flight_max: usize = 4_096, "calls-in-flight-max", live;
     /// Live filters of selective keep-alives, per broker (§5.4).
     filters_max: usize = 1_000, "filters-max", restart;

@@ -195,6 +195,12 @@ pub enum Rejection {
     /// The service did not answer in time, or left.
     #[error("timed out: the service did not answer, or has left")]
     NoAnswer,
+    /// The service owes answers to earlier calls, and is not called (§2.9).
+    #[error("the service does not answer its calls")]
+    Silent,
+    /// The time was up before the call could be made (§2.9).
+    #[error("timed out: too many other calls wait for their answers")]
+    NoTurn,
     /// The service answered with something else than it should.
     #[error("the service gave an answer of the wrong type")]
     Answer,
@@ -251,7 +257,7 @@ impl Rejection {
                 _ => "refused",
             },
             Rejection::Refused { .. } => "refused",
-            Rejection::NoAnswer => "timed-out",
+            Rejection::NoAnswer | Rejection::Silent | Rejection::NoTurn => "timed-out",
             Rejection::Answer => "bad-answer",
             Rejection::Filter { .. } => "bad-filter",
             Rejection::ResponseTopic { .. } => "bad-response-topic",

@@ -11,6 +11,7 @@
     clippy::disallowed_methods // tests have clocks
 )]
 
+mod calls;
 #[path = "../frames/mod.rs"]
 mod frames;
 mod homeassistant;

@@ -130,7 +130,8 @@ fn s2_2_a_walk_has_four_calls_out_at_most() {
         out.extend(scene.calls());
     }
     scene.settle();
-    assert_eq!(most, 4);
+    // One place is left to clients' reads (§2.9).
+    assert_eq!(most, 3);
     assert_eq!(scene.topics().len(), 41);
 }
 
