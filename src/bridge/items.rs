@@ -321,6 +321,13 @@ impl Items {
         }
     }
 
+    /// Gives the device of one service to another; the items of the first must have been marked gone.
+    pub fn hand_over(&mut self, id: DeviceId, service: ServiceId) {
+        if let Some(device) = self.device_mut(id) {
+            device.service = Some(service);
+        }
+    }
+
     /// Takes the device from its service; its items must have been marked gone.
     pub fn unbind(&mut self, id: DeviceId) {
         if let Some(device) = self.device_mut(id) {

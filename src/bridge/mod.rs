@@ -14,6 +14,7 @@ mod bits;
 mod board;
 pub mod cache;
 pub mod calls;
+mod claim;
 mod convert;
 mod description;
 mod discovery;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::calls::{Call, Calls};
+use self::claim::Holders;
 use self::discovery::Discovery;
 use self::flapping::Flapping;
 use self::items::Items;
@@ -121,6 +123,9 @@ pub struct Bridge {
     values: cache::Reader,
     registry: Registry,
     flapping: Flapping,
+    holders: Holders,
+    /// When services that another keeps from their topics are reported again (§2.7).
+    clashes_at: Option<Instant>,
     /// How many owners are still asked for.
     owners_pending: usize,
     calls: Calls,
@@ -157,6 +162,8 @@ impl Bridge {
             values,
             registry: Registry::default(),
             flapping: Flapping::default(),
+            holders: Holders::default(),
+            clashes_at: None,
             owners_pending: 0,
             calls: Calls::new(),
             outlets: outlets(&config),
@@ -221,6 +228,7 @@ impl Bridge {
         outlets
             .chain(self.calls.deadline())
             .chain(self.registry.next_retry)
+            .chain(self.clashes_at)
             .chain(self.discovery.deadline())
             .chain(self.device_access.deadline())
             .min()
@@ -233,6 +241,7 @@ impl Bridge {
         while let Some(call) = self.calls.expire(now.monotonic) {
             self.unanswered(now, call);
         }
+        self.report_clashes(now);
         for outlet in &mut self.outlets {
             outlet.tick(now.monotonic, &self.items);
         }

@@ -5,8 +5,9 @@
 //! ───────▶ Scanning ◀── time is up ── Retry
 //!            │ done        ▲
 //!            ├──────▶ Live ┤ a new owner, another device instance
-//!            │             │
-//!            └──────▶ Clash┘ the other service of that type and instance is gone
+//!            │         ▼   │
+//!            └──────▶ Clash┘ the other service of that type and instance is gone, or has the
+//!                            lesser claim (`super::claim`)
 //!
 //!  (from every state: the owner is lost, and the service is gone)
 //! ```
@@ -42,7 +43,8 @@ pub enum State {
     },
     /// Its items are known.
     Live,
-    /// Another service has its type and instance (§2.7), or its identifier can be in no topic (§4.7).
+    /// Another service of its type and instance has the better claim to the topics (§2.7), or its
+    /// identifier can be in no topic (§4.7).
     Clash,
 }
 
@@ -98,6 +100,10 @@ pub struct Service {
     pub left_out_reported: usize,
     /// The device that topics call it.
     pub device: Option<DeviceId>,
+    /// How many services came to the bus before it.
+    pub came: u64,
+    /// Which device it does not get, as topics call it, and when that is reported again (§2.7).
+    pub denied: Option<(Box<str>, Instant)>,
     /// What `/DeviceInstance` says.
     pub instance: Option<DeviceInstance>,
     /// What `/Identifier` says.
@@ -124,6 +130,8 @@ pub struct Registry {
     by_name: HashMap<Box<str>, ServiceId>,
     /// Asked for every signal.
     by_owner: HashMap<Box<str>, SmallVec<[ServiceId; 1]>, hash::OfNames>,
+    /// How many services ever came.
+    came: u64,
     /// Whether the names on the bus are known.
     pub listed: bool,
     /// No retry is due before this.
@@ -137,11 +145,16 @@ impl Service {
         known.cloned().unwrap_or_else(DeviceInstance::absent)
     }
 
+    /// Whether the service says its instance itself, and has not 0 by default (§2.7).
+    pub fn says_instance(&self) -> bool {
+        self.instance.is_some() || self.identifier.is_some()
+    }
+
     /// Takes what an item with a role says. `true` where it says something new.
     pub fn note_role(&mut self, role: Role, value: Option<&Value<'_>>) -> bool {
         let (place, new) = match (role, value) {
             (Role::None, _) | (_, None) => return false,
-            (Role::Instance, Some(value)) => (&mut self.instance, instance(value)),
+            (Role::Instance, Some(value)) => (&mut self.instance, DeviceInstance::of_value(value)),
             (Role::Identifier, Some(value)) => (&mut self.identifier, identifier(value)),
             (Role::VrmAccess, Some(value)) => {
                 self.vrm_access = Some(vrm_access(value));
@@ -158,23 +171,6 @@ impl Service {
         RETRY_MIN
             .saturating_mul(1 << self.failures.min(10))
             .min(RETRY_MAX)
-    }
-}
-
-#[allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "any other value is no instance"
-)]
-fn instance(value: &Value<'_>) -> Option<DeviceInstance> {
-    match *value {
-        Value::Int(_, number) => Some(DeviceInstance::number(number.into())),
-        Value::Uint(_, number) => Some(DeviceInstance::number(number.into())),
-        Value::Double(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
-            #[allow(clippy::cast_possible_truncation)] // integral, and below 2^53
-            let number = number as i64;
-            Some(DeviceInstance::number(number.into()))
-        }
-        _ => None,
     }
 }
 
@@ -254,6 +250,7 @@ impl Registry {
             .position(Option::is_none)
             .unwrap_or(self.services.len());
         let id = ServiceId(u32::try_from(free).unwrap_or(u32::MAX));
+        self.came += 1;
         self.by_name.insert(name.as_str().into(), id);
         self.by_owner.entry(owner.into()).or_default().push(id);
         let service = Service {
@@ -266,6 +263,8 @@ impl Registry {
             refusal_reported: false,
             left_out_reported: 0,
             device: None,
+            came: self.came,
+            denied: None,
             instance: None,
             identifier: None,
             vrm_access: None,

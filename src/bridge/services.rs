@@ -1,9 +1,12 @@
 //! The bridge towards the bus: who is there, what they have, and what changes (§2).
 
+use std::time::{Duration, Instant};
+
 use tracing::{debug, info, warn};
 
 use super::cache::{SlotId, Update};
 use super::calls::{Callee, Method, Missing, Purpose, Unanswered};
+use super::claim::Claim;
 use super::flapping::Turn;
 use super::items::{DeviceId, ServiceId};
 use super::registry::State;
@@ -19,6 +22,8 @@ use crate::model::time::Now;
 use crate::model::topic;
 use crate::schema::rule::{Marks, Publish, Role};
 
+/// How often a service is reported that another keeps from its topics (§2.7).
+const CLASH_REPORT: Duration = Duration::from_secs(60 * 60);
 /// How many paths of a service that are never published are remembered.
 const UNPUBLISHED_MAX: usize = 10_000;
 /// How much of a path that can be no topic is shown.
@@ -176,20 +181,17 @@ impl Bridge {
     pub(super) fn leave_device(&mut self, now: Now, device: DeviceId) {
         self.undescribe(now, device, false);
         let key: Box<str> = self.items.device_key(device).into();
+        self.retire_all(device);
+        self.items.unbind(device);
+        if let Some((id, _)) = self.best_waiting(&key) {
+            self.start_scan(now, id);
+        }
+    }
+
+    fn retire_all(&mut self, device: DeviceId) {
         let slots: Vec<_> = self.items.slots(device).collect();
         for slot in slots {
             self.retire(slot);
-        }
-        self.items.unbind(device);
-        let waiting = self.registry.ids().find(|id| {
-            self.registry.get(*id).is_some_and(|service| {
-                let (kind, instance) = (service.name.service_type(), service.device_instance());
-                matches!(service.state, State::Clash)
-                    && key.split_once('/') == Some((kind, instance.as_str()))
-            })
-        });
-        if let Some(id) = waiting {
-            self.start_scan(now, id);
         }
     }
 
@@ -352,7 +354,10 @@ impl Bridge {
             return;
         };
         match (&service.state, service.device) {
-            (State::Live, Some(device)) => self.move_device(now, id, device),
+            (State::Live, Some(device)) => {
+                self.move_device(now, id, device);
+                self.contest(now, device);
+            }
             // Nothing of it is kept while another has its topics.
             (State::Clash, _) => self.start_scan(now, id),
             // The end of the scan sees to it.
@@ -406,8 +411,10 @@ impl Bridge {
         Some((service.name.clone(), instance, key))
     }
 
-    /// Gives a service the device it is, or has it wait for the one that is it already (§2.7). One
-    /// whose identifier can be in no topic is left out until it says another (§4.7).
+    // Who has a device (§2.7).
+
+    /// Gives a service the device it is; where another has it with the better claim, the service
+    /// waits. One whose identifier can be in no topic is left out until it says another (§4.7).
     pub(super) fn take_device(
         &mut self,
         now: Now,
@@ -420,24 +427,117 @@ impl Bridge {
             self.leave_out(now, id, instance);
             return None;
         }
-        let bound = self.items.bind(id, name, instance);
-        let service = self.registry.get_mut(id)?;
-        match bound {
-            Ok(device) => {
-                service.device = Some(device);
-                service.state = State::Live;
-                Some(device)
+        let device = match self.items.bind(id, name, instance) {
+            Ok(device) => device,
+            Err(holder) if self.claim(id, key) > self.claim(holder, key) => {
+                let device = self.items.find_device(key)?;
+                self.undescribe(now, device, false);
+                self.retire_all(device);
+                self.items.hand_over(device, id);
+                self.deny(now, holder, key);
+                device
             }
-            Err(other) => {
-                service.state = State::Clash;
-                if self.may_warn(now) {
-                    let other = self
-                        .registry
-                        .get(other)
-                        .map_or("another service", |other| other.name.as_str());
-                    warn!("{name}: is {key} as {other} is; it is left out until that is gone");
-                }
-                None
+            Err(_) => {
+                self.deny(now, id, key);
+                return None;
+            }
+        };
+        self.holders.note(key, name);
+        let service = self.registry.get_mut(id)?;
+        service.device = Some(device);
+        service.state = State::Live;
+        service.denied = None;
+        self.contest(now, device);
+        Some(device)
+    }
+
+    fn claim(&self, id: ServiceId, key: &str) -> Option<Claim> {
+        let service = self.registry.get(id)?;
+        let says = service.says_instance();
+        Some(self.holders.claim(key, &service.name, says, service.came))
+    }
+
+    /// A service waits for its topics: another has them.
+    fn deny(&mut self, now: Now, id: ServiceId, key: &str) {
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        service.state = State::Clash;
+        service.device = None;
+        // Answers to a scan that runs are of no use any more.
+        service.scan = service.scan.wrapping_add(1);
+        service.early.clear();
+        self.calls.abandon_scan(id);
+        let reported = |(denied, at): &(Box<str>, Instant)| **denied == *key && *at > now.monotonic;
+        if !service.denied.as_ref().is_some_and(reported) {
+            self.report_denied(now, id, key);
+        }
+    }
+
+    fn report_denied(&mut self, now: Now, id: ServiceId, key: &str) {
+        let again = now.monotonic + CLASH_REPORT;
+        self.clashes_at = Some(self.clashes_at.map_or(again, |at| at.min(again)));
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        service.denied = Some((key.into(), again));
+        let name = service.name.clone();
+        if self.may_warn(now) {
+            let holder = self.items.find_device(key);
+            let holder = holder.and_then(|device| self.registry.get(self.items.service(device)?));
+            let holder = holder.map_or("another service", |holder| holder.name.as_str());
+            warn!(
+                "{name}: {key} belongs to {holder}; ignored until one of them leaves or has another device instance"
+            );
+        }
+    }
+
+    /// The service with the best claim to a device among those that wait for it.
+    fn best_waiting(&self, key: &str) -> Option<(ServiceId, Claim)> {
+        let waits = |id: &ServiceId| {
+            let service = self.registry.get(*id);
+            let service = service.filter(|service| matches!(service.state, State::Clash));
+            service.is_some_and(|service| {
+                let (kind, instance) = (service.name.service_type(), service.device_instance());
+                key.split_once('/') == Some((kind, instance.as_str()))
+            })
+        };
+        let waiting = self.registry.ids().filter(waits);
+        let claims = waiting.filter_map(|id| Some((id, self.claim(id, key)?)));
+        claims.max_by_key(|(_, claim)| *claim)
+    }
+
+    /// The service that has a device may say less of itself than before: where another has the better
+    /// claim now, it is scanned, and has the topics then.
+    fn contest(&mut self, now: Now, device: DeviceId) {
+        let key = self.items.device_key(device);
+        let holder = self.items.service(device);
+        let holder = holder.and_then(|holder| self.claim(holder, key));
+        if let Some((waiting, claim)) = self.best_waiting(key)
+            && holder < Some(claim)
+        {
+            self.start_scan(now, waiting);
+        }
+    }
+
+    /// Reports again, once an hour, which services are kept from their topics.
+    pub(super) fn report_clashes(&mut self, now: Now) {
+        if self.clashes_at.is_none_or(|at| at > now.monotonic) {
+            return;
+        }
+        self.clashes_at = None;
+        let ids: Vec<_> = self.registry.ids().collect();
+        for id in ids {
+            let service = self.registry.get(id);
+            // One that is being scanned is reported at the end of that, where the clash lasts.
+            let service = service.filter(|service| matches!(service.state, State::Clash));
+            let Some((key, at)) = service.and_then(|service| service.denied.clone()) else {
+                continue;
+            };
+            if at <= now.monotonic {
+                self.report_denied(now, id, &key);
+            } else {
+                self.clashes_at = Some(self.clashes_at.map_or(at, |first| first.min(at)));
             }
         }
     }

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::value::Value;
+
 /// What every service name of Venus OS begins with (§1).
 pub const SERVICE_PREFIX: &str = "com.victronenergy.";
 
@@ -19,6 +21,10 @@ pub const TOPIC_LEVELS_MAX: usize = 100;
 
 /// Most levels of an item path: before it are `N`, the portal id, the type and the instance.
 const PATH_LEVELS_MAX: usize = TOPIC_LEVELS_MAX - 4;
+
+/// The least and the greatest number that a D-Bus integer can be.
+const INSTANCE_MIN: i128 = i64::MIN as i128;
+const INSTANCE_MAX: i128 = u64::MAX as i128;
 
 /// The VRM portal id of a GX device, e.g. `e0ff50a097c0` (§1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -108,7 +114,7 @@ impl ServiceName {
     }
 
     /// Whether its service type is all that it says, as in `com.victronenergy.settings`: there is one
-    /// such service, and it is Venus OS's own.
+    /// such service, and it is Venus OS's own (§2.7).
     pub fn is_bare(&self) -> bool {
         !self
             .0
@@ -130,9 +136,49 @@ impl fmt::Display for ServiceName {
 pub struct DeviceInstance(Box<str>);
 
 impl DeviceInstance {
-    /// The instance that `/DeviceInstance` gives as a number.
+    /// The instance that a number is.
     pub fn number(number: i128) -> DeviceInstance {
         DeviceInstance(number.to_string().into())
+    }
+
+    /// The instance that the value of `/DeviceInstance` gives, or `None` where it gives none, so that
+    /// `/Identifier` counts, or 0.
+    ///
+    /// | value | instance | why |
+    /// | --- | --- | --- |
+    /// | an integer of any type, 2147483648 and -1 too | that number | all 64 bits, as values have |
+    /// | `4.0`, `4.5` | 4 | both predecessors cut a fraction off |
+    /// | `true`, `false` | 1, 0 | both predecessors took them as numbers |
+    /// | `"4"`, `" 7 "`, `"007"`, `"-1"`, `"+5"`, `"4.0"` | 4, 7, 7, -1, 5, 4 | a text that is a number |
+    /// | `"4a"`, `""`, `"0x10"`, `"1e3"` | none | no number |
+    /// | NaN, infinite, or beyond 64 bits, also as a text | none | no number that a service can mean |
+    /// | a list (the empty one is *invalid*), a dict, a struct | none | no number |
+    #[allow(
+        clippy::cast_possible_truncation, // a fraction is cut off, and the range is checked
+        clippy::cast_precision_loss
+    )]
+    pub fn of_value(value: &Value<'_>) -> Option<DeviceInstance> {
+        let number = match *value {
+            Value::Int(_, number) => number.into(),
+            Value::Uint(_, number) => number.into(),
+            Value::Bool(value) => value.into(),
+            Value::Double(number)
+                if number > INSTANCE_MIN as f64 && number < INSTANCE_MAX as f64 =>
+            {
+                number as i128
+            }
+            Value::Text(_, text) => {
+                let text = text.trim();
+                let (number, fraction) = text.split_once('.').unwrap_or((text, "0"));
+                let digits =
+                    |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+                number.parse().ok().filter(|_| digits(fraction))?
+            }
+            Value::Double(_) | Value::Invalid | Value::Compound(_) => return None,
+        };
+        (INSTANCE_MIN..=INSTANCE_MAX)
+            .contains(&number)
+            .then(|| DeviceInstance::number(number))
     }
 
     /// The instance that the text in `/Identifier` gives, without what separates levels (§1); `None`
@@ -199,6 +245,7 @@ pub fn is_topic_path(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::value::{IntType, TextType, UintType};
 
     #[test]
     fn portal_ids_are_one_plain_topic_level() {
@@ -237,6 +284,88 @@ mod tests {
         check("com.victronenergy", None);
         check("com.victronenergyx.battery", None);
         check("org.freedesktop.DBus", None);
+    }
+
+    #[test]
+    fn s2_7_a_bare_name_has_three_parts() {
+        let check = |name: &str, expected: bool| {
+            assert_eq!(
+                ServiceName::new(name).unwrap().is_bare(),
+                expected,
+                "{name}"
+            );
+        };
+        check("com.victronenergy.settings", true);
+        check("com.victronenergy.settings.dummydriver", false);
+        check("com.victronenergy.system.mod", false);
+        check("com.victronenergy.pvinverter.a.b", false);
+    }
+
+    #[test]
+    fn s1_what_a_device_instance_becomes() {
+        let check = |value: Value<'_>, expected: Option<&str>| {
+            let found = DeviceInstance::of_value(&value);
+            let found = found.as_ref().map(DeviceInstance::as_str);
+            assert_eq!(found, expected, "{value:?}");
+        };
+        for (number, expected) in [
+            (4, "4"),
+            (-1, "-1"),
+            (1 << 31, "2147483648"),
+            (i64::MIN, "-9223372036854775808"),
+        ] {
+            check(Value::Int(IntType::I64, number), Some(expected));
+        }
+        check(Value::Uint(UintType::U8, 4), Some("4"));
+        let max = "18446744073709551615";
+        check(Value::Uint(UintType::U64, u64::MAX), Some(max));
+        for (number, expected) in [
+            (4.0, "4"),
+            (4.5, "4"),
+            (-0.5, "0"),
+            (-0.0, "0"),
+            (1e9, "1000000000"),
+        ] {
+            check(Value::Double(number), Some(expected));
+        }
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e20, -1e19] {
+            check(Value::Double(number), None);
+        }
+        check(Value::Bool(true), Some("1"));
+        check(Value::Bool(false), Some("0"));
+        for (text, expected) in [
+            ("4", Some("4")),
+            (" 7 ", Some("7")),
+            ("\t7\r\n", Some("7")),
+            ("007", Some("7")),
+            ("-1", Some("-1")),
+            ("+5", Some("5")),
+            ("-0", Some("0")),
+            ("4.0", Some("4")),
+            ("4.5", Some("4")),
+            ("2147483648", Some("2147483648")),
+            (max, Some(max)),
+            ("18446744073709551616", None),
+            ("4a", None),
+            ("a4", None),
+            ("", None),
+            (" ", None),
+            ("-", None),
+            ("4.", None),
+            (".5", None),
+            ("4.0.1", None),
+            ("4.-1", None),
+            ("4 5", None),
+            ("0x10", None),
+            ("1e3", None),
+            ("1_000", None),
+            ("\u{664}", None),
+            ("4\0", None),
+        ] {
+            check(Value::Text(TextType::String, text), expected);
+        }
+        check(Value::Text(TextType::ObjectPath, "/4"), None);
+        check(Value::Invalid, None);
     }
 
     #[test]

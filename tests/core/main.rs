@@ -12,9 +12,11 @@
 )]
 
 mod calls;
+mod claims;
 #[path = "../frames/mod.rs"]
 mod frames;
 mod homeassistant;
+mod log;
 mod rights;
 mod scan;
 mod scene;

@@ -170,6 +170,7 @@ pub fn instance(service: &Service) -> String {
             Some(V::S(text)) => text.replace(['+', '#', '/'], "_"),
             _ => "0".to_owned(),
         },
+        Some(V::S(text)) => text.trim().parse::<i64>().unwrap().to_string(),
         Some(value) => super::json::json(value),
     }
 }
