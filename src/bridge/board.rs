@@ -46,6 +46,8 @@ pub struct Board {
 pub struct Held {
     /// What was published; `None` where that is not known.
     pub hash: Option<u64>,
+    /// How many values had no room in it.
+    pub left_out: usize,
     /// When it is taken back.
     pub remove_at: Option<Instant>,
     /// Whether that waits to be sent.

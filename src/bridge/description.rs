@@ -2,8 +2,6 @@
 //!
 //! Rendered when its turn comes, and never kept. When that is, is decided in [`super::discovery`].
 
-use tracing::warn;
-
 use super::Bridge;
 use super::gate::Gate;
 use super::items::DeviceId;
@@ -16,7 +14,8 @@ use crate::model::topic;
 use crate::schema::rule::Role;
 
 impl Bridge {
-    /// The configuration of a device as a broker is told it; `None` where it would have no entity.
+    /// The configuration of a device as a broker is told it, and how many of how many values found no
+    /// room in it; `None` where it would have no entity.
     /// What the broker's clients may not have is not in it, and what they may not write is shown
     /// only (§8).
     pub(super) fn render_config(
@@ -24,7 +23,7 @@ impl Bridge {
         broker: usize,
         device: DeviceId,
         object: &str,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<(Vec<u8>, (usize, usize))> {
         let words = self.discovery.words.as_deref()?;
         let outlet = self.outlets.get(broker)?;
         let gate = outlet.gate();
@@ -73,13 +72,8 @@ impl Bridge {
         };
         let mut out = Vec::new();
         let left_out = payload::write(&mut out, &device, &entities, words);
-        if left_out > 0 {
-            warn!(
-                "{key}: {left_out} of {} values have no room in its configuration for Home Assistant",
-                entities.len()
-            );
-        }
-        Some(out)
+        let left_out = (left_out, entities.len());
+        Some((out, left_out))
     }
 
     /// What of a device is an entity to the clients of a broker.

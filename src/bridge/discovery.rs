@@ -343,7 +343,7 @@ impl Bridge {
         let Some(board) = outlet.and_then(|outlet| outlet.board.as_mut()) else {
             return false;
         };
-        let Some(payload) = payload else {
+        let Some((payload, (left_out, all))) = payload else {
             board.gone(&object, Some(now.monotonic));
             return false;
         };
@@ -356,6 +356,13 @@ impl Bridge {
             return false;
         }
         held.hash = hash;
+        // Once, and not for each change of a name.
+        if std::mem::replace(&mut held.left_out, left_out) < left_out {
+            let key = self.items.device_key(device);
+            warn!(
+                "{key}: {left_out} of {all} values have no room in its configuration for Home Assistant"
+            );
+        }
         if !retains {
             board.republish_at = Some(now.monotonic + SET_UP);
         }

@@ -26,7 +26,7 @@ use super::outbox::{Control, Entry, Outbox};
 use super::rate::Rates;
 use super::refresh::Refresh;
 use super::stats::Tally;
-use super::throttle::Throttle;
+use super::throttle::{Repeats, Throttle};
 use crate::model::access::Access;
 use crate::model::topic;
 use crate::schema::rule::Publish;
@@ -111,6 +111,8 @@ pub struct Outlet {
     /// What of its clients' requests is logged.
     pub(super) rejections: Throttle,
     pub(super) doubts: Throttle,
+    /// What of that was said already.
+    pub(super) repeats: Repeats,
     /// What the broker holds for Home Assistant.
     pub(super) board: Option<Board>,
 }
@@ -143,6 +145,7 @@ impl Outlet {
             rates: Rates::default(),
             rejections: Throttle::default(),
             doubts: Throttle::default(),
+            repeats: Repeats::default(),
             board,
             config,
         };

@@ -3,11 +3,14 @@
 //! Each broker has its own budget, so that the clients of one cannot hide from the log what those of
 //! another do; the services of the bus share one.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
 use tracing::warn;
 
 use super::Bridge;
 use super::responses::Told;
-use super::throttle::LogRate;
+use super::throttle::{DAY, LogRate};
 use crate::model::name::ServiceName;
 use crate::model::request::{KeepAlive, Rejection, Request, ResponseAddress};
 use crate::model::time::Now;
@@ -25,12 +28,23 @@ impl Bridge {
             return;
         };
         outlet.tally.refused(rejection.code());
+        let again = LogRate {
+            lines_max: AGAIN_LINES_MAX,
+            interval: AGAIN,
+            day_lines_max: usize::MAX,
+        };
+        let line = number(topic, rejection);
+        let Some(repeated) = outlet.repeats.allow(now.monotonic, line, again) else {
+            return;
+        };
         if let Some(suppressed) = outlet.rejections.allow(now.monotonic, self.bounds.log) {
             let name = outlet.name();
             if suppressed > 0 {
                 warn!("{name}: {suppressed} more rejected requests are not shown");
             }
-            warn!("{name}: request {} rejected: {rejection}", shown(topic));
+            let (topic, why) = (shown(topic), shown(&rejection.to_string()));
+            let before = times(repeated);
+            warn!("{name}: request {topic} rejected: {why}{before}");
         }
     }
 
@@ -40,12 +54,23 @@ impl Bridge {
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return;
         };
+        // Whoever writes what can only be read does so each second, and for years.
+        let once = LogRate {
+            lines_max: 1,
+            interval: DAY,
+            day_lines_max: usize::MAX,
+        };
+        let line = number(topic, doubt);
+        let Some(repeated) = outlet.repeats.allow(now.monotonic, line, once) else {
+            return;
+        };
         if let Some(suppressed) = outlet.doubts.allow(now.monotonic, self.bounds.log) {
             let name = outlet.name();
             if suppressed > 0 {
                 warn!("{name}: {suppressed} more doubtful writes are not shown");
             }
-            warn!("{name}: request {}: {doubt}; it is passed on", shown(topic));
+            let (topic, before) = (shown(topic), times(repeated));
+            warn!("{name}: request {topic}: {doubt}; it is passed on{before}");
         }
     }
 
@@ -141,9 +166,15 @@ impl Bridge {
     /// Whether the log has room for one more line about a service that came or went: for as many as
     /// there may be, but not for one that does so all the time.
     pub(super) fn may_tell(&mut self, now: Now, name: &ServiceName) -> bool {
+        let LogRate {
+            interval,
+            day_lines_max,
+            ..
+        } = self.bounds.log;
         let rate = LogRate {
             lines_max: self.config.services_max,
-            ..self.bounds.log
+            interval,
+            day_lines_max: day_lines_max.saturating_add(self.config.services_max),
         };
         let allowed = self.comings.allow(now.monotonic, rate);
         if let Some(suppressed @ 1..) = allowed {
@@ -155,7 +186,27 @@ impl Bridge {
     }
 }
 
-/// A topic of anybody's making, not longer than a line should be.
+/// Within this time a rejection of one topic for one reason is said so many times, then counted.
+const AGAIN: Duration = Duration::from_secs(60 * 60);
+const AGAIN_LINES_MAX: usize = 3;
+
+/// What tells a line about a request from others: its topic, and what is wrong.
+fn number(topic: &str, rejection: &Rejection) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (topic, rejection.code()).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// How often a line was not shown since the last time.
+fn times(repeated: u64) -> String {
+    match repeated {
+        0 => String::new(),
+        1 => " (and once more since the last line)".into(),
+        more => format!(" (and {more} more times since the last line)"),
+    }
+}
+
+/// A text of anybody's making, not longer than a line should be.
 fn shown(topic: &str) -> String {
     /// Far more than any topic of ours has.
     const CHARS_MAX: usize = 300;

@@ -128,6 +128,8 @@ limits! {
     log_lines_max: usize = 10, "log-lines-max", live;
     /// That interval.
     log_interval: Duration = Duration::from_secs(10), "log-interval-s", live;
+    /// The same for a day.
+    log_day_lines_max: usize = 1_000, "log-lines-per-day-max", live;
     /// When a D-Bus call without an answer counts as failed.
     call_timeout: Duration = Duration::from_secs(25), "call-timeout-s", live;
     /// The same for the call of a read request.

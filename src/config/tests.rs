@@ -670,7 +670,7 @@ fn the_example_shows_the_defaults() {
         );
     }
     assert_eq!(table["vrm"].as_table().unwrap().len(), 5);
-    assert_eq!(table["limits"].as_table().unwrap().len(), 18);
+    assert_eq!(table["limits"].as_table().unwrap().len(), 19);
 }
 
 #[test]

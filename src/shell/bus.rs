@@ -111,6 +111,7 @@ async fn make_calls(
     shared: &Shared,
     messages: &mpsc::Sender<Vec<Message>>,
 ) -> Result<(), BusError> {
+    let mut warnings = Throttle::default();
     loop {
         let Ok(permit) = messages.reserve().await else {
             return Err(BusError::NoAnswer);
@@ -120,10 +121,14 @@ async fn make_calls(
             match message(&call) {
                 Ok(message) => batch.push(message),
                 // It ends with its deadline.
-                Err(error) => warn!(
-                    "{} {}: cannot be called: {error}",
-                    call.destination, call.path
-                ),
+                Err(error) => {
+                    if may_warn(&mut warnings, shared.log_rate()) {
+                        warn!(
+                            "{} {}: cannot be called: {error}",
+                            call.destination, call.path
+                        );
+                    }
+                }
             }
         }
         if batch.is_empty() {

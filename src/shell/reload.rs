@@ -45,6 +45,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         cache_bytes_max,
         log_lines_max,
         log_interval,
+        log_day_lines_max,
         ..
     } = config.limits;
     let keep_alive = config.brokers.iter().map(|broker| broker.keep_alive);
@@ -68,6 +69,7 @@ pub(super) fn settings(config: &Config) -> Settings {
             log: LogRate {
                 lines_max: log_lines_max,
                 interval: log_interval,
+                day_lines_max: log_day_lines_max,
             },
         },
         stats: config.stats,

@@ -17,6 +17,7 @@ mod claims;
 mod frames;
 mod homeassistant;
 mod log;
+mod log_budget;
 mod rights;
 mod scan;
 mod scene;
