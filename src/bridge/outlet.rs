@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::answers::{Answer, Answers};
-use super::bits::Bits;
+use super::bits::{Bits, Counts};
 use super::board::Board;
 use super::cache::SlotId;
 use super::gate::Gate;
@@ -89,8 +89,8 @@ pub struct Outlet {
     urgent: VecDeque<Control>,
     /// What the broker, or its clients, have of us.
     published: Bits,
-    /// What the filters of selective keep-alives match.
-    covered: Bits,
+    /// How many filters of selective keep-alives match each item.
+    covered: Counts,
     /// What a read asked for: published once, whatever the interest.
     forced: Bits,
     answers: Answers,
@@ -131,7 +131,7 @@ impl Outlet {
             outbox: Outbox::default(),
             urgent: VecDeque::new(),
             published: Bits::default(),
-            covered: Bits::default(),
+            covered: Counts::default(),
             forced: Bits::default(),
             answers: Answers::default(),
             heartbeat_at: None,
@@ -410,9 +410,11 @@ impl Outlet {
     /// An item is new, or back.
     pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
         self.gate.added(slot, key, path);
-        let mut filters = self.interest.filters();
-        if !self.gate.hides(slot) && filters.any(|filter| filter.matches(key, path)) {
-            self.covered.insert(slot);
+        if self.interest.is_selective() && !self.gate.hides(slot) {
+            let filters = self.interest.filters();
+            let count = filters.filter(|filter| filter.matches(key, path)).count();
+            self.covered
+                .set(slot, u32::try_from(count).unwrap_or(u32::MAX));
         }
     }
 
@@ -429,7 +431,7 @@ impl Outlet {
     /// A slot is free, and may be another item's soon.
     pub fn released(&mut self, slot: SlotId) {
         self.gate.released(slot);
-        self.covered.remove(slot);
+        self.covered.set(slot, 0);
         self.forced.remove(slot);
         self.published.remove(slot);
     }
@@ -555,3 +557,6 @@ impl Outlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,18 +39,19 @@ impl Outlet {
     /// Time has passed.
     pub fn tick(&mut self, now: Instant, items: &Items) {
         let expired = self.interest.expire(now);
-        if expired.selective {
-            self.covered.clear();
+        if self.interest.is_selective() {
             let (covered, gate) = (&mut self.covered, &self.gate);
-            for filter in self.interest.filters() {
+            for filter in &expired.filters {
                 items.matching(filter, |slot| {
                     if !gate.hides(slot) {
-                        covered.insert(slot);
+                        covered.remove(slot);
                     }
                 });
             }
+        } else {
+            self.covered.clear();
         }
-        if expired.general || expired.selective {
+        if expired.general || !expired.filters.is_empty() {
             self.update_wanted();
             self.sweep();
         }
