@@ -13,6 +13,7 @@
 
 mod calls;
 mod claims;
+mod foreign;
 #[path = "../frames/mod.rs"]
 mod frames;
 mod homeassistant;
