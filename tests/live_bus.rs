@@ -352,6 +352,21 @@ fn s2_8_a_bus_that_is_absent_at_first_is_waited_for() {
     client.expect(0, &n("battery/258/Soc"), &value("87.5"));
 }
 
+#[test]
+fn s2_8_a_bus_without_services_is_told_once() {
+    let Some(rig) = Rig::start() else { return };
+    let bridge = rig.bridge("--keep-alive 0");
+    bridge.wait_log(&["WARN", "no Victron service is on this bus yet"]);
+    let _battery = rig.bus.serve(battery());
+    rig.client.expect(0, &n("battery/258/Soc"), &value("87.5"));
+    assert_eq!(bridge.log_with(&["no Victron service"]).len(), 1);
+    drop(bridge);
+    let mut bridge = rig.bridge("--keep-alive 0");
+    rig.client.fence();
+    bridge.assert_alive();
+    assert!(bridge.log_with(&["no Victron service"]).is_empty());
+}
+
 // ------------------------------------------------------------------------------------------------ 6
 
 /// The bridge on a computer that is no GX device, with no portal id given.

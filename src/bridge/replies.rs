@@ -212,6 +212,9 @@ impl Bridge {
             );
         }
         self.registry.listed = self.owners_pending == 0;
+        if self.registry.listed {
+            warn!("no Victron service is on this bus yet; is it the right bus?");
+        }
         self.settle();
     }
 }
