@@ -72,7 +72,7 @@ pub enum Command {
     Man,
     /// Not in this build.
     #[cfg(not(feature = "client"))]
-    #[command(name = "get", aliases = ["set", "watch", "devices", "completions", "man"], hide = true)]
+    #[command(name = "get", aliases = ["set", "watch", "devices", "forget", "completions", "man"], hide = true)]
     LeftOut(LeftOutArgs),
 }
 

@@ -21,8 +21,8 @@ use support::broker::{Broker, free_port};
 use support::peer::Peer;
 use support::program::{Said, program, run};
 use support::rig::{Rig, n};
-use support::service::{BATTERY, Reply, battery, vebus};
-use support::wire::V;
+use support::service::{BATTERY, Reply, Service, battery, vebus};
+use support::wire::{V, s};
 
 /// Runs the doctor with the settings of a rig's bridge.
 fn doctor(rig: &Rig, more: &str) -> Said {
@@ -146,6 +146,67 @@ fn a_service_that_hangs_is_named_and_holds_up_nothing() {
     assert_found(&said, "note", "reading", &words);
     // Nothing changed here in the meantime, which is no fault by itself.
     assert_found(&said, "note", "signals", &["no value has changed"]);
+}
+
+#[test]
+fn the_content_of_each_answer_is_looked_at() {
+    let Some(rig) = Rig::start() else { return };
+    let tank = |tail: &str, instance: V| {
+        let mut tank = Service::device("tank", tail, 0).item("/Level", V::D(1.0));
+        tank.items.get_mut("/DeviceInstance").unwrap().value = instance;
+        tank
+    };
+    let _peers = [
+        rig.bus.serve(tank("a", V::I(4))),
+        rig.bus.serve(tank("b", s("4"))),
+    ];
+    let failing = rig.bus.peer();
+    failing.on(|_| Reply::Says("org.example.Error", "sensor\nfailed"));
+    failing.serve(vebus());
+    let said = doctor(&rig, "--timeout 1");
+    let words = [
+        "1 of 3 services give no values",
+        "vebus.ttyO1",
+        "sensor failed",
+    ];
+    assert_found(&said, "note", "reading", &words);
+    let words = [
+        "2 services are tank/4",
+        "tank.a",
+        "tank.b",
+        "instance of its own",
+    ];
+    assert_found(&said, "FAULT", "devices", &words);
+    assert_found(&said, "note", "devices", &["is a text", "tank.b"]);
+}
+
+#[test]
+fn what_a_broker_should_not_have_in_store() {
+    let Some(rig) = Rig::start() else { return };
+    let peer = rig.bus.serve(battery());
+    let _bridge = rig.bridge("--retain true --keep-alive 0 --mqtt-version 3");
+    let write = format!("W/{}/vebus/257/Mode", support::rig::PORTAL);
+    rig.client.publish_retained(&write, r#"{"value": 4}"#);
+    rig.client
+        .publish_retained(&n("tank/9/Level"), r#"{"value": 4}"#);
+    rig.client.fence();
+    for version in ["3", "5"] {
+        let said = doctor_while_changing(&rig, &peer, &format!("--mqtt-version {version}"));
+        let spoken = if version == "3" {
+            "MQTT 3.1.1"
+        } else {
+            "MQTT 5"
+        };
+        assert_found(&said, "ok", "broker", &[spoken]);
+        assert_found(
+            &said,
+            "FAULT",
+            "requests",
+            &["keeps 1 requests", &write, "-r -n -t"],
+        );
+        assert_found(&said, "FAULT", "foreign", &["not on the bus: tank/9"]);
+        assert!(!said.out.contains("battery/258"), "{}", said.out);
+    }
 }
 
 #[test]

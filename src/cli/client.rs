@@ -1,11 +1,11 @@
-//! The arguments of the client for people: `get`, `set`, `watch` and `devices`.
+//! The arguments of the client for people: `get`, `set`, `watch`, `devices` and `forget`.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
 use super::positive;
-use crate::config::{RawBroker, RawConfig, Secret, whole};
+use crate::config::{PortalId, RawBroker, RawConfig, Secret, whole};
 
 /// What a client of the broker does.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
@@ -18,6 +18,8 @@ pub enum ClientCommand {
     Watch(WatchArgs),
     /// Change a value, and tell what the device made of it: dbus-mqtt set vebus/276/Mode 3
     Set(SetArgs),
+    /// Clear all that a broker retains of an installation that is gone, such as after a trial
+    Forget(ForgetArgs),
 }
 
 /// Where the values are. The flags, their variables and their file are those of the bridge.
@@ -138,6 +140,27 @@ pub struct SetArgs {
     pub broker: BrokerArgs,
 }
 
+/// What to clear.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct ForgetArgs {
+    /// VRM portal id of the installation, as dbus-mqtt devices shows it
+    #[arg(value_name = "PORTAL-ID", value_parser = portal_id)]
+    pub installation: PortalId,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Clear it although a bridge is online that will publish it again
+    #[arg(long)]
+    pub online: bool,
+    /// Where.
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+}
+
+fn portal_id(text: &str) -> Result<PortalId, String> {
+    PortalId::new(text).map_err(|error| error.to_string())
+}
+
 impl ClientCommand {
     /// Where the values are.
     pub fn broker(&self) -> &BrokerArgs {
@@ -146,6 +169,7 @@ impl ClientCommand {
             ClientCommand::Get(args) => &args.broker,
             ClientCommand::Watch(args) => &args.broker,
             ClientCommand::Set(args) => &args.broker,
+            ClientCommand::Forget(args) => &args.broker,
         }
     }
 }

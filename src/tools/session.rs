@@ -12,8 +12,9 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
-use crate::codec::packet::{self, ConnAck, InPublish, Inbound, Version, v3};
-use crate::config::Login;
+use crate::codec::packet::v5::{Extra, Stored};
+use crate::codec::packet::{self, ConnAck, InPublish, Inbound, Version, v3, v5};
+use crate::config::{BrokerConfig, Login, MqttVersion};
 use crate::link::reason;
 use crate::link::session::LinkError;
 
@@ -28,6 +29,14 @@ pub const PACKET_BYTES_MAX: usize = 1024 * 1024;
 pub fn client_id() -> String {
     let random = RandomState::new().build_hasher().finish();
     format!("dbus-mqtt-{:010x}", random & 0xff_ffff_ffff)
+}
+
+/// The version to ask in: what the settings say, else the one that nearly every broker knows.
+pub fn usual_version(broker: &BrokerConfig) -> Version {
+    match broker.version {
+        MqttVersion::V3 | MqttVersion::Auto => Version::V3,
+        MqttVersion::V5 => Version::V5,
+    }
 }
 
 /// What a packet means to the one who asks.
@@ -46,6 +55,7 @@ pub enum Event<'a> {
 /// One session, from an open socket to its end.
 #[derive(Debug)]
 pub struct Session {
+    version: Version,
     connected: bool,
     /// When CONNECT was sent.
     asked: Instant,
@@ -61,6 +71,7 @@ pub struct Session {
 impl Session {
     /// Begins a session on an open socket: CONNECT is written to `out`.
     pub fn open(
+        version: Version,
         client_id: &str,
         login: Option<&Login>,
         now: Instant,
@@ -74,8 +85,12 @@ impl Session {
             plain_will: false,
             packet_bytes_max: u32::try_from(PACKET_BYTES_MAX).unwrap_or(u32::MAX),
         };
-        v3::write_connect(out, &connect);
+        match version {
+            Version::V3 => v3::write_connect(out, &connect),
+            Version::V5 => v5::write_connect(out, &connect),
+        }
         Session {
+            version,
             connected: false,
             asked: now,
             received: now,
@@ -89,16 +104,35 @@ impl Session {
     /// Asks for what fits these filters.
     pub fn subscribe(&mut self, filters: &[String], now: Instant, out: &mut Vec<u8>) {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-        v3::write_subscribe(out, self.last_id, filters);
+        match self.version {
+            Version::V3 => v3::write_subscribe(out, self.last_id, filters),
+            Version::V5 => v5::write_subscribe(out, self.last_id, filters, Stored::All),
+        }
         let filters = filters.join(" and ");
         self.subscribing.push_back((self.last_id, filters, now));
     }
 
     /// Sends a message.
     pub fn publish(&self, topic: &str, payload: &[u8], out: &mut Vec<u8>) {
-        v3::write_publish(out, false, &[topic.as_bytes(), b"", b""], |out| {
-            out.extend_from_slice(payload);
-        });
+        self.write(topic, payload, false, out);
+    }
+
+    /// Has the broker forget what it retains on a topic.
+    pub fn clear(&self, topic: &str, out: &mut Vec<u8>) {
+        self.write(topic, b"", true, out);
+    }
+
+    fn write(&self, topic: &str, payload: &[u8], retain: bool, out: &mut Vec<u8>) {
+        let topic = &[topic.as_bytes(), b"", b""];
+        let payload = |out: &mut Vec<u8>| out.extend_from_slice(payload);
+        let extra = Extra {
+            retain,
+            ..Extra::default()
+        };
+        match self.version {
+            Version::V3 => v3::write_publish(out, retain, topic, payload),
+            Version::V5 => v5::write_publish(out, extra, topic, payload),
+        }
     }
 
     /// Asks the broker to say when it has dealt with all that was written so far. One that answers
@@ -123,7 +157,7 @@ impl Session {
             return Ok(None);
         };
         self.received = now;
-        let event = self.packet(v3::decode(whole)?, out)?;
+        let event = self.packet(packet::decode_as(self.version, whole)?, out)?;
         Ok(Some((length, event)))
     }
 
@@ -133,6 +167,11 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<Event<'a>, LinkError> {
         match packet {
+            // Only MQTT 5 has a broker say farewell.
+            Inbound::Disconnect(farewell) => Err(LinkError::Dismissed {
+                code: farewell.code,
+                said: reason::words(&farewell),
+            }),
             Inbound::ConnAck(ack) if !self.connected => {
                 self.accepted(&ack)?;
                 Ok(Event::Connected)
@@ -159,18 +198,17 @@ impl Session {
                 }
                 Ok(Event::Message(message))
             }
-            // Only MQTT 5 has a broker say farewell.
-            Inbound::Disconnect(_) => Err(LinkError::OutOfTurn),
             Inbound::UnsubAck | Inbound::Other => Ok(Event::None),
         }
     }
 
     /// The broker has answered CONNECT.
     fn accepted(&mut self, ack: &ConnAck<'_>) -> Result<(), LinkError> {
-        let version = Version::V3;
+        let version = self.version;
         match ack.farewell.code {
+            _ if ack.form != version => return Err(LinkError::Version { version }),
             0 => self.connected = true,
-            1 => return Err(LinkError::Version { version }),
+            1 | 0x84 => return Err(LinkError::Version { version }),
             code => {
                 return Err(LinkError::Refused {
                     version,
@@ -240,7 +278,7 @@ mod tests {
 
     fn connected(now: Instant) -> (Session, Vec<u8>) {
         let mut out = Vec::new();
-        let mut session = Session::open("c", None, now, &mut out);
+        let mut session = Session::open(Version::V3, "c", None, now, &mut out);
         assert_eq!(out, b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x1e\x00\x01c");
         assert_eq!(
             take(&mut session, now, &CONNACK).unwrap(),
@@ -283,6 +321,27 @@ mod tests {
     }
 
     #[test]
+    fn both_versions_are_spoken() {
+        let now = Instant::now();
+        let mut out = Vec::new();
+        let mut session = Session::open(Version::V5, "c", None, now, &mut out);
+        assert!(out.starts_with(b"\x10") && out.windows(7).any(|part| part == b"\x00\x04MQTT\x05"));
+        // A broker that knows 3.1.1 only answers in its form.
+        let old = take(&mut session, now, &[0x20, 2, 0, 1]).unwrap_err();
+        assert!(old.contains("does not support MQTT 5"), "{old}");
+        let mut session = Session::open(Version::V5, "c", None, now, &mut out);
+        assert_eq!(
+            take(&mut session, now, &[0x20, 3, 0, 0, 0]).unwrap(),
+            "Some(Connected)"
+        );
+        out.clear();
+        session.clear("a", &mut out);
+        assert_eq!(out, b"\x31\x04\x00\x01a\x00");
+        let gone = take(&mut session, now, &[0xe0, 1, 0x8b]).unwrap_err();
+        assert!(gone.contains("ended the session"), "{gone}");
+    }
+
+    #[test]
     fn a_fence_is_told_from_a_ping() {
         let now = Instant::now();
         let (mut session, mut out) = connected(now);
@@ -302,7 +361,7 @@ mod tests {
     fn what_a_broker_refuses_or_leaves_unanswered_ends_it() {
         let now = Instant::now();
         let mut out = Vec::new();
-        let open = |out: &mut Vec<u8>| Session::open("c", None, now, out);
+        let open = |out: &mut Vec<u8>| Session::open(Version::V3, "c", None, now, out);
         let refused = take(&mut open(&mut out), now, &[0x20, 2, 0, 5]).unwrap_err();
         assert!(refused.contains("not authorized"), "{refused}");
         assert!(take(&mut open(&mut out), now, &PINGRESP).is_err());

@@ -13,7 +13,6 @@
 
 mod calls;
 mod claims;
-mod foreign;
 #[path = "../frames/mod.rs"]
 mod frames;
 mod homeassistant;

@@ -65,7 +65,8 @@ pub enum ClientError {
     },
     /// No bridge has ever been there.
     #[error(
-        "there is no installation on this broker: nothing came on N/+/system/0/Serial within {} s",
+        "there is no installation on this broker: nothing came on N/+/system/0/Serial within {} s (where the \
+         broker gives no retained messages to wildcards, name it with --portal-id)",
         waited.as_secs_f64()
     )]
     NoPortal {
@@ -81,25 +82,42 @@ pub enum ClientError {
         /// All of them.
         portals: Vec<Portal>,
     },
+    /// The bridge has said that it is off, and nobody else answers for it.
+    #[error("the bridge of {portal} is offline: it says so itself, and nothing answers")]
+    Offline {
+        /// The installation.
+        portal: PortalId,
+    },
+    /// An installation that runs is not to be forgotten.
+    #[error("{portal} is online, and would publish it all again; stop its bridge, or add --online")]
+    Online {
+        /// The installation.
+        portal: PortalId,
+    },
+    /// Nobody can be asked.
+    #[error("not cleared: nobody said yes (--yes clears without asking)")]
+    NotConfirmed,
     /// The bridge said nothing that would be an answer.
     #[error(
-        "no answer within {} s: {what} (the bridge {}, or has no such value)",
+        "no answer within {} s: {what} (the bridge may be gone, or has no such value{})",
         waited.as_secs_f64(),
-        if *offline { "says that it is offline" } else { "may be gone" }
+        meant(hint.as_deref())
     )]
     NoAnswer {
         /// What was asked for.
         what: String,
         /// How long.
         waited: Duration,
-        /// Whether the bridge had said that it is off.
-        offline: bool,
+        /// What was likely meant.
+        hint: Option<String>,
     },
     /// The bridge has told all there is.
-    #[error("there is no {topics}")]
+    #[error("there is no {topics}{}", meant(hint.as_deref()))]
     NotThere {
         /// What is missing.
         topics: String,
+        /// What was likely meant.
+        hint: Option<String>,
     },
     /// The device shows what it did before a write.
     #[error("the device did not take {asked}: {topic} is still {shown}{hint}")]
@@ -131,6 +149,10 @@ pub enum ClientError {
     Output(#[source] io::Error),
 }
 
+fn meant(hint: Option<&str>) -> String {
+    hint.map_or_else(String::new, |hint| format!("; did you mean {hint}?"))
+}
+
 fn list(portals: &[Portal]) -> String {
     let name = |portal: &Portal| {
         let state = if portal.offline { " (offline)" } else { "" };
@@ -148,11 +170,14 @@ impl From<ClientError> for Fatal {
             | ClientError::OtherPortal { .. }
             | ClientError::Value(_)
             | ClientError::Inner { .. }
+            | ClientError::Online { .. }
+            | ClientError::NotConfirmed
             | ClientError::Portals { .. } => Fatal::Usage(Box::new(error)),
             ClientError::Link(_)
             | ClientError::Transport(_)
             | ClientError::Broker { .. }
             | ClientError::NoPortal { .. }
+            | ClientError::Offline { .. }
             | ClientError::NoAnswer { .. }
             | ClientError::NotThere { .. }
             | ClientError::Refused { .. }

@@ -1,4 +1,4 @@
-//! `dbus-mqtt devices | get | watch | set`: a client of the broker for people.
+//! `dbus-mqtt devices | get | watch | set | forget`: a client of the broker for people.
 //!
 //! ```text
 //!  arguments ─▶ wants, value ─▶ Find ─▶ Collect | Watch | Write ─▶ screen
@@ -9,8 +9,8 @@
 //! with any bridge of either generation. A question is a [`task::Task`]: it decides, without sockets
 //! and clocks, and [`task::Connection`] carries it out. Read on in [`collect`].
 
-use std::io;
-use std::pin::pin;
+use std::io::{self, Write as _};
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,26 +18,30 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::collect::{Collect, Collected, Found};
 pub use self::error::ClientError;
+use self::forget::{Clear, Stored};
+use self::hint::likely;
 use self::portal::{Find, Portal};
 use self::reading::{Reading, words};
 use self::screen::{Form, Screen};
-use self::task::Connection;
+use self::task::{Connection, Show};
 use self::want::Want;
 use self::watch::Watch;
 use self::write::{Outcome, Write};
 use crate::cli::ClientCommand;
-use crate::cli::client::{SetArgs, WatchArgs};
-use crate::config::{ClientConfig, Machine};
+use crate::cli::client::{ForgetArgs, SetArgs, WatchArgs};
+use crate::config::{BrokerConfig, ClientConfig, Machine};
 use crate::error::{plain, unless_unread};
 use crate::link::session::LinkError;
 use crate::model::name::PortalId;
 use crate::schema::rule::{Access, Rule};
-use crate::shell::transport::{self, Endpoint};
+use crate::shell::transport::{self, Endpoint, Stream};
 use crate::tools::session::PACKET_BYTES_MAX;
 
 pub mod collect;
 pub mod devices;
 mod error;
+pub mod forget;
+pub mod hint;
 pub mod portal;
 pub mod reading;
 pub mod screen;
@@ -49,6 +53,9 @@ pub mod want;
 pub mod watch;
 pub mod write;
 
+/// How long an answer is waited for from a bridge that has said that it is off: another one may be there
+/// under its name that has no status.
+const OFFLINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a broker may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -90,6 +97,10 @@ async fn ask(
         ClientCommand::Devices(_) => (vec![Want::parse("#")?], Form::Text),
         ClientCommand::Get(args) => (parse_wants(&args.topics)?, args.form.into()),
         ClientCommand::Watch(args) => (parse_wants(&args.topics)?, args.form.into()),
+        ClientCommand::Forget(args) => {
+            let all = format!("N/{}/#", args.installation);
+            (vec![Want::parse(&all)?], Form::Text)
+        }
         ClientCommand::Set(args) => {
             let want = Want::parse(&args.topic)?;
             if !want.can_be_read() {
@@ -104,14 +115,11 @@ async fn ask(
     let portal_id = portal_of(&wants, portal_id)?;
     let mut screen = Screen::stdout(form, machine);
 
-    let stop = pin!(shutdown);
-    let endpoint = Endpoint::of(&broker, PACKET_BYTES_MAX);
-    let connect = transport::connect(&endpoint);
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT.min(timeout), connect).await;
-    let stream = stream.map_err(|_| LinkError::Silent {
-        silent: CONNECT_TIMEOUT.min(timeout),
-    })??;
-    let connection = Connection::new(stream, &broker, stop);
+    let mut stop = pin!(shutdown);
+    if let ClientCommand::Forget(args) = &command {
+        return forget(args, &broker, timeout, stop, &mut screen).await;
+    }
+    let connection = connect(&broker, timeout, stop.as_mut()).await?;
     let asked = Asked {
         connection,
         portal_id,
@@ -123,6 +131,85 @@ async fn ask(
         ClientCommand::Get(_) => asked.get(wants, &mut screen).await,
         ClientCommand::Watch(args) => asked.watch(wants, &args, &mut screen).await,
         ClientCommand::Set(args) => asked.set(wants, &args, &mut screen).await,
+        ClientCommand::Forget(_) => Ok(()),
+    }
+}
+
+/// Opens a connection to the broker.
+async fn connect<'a>(
+    broker: &BrokerConfig,
+    timeout: Duration,
+    stop: Pin<&'a mut dyn Future<Output = ()>>,
+) -> Result<Connection<'a, Stream>, ClientError> {
+    let endpoint = Endpoint::of(broker, PACKET_BYTES_MAX);
+    let silent = CONNECT_TIMEOUT.min(timeout);
+    let stream = tokio::time::timeout(silent, transport::connect(&endpoint)).await;
+    let stream = stream.map_err(|_| LinkError::Silent { silent })??;
+    Ok(Connection::new(stream, broker, stop))
+}
+
+/// Clears what the broker retains of an installation, once somebody has said yes to it.
+async fn forget<W: io::Write>(
+    args: &ForgetArgs,
+    broker: &BrokerConfig,
+    timeout: Duration,
+    mut stop: Pin<&mut dyn Future<Output = ()>>,
+    screen: &mut Screen<W>,
+) -> Result<(), ClientError> {
+    let portal_id = &args.installation;
+    let discovery = broker.home_assistant.as_ref();
+    let discovery = discovery.map_or(HOME_ASSISTANT_PREFIX, |home| home.prefix.as_str());
+    let mut connection = connect(broker, timeout, stop.as_mut()).await?;
+    connection.connected().await?;
+    let mut stored = Stored::new(portal_id, discovery, timeout);
+    connection.perform(&mut stored, screen).await?;
+    connection.close().await;
+    let (topics, online) = stored.finish();
+    if online && !args.online {
+        let portal = portal_id.clone();
+        return Err(ClientError::Online { portal });
+    }
+    let (count, address) = (topics.len(), broker.address());
+    if count == 0 {
+        let line = format!("{address} retains nothing of {portal_id}");
+        return screen.line(&line).map_err(ClientError::Output);
+    }
+    let question = format!("{address} retains {count} topics of {portal_id}. Clear them? [y/N] ");
+    if !args.yes && !confirmed(&question, stop.as_mut()).await? {
+        return Err(ClientError::NotConfirmed);
+    }
+    // Nobody knows how long that took: the connection is a new one.
+    let mut connection = connect(broker, timeout, stop).await?;
+    connection.connected().await?;
+    let mut clear = Clear::new(topics, timeout);
+    connection.perform(&mut clear, screen).await?;
+    connection.close().await;
+    if !clear.finish() {
+        let what = "PINGREQ";
+        return Err(ClientError::Link(LinkError::NoAnswer { what }));
+    }
+    let line = format!("cleared {count} topics of {portal_id}");
+    screen.line(&line).map_err(ClientError::Output)
+}
+
+/// Asks on the terminal, and waits for the line that answers.
+async fn confirmed(
+    question: &str,
+    stop: Pin<&mut dyn Future<Output = ()>>,
+) -> Result<bool, ClientError> {
+    // Where it cannot be seen, nobody will say yes.
+    let _ = write!(io::stderr(), "{question}");
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map(|_| line)
+    });
+    tokio::select! {
+        () = stop => Err(ClientError::Interrupted),
+        answer = answer => {
+            let line = answer.ok().and_then(Result::ok).unwrap_or_default();
+            let line = line.trim().to_lowercase();
+            Ok(line == "y" || line == "yes")
+        }
     }
 }
 
@@ -171,7 +258,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Asked<'_, S> {
         })??;
         let mut find = Find::new(self.portal_id.clone(), self.timeout);
         self.connection.perform(&mut find, screen).await?;
-        find.finish()
+        let portal = find.finish()?;
+        if !portal.others.is_empty() {
+            let others: Vec<&str> = portal.others.iter().map(PortalId::as_str).collect();
+            screen.note(&format!(
+                "{} is online, so it is meant; also on this broker, but offline: {} (dbus-mqtt forget clears \
+                 what is left of one)",
+                portal.id,
+                others.join(", ")
+            ));
+        }
+        Ok(portal)
     }
 
     /// Collects values. Where something is missing, it is the error beside them.
@@ -181,22 +278,63 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Asked<'_, S> {
         wants: Vec<Want>,
         screen: &mut Screen<W>,
     ) -> Result<(Vec<Found>, Result<(), ClientError>), ClientError> {
-        let mut collect = Collect::new(portal, wants, &self.echo, self.timeout);
+        let waited = if portal.offline {
+            self.timeout.min(OFFLINE_TIMEOUT)
+        } else {
+            self.timeout
+        };
+        let mut collect = Collect::new(portal, wants.clone(), &self.echo, waited);
         self.connection.perform(&mut collect, screen).await?;
         let Collected { found, answered } = collect.finish();
         let missing = found.iter().filter(|found| found.readings.is_empty());
         let missing: Vec<&str> = missing.map(|found| found.topic.as_str()).collect();
         let topics = missing.join(", ");
-        let outcome = match (missing.is_empty(), answered) {
-            (true, _) => Ok(()),
-            (false, true) => Err(ClientError::NotThere { topics }),
-            (false, false) => Err(ClientError::NoAnswer {
-                what: topics,
-                waited: self.timeout,
-                offline: portal.offline,
-            }),
+        // What only the broker has in store is no answer.
+        if !answered && portal.offline {
+            let portal = portal.id.clone();
+            return Ok((found, Err(ClientError::Offline { portal })));
+        }
+        if missing.is_empty() {
+            return Ok((found, Ok(())));
+        }
+        let wants = wants.into_iter();
+        let unmet: Vec<Want> = wants
+            .filter(|want| missing.contains(&want.topic.as_str()))
+            .collect();
+        let live = if answered && unmet.iter().any(|want| want.topic != "#") {
+            self.all_topics(portal, screen).await?
+        } else {
+            Vec::new()
         };
-        Ok((found, outcome))
+        let hint = likely(&unmet, &live);
+        let error = if answered {
+            ClientError::NotThere { topics, hint }
+        } else {
+            ClientError::NoAnswer {
+                what: topics,
+                waited,
+                hint,
+            }
+        };
+        Ok((found, Err(error)))
+    }
+
+    /// The topics of all values that there are, to find the one that was likely meant.
+    async fn all_topics<W: io::Write>(
+        &mut self,
+        portal: &Portal,
+        screen: &mut Screen<W>,
+    ) -> Result<Vec<String>, ClientError> {
+        let echo = format!("{}-all", self.echo);
+        let all = vec![Want::parse("#")?];
+        let mut collect = Collect::new(portal, all, &echo, self.timeout);
+        self.connection.perform(&mut collect, screen).await?;
+        let readings = collect
+            .finish()
+            .found
+            .into_iter()
+            .flat_map(|found| found.readings);
+        Ok(readings.map(|reading| reading.topic).collect())
     }
 
     async fn get<W: io::Write>(
@@ -286,7 +424,10 @@ fn only_one(found: Vec<Found>) -> Result<Reading, ClientError> {
             count,
             first: first.topic,
         }),
-        None => Err(ClientError::NotThere { topics: topic }),
+        None => Err(ClientError::NotThere {
+            topics: topic,
+            hint: None,
+        }),
     }
 }
 
@@ -360,5 +501,7 @@ fn hint(now: &Reading, rule: &Rule) -> String {
     }
 }
 
+/// What Home Assistant's topics begin with, where no setting says otherwise.
+const HOME_ASSISTANT_PREFIX: &str = "homeassistant";
 /// Longer than anybody waits; far enough from what a clock can hold.
 const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

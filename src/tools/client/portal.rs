@@ -1,6 +1,9 @@
 //! Which installations are on a broker, and what their bridge understands.
 //!
-//! Every bridge retains its portal id (§4.2), so all of them are told as soon as somebody subscribes.
+//! Every bridge retains its portal id (§4.2), so all of them are told as soon as somebody subscribes. What a
+//! trial leaves behind looks the same, but for its status: it is offline (§4.10), and is passed over. A broker
+//! that gives no retained messages to a wildcard (§4.9) tells of no bridge at first; one that is alive says so
+//! by its heartbeat (§4.8), and is then asked for by its name.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,7 +12,7 @@ use super::ClientError;
 use super::reading::Reading;
 use super::task::{Action, Message, Task};
 use crate::model::name::PortalId;
-use crate::model::topic::{self, KEEPALIVE, SERIAL, STATUS};
+use crate::model::topic::{self, HEARTBEAT, KEEPALIVE, SERIAL, STATUS};
 
 /// How long nothing must have come after the broker said that it has told all: not all keep the
 /// order.
@@ -24,6 +27,8 @@ pub struct Portal {
     pub selective: bool,
     /// Whether its bridge has said that it is off (§4.10).
     pub offline: bool,
+    /// Those on the same broker that are offline, and were not meant.
+    pub others: Vec<PortalId>,
 }
 
 /// Finds the installations on a broker.
@@ -41,6 +46,8 @@ pub struct Find {
 #[derive(Debug, Default)]
 struct Signs {
     serial: bool,
+    /// Something that is never retained has come.
+    alive: bool,
     keepalive: bool,
     status: Option<bool>,
 }
@@ -69,17 +76,20 @@ impl Find {
         }
         let mut portals: Vec<Portal> = found
             .into_iter()
-            .filter(|(_, signs)| signs.serial)
+            .filter(|(_, signs)| signs.serial || signs.alive)
             .filter_map(|(id, signs)| Some(signs.portal(PortalId::new(&id).ok()?)))
             .collect();
-        match (portals.pop(), portals.len()) {
-            (None, _) => Err(ClientError::NoPortal { waited }),
-            (Some(portal), 0) => Ok(portal),
-            (Some(portal), _) => {
-                portals.push(portal);
-                Err(ClientError::Portals { portals })
-            }
-        }
+        let mut online = portals.iter().filter(|portal| !portal.offline);
+        let only = match (portals.as_slice(), online.next(), online.next()) {
+            ([], ..) => return Err(ClientError::NoPortal { waited }),
+            ([one], ..) | (_, Some(one), None) => one.id.clone(),
+            _ => return Err(ClientError::Portals { portals }),
+        };
+        let place = portals.iter().position(|portal| portal.id == only);
+        let mut portal = portals.swap_remove(place.unwrap_or_default());
+        portal.others = portals.into_iter().map(|other| other.id).collect();
+        portal.others.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        Ok(portal)
     }
 }
 
@@ -90,7 +100,8 @@ impl Signs {
             // Of the bridges, only those with a status understand them without saying so where
             // nothing is retained.
             selective: self.keepalive || self.status.is_some(),
-            offline: self.status == Some(false),
+            offline: self.status == Some(false) && !self.alive,
+            others: Vec::new(),
         }
     }
 }
@@ -99,12 +110,11 @@ impl Task for Find {
     fn begin(&mut self, now: Instant, todo: &mut Vec<Action>) {
         self.began = Some(now);
         let portal = self.wanted.as_ref().map_or("+", PortalId::as_str);
-        let filters = [SERIAL, KEEPALIVE, STATUS].map(|rest| topic::notification(portal, rest));
-        todo.push(Action::Subscribe(filters.into()));
+        todo.push(Action::Subscribe(filters(portal)));
         todo.push(Action::Fence);
     }
 
-    fn message(&mut self, now: Instant, message: &Message<'_>, _: &mut Vec<Action>) {
+    fn message(&mut self, now: Instant, message: &Message<'_>, todo: &mut Vec<Action>) {
         let Some((portal, rest)) = topic::parse_notification(message.topic) else {
             return;
         };
@@ -112,9 +122,16 @@ impl Task for Find {
             return;
         }
         self.last = Some(now);
+        let is_new = !self.found.contains_key(portal);
         let signs = self.found.entry(portal.to_owned()).or_default();
+        if is_new && !message.retained && self.wanted.is_none() && PortalId::new(portal).is_ok() {
+            // By its name all is told that the wildcard may have left out.
+            todo.push(Action::Subscribe(filters(portal)));
+            todo.push(Action::Fence);
+        }
         match rest {
             SERIAL => signs.serial = true,
+            HEARTBEAT => signs.alive = true,
             KEEPALIVE => signs.keepalive = true,
             STATUS => {
                 let reading = Reading::parse(rest, message.payload);
@@ -148,8 +165,14 @@ impl Task for Find {
 
 impl Find {
     fn is_there(&self) -> bool {
-        self.found.values().any(|signs| signs.serial)
+        self.found.values().any(|signs| signs.serial || signs.alive)
     }
+}
+
+/// What tells of an installation, or of all.
+fn filters(portal: &str) -> Vec<String> {
+    let topics = [SERIAL, KEEPALIVE, STATUS, HEARTBEAT];
+    topics.map(|rest| topic::notification(portal, rest)).into()
 }
 
 /// The status of a bridge that has gone.
@@ -200,6 +223,7 @@ mod tests {
                 id: PortalId::new("a").unwrap(),
                 selective,
                 offline,
+                others: Vec::new(),
             })
         };
         let keepalive = ("N/a/keepalive", r#"{"value": 1}"#);
@@ -216,12 +240,71 @@ mod tests {
     }
 
     #[test]
+    fn s4_9_a_broker_without_retained_messages_tells_of_one_that_is_alive() {
+        let mut find = Find::new(None, Duration::from_secs(5));
+        let (start, mut todo) = (Instant::now(), Vec::new());
+        find.begin(start, &mut todo);
+        find.fenced(start);
+        // Nothing has come: it is waited for.
+        assert_eq!(find.deadline(), Some(start + Duration::from_secs(5)));
+        todo.clear();
+        let tell = |find: &mut Find, topic, payload: &str, retained, todo: &mut Vec<Action>| {
+            let payload = payload.as_bytes();
+            find.message(
+                start,
+                &Message {
+                    topic,
+                    payload,
+                    retained,
+                },
+                todo,
+            );
+        };
+        tell(
+            &mut find,
+            "N/a/heartbeat",
+            r#"{"value": 1700000000}"#,
+            false,
+            &mut todo,
+        );
+        let [Action::Subscribe(asked), Action::Fence] = todo.as_slice() else {
+            panic!("{todo:?}");
+        };
+        assert!(asked.contains(&"N/a/keepalive".to_owned()), "{asked:?}");
+        // By its name it is told what else is known.
+        tell(
+            &mut find,
+            "N/a/keepalive",
+            r#"{"value": 1}"#,
+            true,
+            &mut Vec::new(),
+        );
+        find.tick(start + QUIET, &mut Vec::new());
+        assert!(find.is_done());
+        let portal = find.finish().unwrap();
+        assert_eq!(
+            (portal.id.as_str(), portal.selective, portal.offline),
+            ("a", true, false)
+        );
+    }
+
+    #[test]
     fn several_are_listed_and_one_can_be_chosen() {
-        let offline = ("N/b/bridge/status", r#"{"value": "offline"}"#);
-        let sentence = find(None, &[SERIAL_B, SERIAL_A, offline]).unwrap_err();
+        let sentence = find(None, &[SERIAL_B, SERIAL_A]).unwrap_err();
         assert_eq!(
             sentence,
-            "there are several installations on this broker; choose one with --portal-id: a, b (offline)"
+            "there are several installations on this broker; choose one with --portal-id: a, b"
+        );
+        let offline = |topic| (topic, r#"{"value": "offline"}"#);
+        let (off_a, off_b) = (offline("N/a/bridge/status"), offline("N/b/bridge/status"));
+        // What a trial left behind is passed over, and named.
+        let online = find(None, &[SERIAL_B, SERIAL_A, off_b]).unwrap();
+        assert_eq!((online.id.as_str(), online.offline), ("a", false));
+        assert_eq!(online.others, [PortalId::new("b").unwrap()]);
+        let sentence = find(None, &[SERIAL_B, SERIAL_A, off_a, off_b]).unwrap_err();
+        assert!(
+            sentence.ends_with("--portal-id: a (offline), b (offline)"),
+            "{sentence}"
         );
         let chosen = find(Some("b"), &[SERIAL_B]).unwrap();
         assert_eq!(chosen.id.as_str(), "b");

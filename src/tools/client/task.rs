@@ -13,7 +13,7 @@ use super::ClientError;
 use super::reading::Reading;
 use crate::config::BrokerConfig;
 use crate::link::session::LinkError;
-use crate::tools::session::{Event, Session};
+use crate::tools::session::{Event, Session, usual_version};
 
 /// How long a broker may take to accept what is written, or to close.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +40,8 @@ pub enum Action {
     Subscribe(Vec<String>),
     /// Send a message: topic and payload.
     Publish(String, String),
+    /// Have the broker forget what it retains on this topic.
+    Clear(String),
     /// Say when all before has been answered.
     Fence,
     /// Print this.
@@ -91,7 +93,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     ) -> Connection<'a, S> {
         let mut out = Vec::new();
         let login = broker.login.as_ref();
-        let session = Session::open(&broker.client_id, login, Instant::now(), &mut out);
+        let version = usual_version(broker);
+        let session = Session::open(version, &broker.client_id, login, Instant::now(), &mut out);
         Connection {
             stream,
             session,
@@ -182,6 +185,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                     self.session
                         .publish(&topic, payload.as_bytes(), &mut self.out);
                 }
+                Action::Clear(topic) => self.session.clear(&topic, &mut self.out),
                 Action::Fence => self.session.fence(&mut self.out),
                 Action::Show(reading) => show.show(&reading).map_err(ClientError::Output)?,
                 Action::Note(text) => show.note(&text),

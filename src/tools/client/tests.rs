@@ -22,6 +22,7 @@ fn portal(selective: bool) -> Portal {
         id: PortalId::new("p").unwrap(),
         selective,
         offline: false,
+        others: Vec::new(),
     }
 }
 
@@ -81,7 +82,11 @@ impl<T: Task> Stage<T> {
     fn published(&mut self) -> Vec<(String, String)> {
         let published = self.todo.drain(..).filter_map(|action| match action {
             Action::Publish(topic, payload) => Some((topic, payload)),
-            Action::Subscribe(_) | Action::Fence | Action::Show(_) | Action::Note(_) => None,
+            Action::Subscribe(_)
+            | Action::Clear(_)
+            | Action::Fence
+            | Action::Show(_)
+            | Action::Note(_) => None,
         });
         published.collect()
     }
@@ -91,7 +96,7 @@ impl<T: Task> Stage<T> {
         let shown = self.todo.drain(..).filter_map(|action| match action {
             Action::Show(reading) => Some(format!("{} {}", reading.topic, reading.words().line())),
             Action::Note(note) => Some(note),
-            Action::Publish(..) | Action::Subscribe(_) | Action::Fence => None,
+            Action::Publish(..) | Action::Subscribe(_) | Action::Clear(_) | Action::Fence => None,
         });
         shown.collect()
     }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::ClientError;
+use super::hint::likely;
 use super::portal::Portal;
 use super::reading::Reading;
 use super::task::{Action, Message, Task};
@@ -72,7 +73,7 @@ impl Watch {
         Err(ClientError::NoAnswer {
             what: topics(&self.wants),
             waited,
-            offline: self.portal.offline,
+            hint: likely(&self.wants, &[]),
         })
     }
 
@@ -159,8 +160,10 @@ impl Task for Watch {
         if is_due(self.impatient_at) && self.lines == 0 {
             self.impatient_at = None;
             let topics = topics(&self.wants);
+            let hint = likely(&self.wants, &[]);
+            let hint = hint.map_or_else(String::new, |hint| format!("; did you mean {hint}?"));
             todo.push(Action::Note(format!(
-                "nothing has come of {topics} yet; still watching"
+                "nothing has come of {topics} yet; still watching{hint}"
             )));
         }
     }

@@ -1,13 +1,15 @@
 //! A broker, on the way a bridge goes: reach it, log in, subscribe, publish; then whether a bridge
 //! answers there, and only one.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::report::{Finding, Report};
 use super::talk::Talk;
-use crate::config::{BrokerConfig, Secret};
+use crate::codec::packet::Version;
+use crate::config::{BrokerConfig, MqttVersion, Secret};
 use crate::error::plain;
 use crate::link::session::LinkError;
 use crate::model::access::Access;
@@ -16,13 +18,14 @@ use crate::model::name::PortalId;
 use crate::model::topic;
 use crate::shell::transport::{self, Endpoint, TransportError};
 use crate::tools::ToolError;
-use crate::tools::session::{Event, PACKET_BYTES_MAX};
+use crate::tools::session::{Event, PACKET_BYTES_MAX, usual_version};
 
 /// Checks one broker.
 pub async fn check(
     report: &mut Report<impl Write>,
     portal_id: &PortalId,
     broker: &BrokerConfig,
+    devices: Option<&BTreeSet<String>>,
     time: Duration,
 ) -> Result<(), ToolError> {
     let place = format!("{} ({})", broker.name, broker.address());
@@ -40,34 +43,26 @@ pub async fn check(
         let says = format!("{place}: there is no password yet");
         return report.add(&Finding::note("broker", says, "the first start makes it"));
     }
-    let endpoint = Endpoint::of(broker, PACKET_BYTES_MAX);
-    let stream = match tokio::time::timeout(time, transport::connect(&endpoint)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            let says = format!("{place}: {}", plain(&error));
-            return report.add(&Finding::fault("broker", says, way_remedy(&error)));
-        }
-        Err(_) => {
-            let says = format!("{place}: no connection within {} s", time.as_secs_f64());
-            return report.add(&Finding::fault("broker", says, SILENT));
-        }
-    };
-    let mut doctor = Doctor {
-        talk: Talk::open(stream, broker),
-        place,
-        prefix: &broker.prefix,
-        portal_id,
-        time,
-    };
-    match doctor.login().await {
-        Ok(says) => report.add(&Finding::fine("broker", says))?,
-        Err(finding) => return report.add(&finding),
+    let mut version = usual_version(broker);
+    let mut opened = Doctor::open(broker, portal_id, &place, version, time).await;
+    if matches!(opened, Err(Opening::Version(_))) && broker.version == MqttVersion::Auto {
+        version = Version::V5;
+        opened = Doctor::open(broker, portal_id, &place, version, time).await;
     }
+    let mut doctor = match opened {
+        Ok(doctor) => doctor,
+        Err(Opening::Version(finding) | Opening::Failed(finding)) => return report.add(&finding),
+    };
+    let says = format!("{place} takes the connection ({version})");
+    report.add(&Finding::fine("broker", says))?;
     match doctor.rights().await {
         Ok(says) => report.add(&Finding::fine("rights", says))?,
         Err(finding) => return report.add(&finding),
     }
     report.add(&doctor.bridge().await)?;
+    for finding in doctor.notes.findings(&doctor.place, devices) {
+        report.add(&finding)?;
+    }
     doctor.talk.close().await;
     Ok(())
 }
@@ -79,23 +74,83 @@ struct Doctor<'a> {
     prefix: &'a str,
     portal_id: &'a PortalId,
     time: Duration,
+    notes: Notes,
 }
 
-impl Doctor<'_> {
-    async fn login(&mut self) -> Result<String, Finding> {
+/// What came by.
+#[derive(Debug, Default)]
+struct Notes {
+    prefix: String,
+    /// Requests that the broker keeps, which it must not (§5.7).
+    requests: BTreeSet<String>,
+    /// The devices that values came of.
+    published: BTreeSet<String>,
+    /// Whether the serial number was in store.
+    serial: bool,
+    /// Whether it was, and a subscription with a wildcard did not bring it (§4.9).
+    no_wildcards: bool,
+}
+
+/// Why there is no conversation.
+enum Opening {
+    /// The broker does not know this version.
+    Version(Finding),
+    /// Anything else.
+    Failed(Finding),
+}
+
+impl<'a> Doctor<'a> {
+    /// Reaches the broker and logs in.
+    async fn open(
+        broker: &'a BrokerConfig,
+        portal_id: &'a PortalId,
+        place: &str,
+        version: Version,
+        time: Duration,
+    ) -> Result<Doctor<'a>, Opening> {
+        let endpoint = Endpoint::of(broker, PACKET_BYTES_MAX);
+        let stream = match tokio::time::timeout(time, transport::connect(&endpoint)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                let says = format!("{place}: {}", plain(&error));
+                let finding = Finding::fault("broker", says, way_remedy(&error));
+                return Err(Opening::Failed(finding));
+            }
+            Err(_) => {
+                let says = format!("{place}: no connection within {} s", time.as_secs_f64());
+                return Err(Opening::Failed(Finding::fault("broker", says, SILENT)));
+            }
+        };
+        let mut doctor = Doctor {
+            talk: Talk::open(stream, broker, version),
+            place: place.to_owned(),
+            prefix: &broker.prefix,
+            portal_id,
+            time,
+            notes: Notes {
+                prefix: broker.prefix.clone(),
+                ..Notes::default()
+            },
+        };
         let connected = |event: &Event<'_>| matches!(event, Event::Connected);
-        match self.talk.until(self.time, connected).await {
-            Ok(true) => Ok(format!("{} takes the connection", self.place)),
-            Ok(false) => Err(self.silent("broker")),
+        match doctor.talk.until(time, connected).await {
+            Ok(true) => Ok(doctor),
+            Ok(false) => Err(Opening::Failed(doctor.silent("broker"))),
             Err(error) => {
+                let is_version = matches!(error, LinkError::Version { .. });
                 let remedy = if matches!(error, LinkError::Refused { .. }) {
                     "check --mqtt-user and its password, and who may connect there"
-                } else if matches!(error, LinkError::Version { .. }) {
-                    "doctor asks with MQTT 3.1.1; the bridge may still do with 5"
+                } else if is_version {
+                    "--mqtt-version auto takes the version that the broker has"
                 } else {
                     "is that an MQTT broker, and is that its port? 8883 mostly wants a certificate (-c)"
                 };
-                Err(self.failed("broker", &error, remedy))
+                let finding = doctor.failed("broker", &error, remedy);
+                Err(if is_version {
+                    Opening::Version(finding)
+                } else {
+                    Opening::Failed(finding)
+                })
             }
         }
     }
@@ -137,7 +192,11 @@ impl Doctor<'_> {
              {0}N/{1}/",
             self.prefix, self.portal_id
         );
-        let told = |event: &Event<'_>| matches!(event, Event::Fenced);
+        let notes = &mut self.notes;
+        let told = |event: &Event<'_>| {
+            notes.take(event);
+            matches!(event, Event::Fenced)
+        };
         match self.talk.until(self.time, told).await {
             Ok(true) => {}
             Ok(false) => return Err(self.silent("rights")),
@@ -158,6 +217,42 @@ impl Doctor<'_> {
         }
     }
 
+    /// Whether a subscription with wildcards brings what is in store.
+    async fn wildcards(&mut self) -> Result<(), LinkError> {
+        let serial = self.notification(topic::SERIAL);
+        let any = match topic::parse_address(topic::SERIAL) {
+            Some(address) => format!("{}/+{}", address.service_type, address.path),
+            None => return Ok(()),
+        };
+        let mut found = [false, false];
+        for (filter, found) in [self.notification(&any), serial]
+            .into_iter()
+            .zip(&mut found)
+        {
+            self.notes.serial = false;
+            self.talk.subscribe(filter);
+            self.talk.fence();
+            let notes = &mut self.notes;
+            let told = |event: &Event<'_>| {
+                notes.take(event);
+                matches!(event, Event::Fenced)
+            };
+            self.talk.until(self.time, told).await?;
+            // Not every broker keeps the order.
+            if !self.notes.serial {
+                let notes = &mut self.notes;
+                let late = |event: &Event<'_>| {
+                    notes.take(event);
+                    notes.serial
+                };
+                self.talk.until(QUIET.min(self.time), late).await?;
+            }
+            *found = self.notes.serial;
+        }
+        self.notes.no_wildcards = found == [false, true];
+        Ok(())
+    }
+
     /// Whether a bridge answers, and only one: each sends our word back, after all its values.
     async fn bridge(&mut self) -> Finding {
         let word = format!(
@@ -169,8 +264,27 @@ impl Doctor<'_> {
             self.notification(topic::COMPLETED),
         );
         let mut seen = Seen::default();
+        if let Err(error) = self.wildcards().await {
+            return self.failed("bridge", &error, "run this again");
+        }
+        // By name too, for a broker that gives nothing in store to a wildcard.
         self.talk.subscribe(status.clone());
-        self.talk.subscribe(completed.clone());
+        self.talk.subscribe(self.notification("#"));
+        self.talk.fence();
+        let notes = &mut self.notes;
+        let stored = |event: &Event<'_>| {
+            notes.take(event);
+            if let Event::Message(message) = event
+                && message.topic == status
+            {
+                seen.note_status(message.payload);
+            }
+            matches!(event, Event::Fenced)
+        };
+        if let Err(error) = self.talk.until(self.time, stored).await {
+            return self.failed("bridge", &error, "run this again");
+        }
+        let notes = &mut self.notes;
         self.talk.publish(
             &format!(
                 "{}{}",
@@ -180,6 +294,7 @@ impl Doctor<'_> {
             &format!(r#"{{"keepalive-options": [{{"full-publish-completed-echo": "{word}"}}]}}"#),
         );
         let mut look = |event: &Event<'_>| {
+            notes.take(event);
             let Event::Message(message) = event else {
                 return false;
             };
@@ -187,9 +302,7 @@ impl Doctor<'_> {
                 serde_json::from_slice(message.payload).unwrap_or_default();
             let value = payload.get("value");
             if message.topic == status {
-                seen.online = value
-                    .and_then(|value| value.as_str())
-                    .map(|text| text == ONLINE);
+                seen.note_status(message.payload);
             }
             let echo = payload.get("full-publish-completed-echo");
             let ours = echo.and_then(|echo| echo.as_str()) == Some(&word);
@@ -216,6 +329,64 @@ impl Doctor<'_> {
     }
 }
 
+impl Notes {
+    fn take(&mut self, event: &Event<'_>) {
+        let Event::Message(message) = event else {
+            return;
+        };
+        let Some(topic) = message.topic.strip_prefix(&*self.prefix) else {
+            return;
+        };
+        if message.payload.is_empty() {
+            return;
+        }
+        let Some((_, rest)) = topic::parse_notification(topic) else {
+            if message.retain && topic::parse_any(topic).is_some() {
+                self.requests.insert(message.topic.to_owned());
+            }
+            return;
+        };
+        self.serial |= rest == topic::SERIAL && message.retain;
+        // What a bridge says of itself has no path of an item.
+        if let Some(address) = topic::parse_address(rest).filter(|_| rest != topic::SERIAL) {
+            let device = format!("{}/{}", address.service_type, address.instance);
+            self.published.insert(device);
+        }
+    }
+
+    /// What is wrong with it. `devices` are on the bus.
+    fn findings(&self, place: &str, devices: Option<&BTreeSet<String>>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if let Some(first) = self.requests.first() {
+            let says = format!(
+                "{place} keeps {} requests that were sent with the retain flag, such as {first}",
+                self.requests.len()
+            );
+            let remedy = format!("clear each of them: mosquitto_pub -r -n -t {first}");
+            findings.push(Finding::fault("requests", says, remedy));
+        }
+        if self.no_wildcards {
+            let says =
+                format!("{place} gives no retained messages to subscriptions with wildcards");
+            let remedy = "clients see a value only when it is published again, and stale ones cannot be cleared: \
+                          take another broker, or --retain false";
+            findings.push(Finding::note("retained", says, remedy));
+        }
+        let known = devices.map(|devices| self.published.difference(devices));
+        let foreign: Vec<&str> = known.into_iter().flatten().map(String::as_str).collect();
+        if !foreign.is_empty() {
+            let says = format!(
+                "{place} has values of devices that are not on the bus: {}",
+                foreign.join(", ")
+            );
+            let remedy =
+                "another bridge publishes them, or a broker that brings back what it had in store";
+            findings.push(Finding::fault("foreign", says, remedy));
+        }
+        findings
+    }
+}
+
 /// What was seen of bridges.
 #[derive(Debug, Default)]
 struct Seen {
@@ -227,6 +398,14 @@ struct Seen {
 }
 
 impl Seen {
+    fn note_status(&mut self, payload: &[u8]) {
+        let payload: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+        let value = payload.get("value");
+        self.online = value
+            .and_then(|value| value.as_str())
+            .map(|text| text == ONLINE);
+    }
+
     fn judge(&self, place: &str, portal_id: &PortalId, now_s: u64) -> Finding {
         let fault = |says: String, remedy: &str| Finding::fault("bridge", says, remedy);
         match (self.answers, self.online) {
@@ -292,6 +471,8 @@ fn is_unreachable(kind: ErrorKind) -> bool {
 
 const SILENT: &str = "is the broker on, in the same network, and behind no firewall?";
 const ONLINE: &str = "online";
+/// How long what is in store may come after the broker has said that it has told all.
+const QUIET: Duration = Duration::from_millis(300);
 /// How long a second bridge may take longer than the first.
 const SECOND_TIME: Duration = Duration::from_secs(3);
 /// As far as clocks that nobody sets may be apart.
@@ -301,6 +482,50 @@ const CLOCKS_DIFFER_S: u64 = 60;
 mod tests {
     use super::super::report::Verdict;
     use super::*;
+    use crate::codec::packet::InPublish;
+
+    #[test]
+    fn what_came_by() {
+        let mut notes = Notes {
+            prefix: "venus/".to_owned(),
+            ..Notes::default()
+        };
+        let mut take = |topic: &str, payload: &str, retain| {
+            let mut payload = payload.as_bytes().to_vec();
+            let message = InPublish {
+                topic,
+                payload: &mut payload,
+                retain,
+                id: None,
+                respond_to: None,
+            };
+            notes.take(&Event::Message(message));
+        };
+        take("venus/N/a/battery/1/Soc", "1", true);
+        take("venus/N/a/tank/9/Level", "1", false);
+        take("venus/N/a/tank/8/Level", "", true);
+        take("venus/N/a/system/0/Serial", "1", true);
+        take("venus/N/a/bridge/status", "1", true);
+        take("venus/W/a/vebus/1/Mode", "4", true);
+        take("venus/R/a/keepalive", "", true);
+        take("venus/W/a/vebus/2/Mode", "4", false);
+        take("W/a/vebus/3/Mode", "4", true);
+        let devices = ["battery/1", "vebus/1"].map(str::to_owned).into();
+        let says = |notes: &Notes, devices: Option<&BTreeSet<String>>| -> Vec<String> {
+            let found = notes.findings("home", devices);
+            found.into_iter().map(|finding| finding.says).collect()
+        };
+        let request = "home keeps 1 requests that were sent with the retain flag, such as \
+                       venus/W/a/vebus/1/Mode";
+        let foreign = "home has values of devices that are not on the bus: tank/9";
+        assert_eq!(says(&notes, Some(&devices)), [request, foreign]);
+        notes.requests.clear();
+        notes.no_wildcards = true;
+        assert_eq!(
+            says(&notes, None),
+            ["home gives no retained messages to subscriptions with wildcards"]
+        );
+    }
 
     #[test]
     fn what_is_seen_of_bridges() {

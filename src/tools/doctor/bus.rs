@@ -1,26 +1,30 @@
 //! The bus: whether it can be reached, what is on it, and what its policy lets us do.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use zbus::{Connection, MessageStream};
+use zbus::{Connection, MessageStream, OwnedVariant, Variant};
 
 use super::report::{Finding, Report};
 use crate::config::BusAddress;
 use crate::error::plain;
+use crate::model::name::DeviceInstance;
 use crate::tools::ToolError;
 use crate::tools::bus::{BUS_ITEM, SERVICE_PREFIX, call, connect, next};
+use crate::tools::value::{BusValue, as_f64, copy};
 
-/// Checks the bus, and what is on it.
+/// Checks the bus, and what is on it. Gives the devices that are there, where all of them are known.
 pub async fn check(
     report: &mut Report<impl Write>,
     address: &BusAddress,
     time: Duration,
-) -> Result<(), ToolError> {
+) -> Result<Option<BTreeSet<String>>, ToolError> {
+    let fault = |report: &mut Report<_>, finding: &Finding| report.add(finding).map(|()| None);
     let connection = match reach(address, time).await {
         Ok(connection) => connection,
-        Err(finding) => return report.add(&finding),
+        Err(finding) => return fault(report, &finding),
     };
     let names = match services(&connection, time).await {
         Ok(names) => names,
@@ -30,20 +34,24 @@ pub async fn check(
             } else {
                 "the bus takes connections and answers nothing: start it again"
             };
-            return report.add(&Finding::fault("bus", error.to_string(), remedy));
+            return fault(report, &Finding::fault("bus", error.to_string(), remedy));
         }
     };
     if names.is_empty() {
         let says = format!("{address} is a D-Bus, but no service of Victron is on it");
         let remedy = "is it that of the device? --dbus says which; system is the system bus";
-        return report.add(&Finding::fault("bus", says, remedy));
+        return fault(report, &Finding::fault("bus", says, remedy));
     }
     let says = format!("{address} has {} services", names.len());
     report.add(&Finding::fine("bus", says))?;
     // While the services are asked, what they send comes in.
     let stream = MessageStream::from(&connection);
-    report.add(&reading(&connection, names, time).await)?;
-    report.add(&signals(&connection, stream, time).await)
+    let read = reading(&connection, names, time).await;
+    for finding in read.judge(time) {
+        report.add(&finding)?;
+    }
+    report.add(&signals(&connection, stream, time).await)?;
+    Ok(read.devices())
 }
 
 async fn reach(address: &BusAddress, time: Duration) -> Result<Connection, Finding> {
@@ -72,34 +80,115 @@ async fn services(connection: &Connection, time: Duration) -> Result<Vec<String>
 }
 
 /// What became of asking a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Answer {
-    Given,
+    Given(Device),
     Denied,
     Late,
+    /// Why there is nothing to publish.
+    Useless(String),
+}
+
+/// The device that a service says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Device {
+    /// `<type>/<instance>`, as in topics.
+    key: String,
+    /// Whether it says so itself, and has not 0 by default (§2.7).
+    says_instance: bool,
+    /// Whether it says so in a text.
+    in_text: bool,
+}
+
+/// What was learnt of the services.
+struct Read {
+    answers: Vec<(String, Answer)>,
 }
 
 /// Whether the services let us read them. All are asked at once.
-async fn reading(connection: &Connection, names: Vec<String>, time: Duration) -> Finding {
+async fn reading(connection: &Connection, names: Vec<String>, time: Duration) -> Read {
     let mut asking = JoinSet::new();
     for name in names {
         let connection = connection.clone();
         asking.spawn(async move {
-            let items = connection.call_method(Some(&*name), "/", Some(BUS_ITEM), "GetItems", &());
-            let answer = match tokio::time::timeout(time, items).await {
-                Err(_) => Answer::Late,
-                Ok(Err(error)) if is_denied(&error) => Answer::Denied,
-                // Older services know no such method, and are read in another way (§2.2).
-                Ok(_) => Answer::Given,
-            };
-            (name, answer)
+            let answer = tokio::time::timeout(time, ask(&connection, &name)).await;
+            (name, answer.unwrap_or(Answer::Late))
         });
     }
     let mut answers = Vec::new();
     while let Some(answer) = asking.join_next().await {
         answers.extend(answer);
     }
-    judge(answers, time)
+    answers.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Read { answers }
+}
+
+/// Asks for all values, in the ways that the bridge does (§2.2).
+async fn ask(connection: &Connection, name: &str) -> Answer {
+    let call = |method| connection.call_method(Some(name), "/", Some(BUS_ITEM), method, &());
+    let mut why = match call("GetItems").await {
+        Err(error) if is_denied(&error) => return Answer::Denied,
+        Err(error) => error.to_string(),
+        Ok(reply) => {
+            let body = reply.body();
+            let items: HashMap<String, HashMap<String, OwnedVariant>> =
+                body.deserialize().unwrap_or_default();
+            if !items.is_empty() {
+                let value = |path: &str| {
+                    let items = items.iter();
+                    let mut found = items.filter(|(own, _)| own.trim_start_matches('/') == path);
+                    found.next()?.1.get("Value").map(|value| copy(value))
+                };
+                return Answer::Given(device(name, value));
+            }
+            "it has no values".to_owned()
+        }
+    };
+    if let Ok(reply) = call("GetValue").await {
+        let body = reply.body();
+        let all = body.deserialize::<HashMap<String, OwnedVariant>>().ok();
+        let all = all.or_else(|| {
+            let Variant::Dict(dict) = body.deserialize::<Variant<'_>>().ok()? else {
+                return None;
+            };
+            dict.try_into().ok()
+        });
+        match all {
+            Some(all) if !all.is_empty() => {
+                let value = |path: &str| all.get(path).map(|value| copy(value));
+                return Answer::Given(device(name, value));
+            }
+            Some(_) | None => "it has no values".clone_into(&mut why),
+        }
+    }
+    Answer::Useless(why)
+}
+
+/// The device that a service is (§1), from its values.
+fn device(name: &str, value: impl Fn(&str) -> Option<BusValue>) -> Device {
+    let service_type = name.split('.').nth(2).unwrap_or_default();
+    let (number, in_text) = match value("DeviceInstance") {
+        Some(Variant::Str(text)) => (text.trim().parse::<i64>().ok(), true),
+        #[allow(clippy::cast_possible_truncation)] // an instance is small, or it is none
+        Some(other) => {
+            let number = as_f64(&other).filter(|number| number.fract() == 0.0);
+            (number.map(|number| number as i64), false)
+        }
+        None => (None, false),
+    };
+    let identifier = || match value("Identifier") {
+        Some(Variant::Str(text)) => DeviceInstance::identifier(&text),
+        _ => None,
+    };
+    let said = match number {
+        Some(number) => Some(number.to_string()),
+        None => identifier().map(|identifier| identifier.as_str().to_owned()),
+    };
+    Device {
+        says_instance: said.is_some(),
+        in_text: in_text && number.is_some(),
+        key: format!("{service_type}/{}", said.as_deref().unwrap_or("0")),
+    }
 }
 
 /// Whether it is the policy of the bus that says no.
@@ -107,38 +196,120 @@ fn is_denied(error: &zbus::Error) -> bool {
     matches!(error, zbus::Error::FDO(error) if matches!(**error, zbus::fdo::Error::AccessDenied(_)))
 }
 
-fn judge(mut answers: Vec<(String, Answer)>, time: Duration) -> Finding {
-    answers.sort();
-    let of = |wanted| -> Vec<&str> {
-        let names = answers.iter().filter(|(_, answer)| *answer == wanted);
-        names.map(|(name, _)| name.as_str()).collect()
-    };
-    let (denied, late) = (of(Answer::Denied), of(Answer::Late));
-    let count = answers.len();
-    if !denied.is_empty() {
+impl Read {
+    /// The devices, where every service says which it is.
+    fn devices(&self) -> Option<BTreeSet<String>> {
+        let key = |(_, answer): &(String, Answer)| match answer {
+            Answer::Given(device) => Some(device.key.clone()),
+            Answer::Denied | Answer::Late | Answer::Useless(_) => None,
+        };
+        self.answers.iter().map(key).collect()
+    }
+
+    /// What is to be said of them.
+    fn judge(&self, time: Duration) -> Vec<Finding> {
+        let mut findings = vec![self.answering(time)];
+        findings.extend(self.clashes());
+        findings.extend(self.texts());
+        findings
+    }
+
+    fn answering(&self, time: Duration) -> Finding {
+        let of = |wanted: fn(&Answer) -> bool| -> Vec<&str> {
+            let names = self.answers.iter().filter(|(_, answer)| wanted(answer));
+            names.map(|(name, _)| name.as_str()).collect()
+        };
+        let denied = of(|answer| *answer == Answer::Denied);
+        let late = of(|answer| *answer == Answer::Late);
+        let count = self.answers.len();
+        if !denied.is_empty() {
+            let says = format!(
+                "the bus forbids to read {} of {count} services: {}",
+                denied.len(),
+                few(&denied)
+            );
+            return Finding::fault("reading", says, POLICY);
+        }
+        if late.len() == count {
+            let says = format!("no service answers within {} s", time.as_secs_f64());
+            let remedy = "does the bus let answers through, or does the whole device hang?";
+            return Finding::fault("reading", says, remedy);
+        }
+        if !late.is_empty() {
+            let says = format!(
+                "{} of {count} services give no answer within {} s: {}",
+                late.len(),
+                time.as_secs_f64(),
+                few(&late)
+            );
+            let remedy = "their values are missing until they answer; the others are not held up";
+            return Finding::note("reading", says, remedy);
+        }
+        let mut useless = self
+            .answers
+            .iter()
+            .filter_map(|(name, answer)| match answer {
+                Answer::Useless(why) => Some((name, why)),
+                Answer::Given(_) | Answer::Denied | Answer::Late => None,
+            });
+        if let Some((name, why)) = useless.next() {
+            let why: String = why.chars().take(REASON_CHARS_MAX).collect();
+            let says = format!(
+                "{} of {count} services give no values: {name} ({why})",
+                1 + useless.count()
+            );
+            let remedy = "their driver is at fault, or still starting; the others are not held up";
+            return Finding::note("reading", says, remedy);
+        }
+        Finding::fine("reading", format!("all {count} services answer"))
+    }
+
+    /// Devices that more than one service claims (§2.7).
+    fn clashes(&self) -> Vec<Finding> {
+        let mut claims: BTreeMap<&str, Vec<(bool, bool, &str)>> = BTreeMap::new();
+        for (name, answer) in &self.answers {
+            if let Answer::Given(device) = answer {
+                let plain = name.split('.').count() == 3;
+                let claim = (!plain, !device.says_instance, name.as_str());
+                claims.entry(&device.key).or_default().push(claim);
+            }
+        }
+        let mut findings = Vec::new();
+        for (key, mut claimed) in claims {
+            claimed.sort_unstable();
+            let names: Vec<&str> = claimed.iter().map(|(.., name)| *name).collect();
+            let (Some((first, rest)), [best, next, ..]) = (names.split_first(), &*claimed) else {
+                continue;
+            };
+            let holder = if (best.0, best.1) < (next.0, next.1) {
+                format!("{first} has its topics, and not {}", few(rest))
+            } else {
+                format!("only one of them has its topics: {}", few(&names))
+            };
+            let says = format!("{} services are {key}: {holder}", names.len());
+            let remedy = "give each device an instance of its own";
+            findings.push(Finding::fault("devices", says, remedy));
+        }
+        findings
+    }
+
+    /// Instances that are texts, which not every program takes.
+    fn texts(&self) -> Option<Finding> {
+        let named = self
+            .answers
+            .iter()
+            .filter_map(|(name, answer)| match answer {
+                Answer::Given(device) if device.in_text => Some(name.as_str()),
+                Answer::Given(_) | Answer::Denied | Answer::Late | Answer::Useless(_) => None,
+            });
+        let named: Vec<&str> = named.collect();
         let says = format!(
-            "the bus forbids to read {} of {count} services: {}",
-            denied.len(),
-            few(&denied)
+            "the device instance is a text, not a number: {}",
+            few(&named)
         );
-        return Finding::fault("reading", says, POLICY);
+        let remedy = "it is taken as the number; other programs may not do that";
+        (!named.is_empty()).then(|| Finding::note("devices", says, remedy))
     }
-    if late.len() == count {
-        let says = format!("no service answers within {} s", time.as_secs_f64());
-        let remedy = "does the bus let answers through, or does the whole device hang?";
-        return Finding::fault("reading", says, remedy);
-    }
-    if !late.is_empty() {
-        let says = format!(
-            "{} of {count} services give no answer within {} s: {}",
-            late.len(),
-            time.as_secs_f64(),
-            few(&late)
-        );
-        let remedy = "their values are missing until they answer; the others are not held up";
-        return Finding::note("reading", says, remedy);
-    }
-    Finding::fine("reading", format!("all {count} services answer"))
 }
 
 /// The first of them, for a line that can be read.
@@ -186,6 +357,8 @@ const POLICY: &str =
     "install packaging/dbus-mqtt.conf in /etc/dbus-1/system.d for the user of the bridge";
 /// As many services as the bridge follows by default.
 const SERVICES_MAX: usize = 2_000;
+/// How much of a driver's own words is shown.
+const REASON_CHARS_MAX: usize = 200;
 /// How many names a line has at most.
 const SHOWN: usize = 3;
 /// A device says something several times a second.
@@ -194,28 +367,117 @@ const SIGNALS_TIME: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::super::report::Verdict;
-    use super::Answer::{Denied, Given, Late};
+    use super::Answer::{Denied, Given, Late, Useless};
     use super::*;
+
+    fn read(answers: &[(&str, Answer)]) -> Read {
+        let named = answers.iter();
+        let answers = named.map(|(name, answer)| ((*name).to_owned(), answer.clone()));
+        Read {
+            answers: answers.collect(),
+        }
+    }
+
+    /// A device with these values.
+    fn given(name: &str, values: &[(&str, BusValue)]) -> Answer {
+        let value = |path: &str| {
+            let mut found = values.iter().filter(|(own, _)| *own == path);
+            found.next().map(|(_, value)| copy(value))
+        };
+        Given(device(name, value))
+    }
+
+    fn plain() -> Answer {
+        given(
+            "com.victronenergy.a.b",
+            &[("DeviceInstance", Variant::I32(7))],
+        )
+    }
 
     #[test]
     fn what_the_answers_say() {
         let judged = |answers: &[Answer]| {
-            let answers = answers.iter().enumerate();
-            let named = answers
-                .map(|(at, answer)| (format!("s{at}"), *answer))
+            let named: Vec<String> = (0..answers.len()).map(|at| format!("s{at}")).collect();
+            let named: Vec<(&str, Answer)> = named
+                .iter()
+                .map(String::as_str)
+                .zip(answers.iter().cloned())
                 .collect();
-            let found = judge(named, Duration::from_secs(10));
+            let found = read(&named).answering(Duration::from_secs(10));
             (found.verdict, found.says)
         };
-        let all = judged(&[Given, Given]);
+        let all = judged(&[plain(), plain()]);
         assert_eq!(all, (Verdict::Fine, "all 2 services answer".to_owned()));
-        let (verdict, says) = judged(&[Given, Denied, Late, Denied]);
+        let (verdict, says) = judged(&[plain(), Denied, Late, Denied]);
         assert_eq!(verdict, Verdict::Fault);
         assert_eq!(says, "the bus forbids to read 2 of 4 services: s1, s3");
-        let (verdict, says) = judged(&[Late, Given, Late, Late, Late]);
+        let (verdict, says) = judged(&[Late, plain(), Late, Late, Late]);
         assert_eq!(verdict, Verdict::Note);
         let expected = "4 of 5 services give no answer within 10 s: s0, s2, s3, …";
         assert_eq!(says, expected);
         assert_eq!(judged(&[Late, Late]).0, Verdict::Fault);
+        let (verdict, says) = judged(&[plain(), Useless("x".repeat(9_000))]);
+        assert_eq!(verdict, Verdict::Note);
+        assert!(
+            says.starts_with("1 of 2 services give no values: s1 (xxx"),
+            "{says}"
+        );
+        assert!(says.len() < 300, "{says}");
+    }
+
+    #[test]
+    fn s2_7_two_services_that_are_one_device() {
+        let clashes = |services: &[(&str, &[(&str, BusValue)])]| -> Vec<String> {
+            let answers: Vec<(&str, Answer)> = services
+                .iter()
+                .map(|(name, values)| (*name, given(name, values)))
+                .collect();
+            let found = read(&answers).clashes();
+            found.into_iter().map(|finding| finding.says).collect()
+        };
+        let number = |number| ("DeviceInstance", Variant::I32(number));
+        let text = |text: &str| ("DeviceInstance", Variant::from(text.to_owned()));
+        let (a, b) = ("com.victronenergy.tank.a", "com.victronenergy.tank.b");
+        assert_eq!(clashes(&[(a, &[number(1)]), (b, &[number(2)])]), [""; 0]);
+        assert_eq!(clashes(&[(a, &[text("4")]), (b, &[text("5")])]), [""; 0]);
+        assert_eq!(
+            clashes(&[(a, &[number(4)]), (b, &[text(" 4 ")])]),
+            [format!(
+                "2 services are tank/4: only one of them has its topics: {a}, {b}"
+            )]
+        );
+        assert_eq!(
+            clashes(&[(a, &[]), (b, &[number(0)])]),
+            [format!(
+                "2 services are tank/0: {b} has its topics, and not {a}"
+            )]
+        );
+        let (real, extra) = (
+            "com.victronenergy.settings",
+            "com.victronenergy.settings.dummy",
+        );
+        assert_eq!(
+            clashes(&[(real, &[]), (extra, &[])]),
+            [format!(
+                "2 services are settings/0: {real} has its topics, and not {extra}"
+            )]
+        );
+        let identifier = ("Identifier", Variant::from("a/b".to_owned()));
+        let vecan = given("com.victronenergy.vecan.x", &[identifier]);
+        let Given(vecan) = vecan else { panic!() };
+        assert_eq!(
+            (vecan.key.as_str(), vecan.says_instance),
+            ("vecan/a_b", true)
+        );
+    }
+
+    #[test]
+    fn an_instance_that_is_a_text_is_told() {
+        let text = ("DeviceInstance", Variant::from("4".to_owned()));
+        let name = "com.victronenergy.tank.a";
+        let found = read(&[(name, given(name, &[text]))]).texts().unwrap();
+        assert_eq!(found.verdict, Verdict::Note);
+        assert!(found.says.ends_with(name), "{}", found.says);
+        assert_eq!(read(&[("s", plain())]).texts(), None);
     }
 }

@@ -61,7 +61,7 @@ async fn check(
     };
     report.add(&settings::summary(&config, &source))?;
     report.add(&settings::secrets(&layers.secret_files(&config, machine)))?;
-    bus::check(report, &config.bus, time).await?;
+    let devices = bus::check(report, &config.bus, time).await?;
     if source == PortalSource::Bus {
         let asked = tokio::time::timeout(time, shell::portal::ask_once(&config.bus)).await;
         let asked = asked.unwrap_or_else(|_| Err("no answer".to_owned()));
@@ -78,7 +78,7 @@ async fn check(
         report.add(&Finding::fine("portal id", says))?;
     }
     for broker in &config.brokers {
-        broker::check(report, &config.portal_id, broker, time).await?;
+        broker::check(report, &config.portal_id, broker, devices.as_ref(), time).await?;
     }
     Ok(())
 }

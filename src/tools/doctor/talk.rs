@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::codec::packet::Version;
 use crate::config::BrokerConfig;
 use crate::link::session::LinkError;
 use crate::shell::transport::Stream;
@@ -24,10 +25,10 @@ pub(super) struct Talk {
 
 impl Talk {
     /// Logs in, under a name of its own: that of the bridge would throw it off the broker.
-    pub(super) fn open(stream: Stream, broker: &BrokerConfig) -> Talk {
+    pub(super) fn open(stream: Stream, broker: &BrokerConfig, version: Version) -> Talk {
         let mut out = Vec::new();
         let login = broker.login.as_ref();
-        let session = Session::open(&client_id(), login, Instant::now(), &mut out);
+        let session = Session::open(version, &client_id(), login, Instant::now(), &mut out);
         Talk {
             stream,
             session,
