@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 use crate::config::ConfigError;
+use crate::model::outside::Outside;
 
 /// Why the program cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +101,7 @@ pub fn plain(error: &impl Display) -> String {
 
 /// An error as one line, whatever names and paths are quoted in it.
 pub fn one_line(error: &impl Display) -> String {
-    error.to_string().replace(char::is_control, " ")
+    Outside::new(&error.to_string()).to_string()
 }
 
 #[cfg(test)]
@@ -128,6 +129,6 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line() {
-        assert_eq!(one_line(&"a\nb\u{1b}[31mc\t"), "a b [31mc ");
+        assert_eq!(one_line(&"a\nb\u{1b}[31mc\t"), r"a\nb\u{1b}[31mc\t");
     }
 }

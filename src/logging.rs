@@ -3,10 +3,12 @@
 //!
 //! What is logged is decided where it happens; here only how it looks and how much of it is shown.
 
-use std::fmt;
+use std::fmt::{self, Debug, Write as _};
 use std::io::{IsTerminal, Write as _};
 
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer, format};
@@ -17,6 +19,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{ConfigError, Machine, Origin, Problem};
+use crate::model::outside::Escaping;
 
 /// The log, once it is started.
 pub struct Log {
@@ -31,6 +34,7 @@ pub fn start(debug: bool, usual: &'static str, machine: &Machine) -> Result<Log,
     let lines = (!journal).then(|| {
         tracing_subscriber::fmt::layer()
             .compact()
+            .fmt_fields(Words)
             .with_writer(std::io::stderr)
             .with_ansi(machine.colours(std::io::stderr().is_terminal()))
             .with_timer(UtcMillis)
@@ -38,6 +42,7 @@ pub fn start(debug: bool, usual: &'static str, machine: &Machine) -> Result<Log,
     });
     let entries = journal.then(|| {
         tracing_subscriber::fmt::layer()
+            .fmt_fields(Words)
             .with_writer(std::io::stderr)
             .with_ansi(false)
             .event_format(Entry(
@@ -133,6 +138,41 @@ where
     }
 }
 
+/// What an event says, on one line: whatever came from outside into it is escaped here, where no line
+/// of the log gets past (§5.9).
+struct Words;
+
+impl<'w> FormatFields<'w> for Words {
+    fn format_fields<R: RecordFields>(&self, to: Writer<'w>, fields: R) -> fmt::Result {
+        let mut line = Line {
+            to: Escaping::new(to, LINE_CHARS_MAX),
+            separator: "",
+            outcome: Ok(()),
+        };
+        fields.record(&mut line);
+        line.outcome
+    }
+}
+
+struct Line<'w> {
+    to: Escaping<Writer<'w>>,
+    separator: &'static str,
+    outcome: fmt::Result,
+}
+
+impl Visit for Line<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let separator = std::mem::replace(&mut self.separator, " ");
+        self.outcome = self.outcome.and_then(|()| match field.name() {
+            "message" => write!(self.to, "{separator}{value:?}"),
+            name => write!(self.to, "{separator}{name}={value:?}"),
+        });
+    }
+}
+
+/// Far more than any line of ours has: a path on the bus may have megabytes.
+const LINE_CHARS_MAX: usize = 4_000;
+
 /// `2026-01-31T12:00:00.123Z`: the clock of the device in UTC, as VRM and the other logs of Venus
 /// OS have it, to the millisecond.
 struct UtcMillis;
@@ -154,6 +194,8 @@ fn millis(micros: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     const USUAL: &str = "warn,dbus_mqtt=info";
@@ -217,6 +259,51 @@ mod tests {
         );
         assert!(!both.contains("canary"), "{both}");
         assert!(!output.status.success(), "{both}");
+    }
+
+    #[test]
+    fn s5_9_no_text_from_outside_makes_a_line_of_its_own() {
+        #[derive(Clone, Default)]
+        struct Shown(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Shown {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let shown = Shown::default();
+        let to = shown.clone();
+        let subscriber = tracing_subscriber::registry().with(
+            tracing_subscriber::fmt::layer()
+                .fmt_fields(Words)
+                .with_writer(move || to.clone())
+                .with_ansi(false)
+                .event_format(Entry(format().compact().without_time().with_level(false))),
+        );
+        let name = "tank\n<3>forged\u{202e}\u{9b}31m\u{85}";
+        let long = "x".repeat(1_000_000);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!("{name}: gone");
+            tracing::info!(service = name, "gone");
+            tracing::info!("{long}");
+        });
+        let shown = String::from_utf8(shown.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert_eq!(
+            lines[0],
+            r"<4>dbus_mqtt::logging::tests: tank\n<3>forged\u{202e}\u{9b}31m\u{85}: gone"
+        );
+        assert!(
+            lines[1].starts_with("<6>") && lines[1].contains("forged"),
+            "{}",
+            lines[1]
+        );
+        assert!(lines[2].len() < 5_000 && lines[2].ends_with('…'));
+        let plain = |c: char| c == '\n' || crate::model::outside::is_plain(c);
+        assert!(shown.chars().all(plain), "{shown:?}");
     }
 
     #[test]

@@ -79,6 +79,19 @@ const TRANSPORT: &[&str] = &["shell/transport/"];
 /// Words of others that are service types too, and where they mean something else.
 const OTHER_WORDS: [(&str, &str); 1] = [("homeassistant/entity.rs", "switch")];
 
+/// The only places that write to a terminal or a log: they escape what comes from outside (§5.9), or print
+/// nothing of it.
+const PRINTS: [&str; 8] = [
+    "main.rs",    // errors, as one line
+    "logging.rs", // each event through `model::outside`
+    "error.rs",   // `print`: what `tools::say` has escaped, and what is ours
+    "tools/client/screen.rs",
+    "tools/demo/mod.rs",    // it only asks what stdout is
+    "tools/doctor/mod.rs",  // by its `Report`
+    "tools/demo/status.rs", // a bar of numbers
+    "tools/replay.rs",      // the same
+];
+
 const LINES_MAX: usize = 600;
 
 fn root() -> &'static Path {
@@ -334,6 +347,24 @@ fn report(complaints: &[String]) {
         writeln!(text, "  {complaint}").unwrap();
     }
     assert!(complaints.is_empty(), "\n{text}");
+}
+
+#[test]
+fn s5_9_only_what_escapes_prints() {
+    for source in Source::all() {
+        let prints = ["stdout()", "stderr()", "println!", "print!"];
+        let prints = prints.iter().any(|word| {
+            let mut found = source.product_code.match_indices(word);
+            found.any(|(at, _)| !source.product_code[..at].ends_with('_'))
+        });
+        let may = PRINTS.contains(&&*source.name);
+        assert!(
+            may || !prints,
+            "{} prints: let `tools::say`, a `Screen` or the log do it",
+            source.name
+        );
+        assert!(prints || !may, "{} does not print any more", source.name);
+    }
 }
 
 #[test]

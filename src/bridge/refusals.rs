@@ -12,6 +12,7 @@ use super::Bridge;
 use super::responses::Told;
 use super::throttle::{DAY, LogRate};
 use crate::model::name::ServiceName;
+use crate::model::outside::Outside;
 use crate::model::request::{KeepAlive, Rejection, Request, ResponseAddress};
 use crate::model::time::Now;
 use crate::model::value::BusValue;
@@ -42,7 +43,8 @@ impl Bridge {
             if suppressed > 0 {
                 warn!("{name}: {suppressed} more rejected requests are not shown");
             }
-            let (topic, why) = (shown(topic), shown(&rejection.to_string()));
+            let (topic, why) = (shown(topic), rejection.to_string());
+            let why = shown(&why);
             let before = times(repeated);
             warn!("{name}: request {topic} rejected: {why}{before}");
         }
@@ -207,12 +209,8 @@ fn times(repeated: u64) -> String {
 }
 
 /// A text of anybody's making, not longer than a line should be.
-fn shown(topic: &str) -> String {
+fn shown(topic: &str) -> Outside<'_> {
     /// Far more than any topic of ours has.
     const CHARS_MAX: usize = 300;
-    let mut shown: String = topic.chars().take(CHARS_MAX).collect();
-    if shown.len() < topic.len() {
-        shown.push('…');
-    }
-    shown
+    Outside::new(topic).at_most(CHARS_MAX)
 }

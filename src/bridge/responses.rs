@@ -16,6 +16,7 @@ use super::requests::Outcome;
 use crate::codec::payload;
 use crate::homeassistant;
 use crate::model::name::{TOPIC_LEVELS_MAX, is_topic_char};
+use crate::model::outside::Outside;
 use crate::model::request::{Rejection, ResponseAddress};
 use crate::model::time::Now;
 use crate::model::topic;
@@ -23,8 +24,6 @@ use crate::schema::rule::Publish;
 
 /// The longest response topic, and the longest correlation data, in bytes.
 const ADDRESS_BYTES_MAX: usize = 512;
-/// How much of a message of a service is repeated.
-const MESSAGE_CHARS_MAX: usize = 200;
 /// How many items the answer to a read of an inner node may have.
 const NODE_ITEMS_MAX: usize = 5_000;
 
@@ -62,10 +61,9 @@ pub enum Told {
 impl Told {
     /// Why a request was not carried out.
     pub fn rejection(rejection: &Rejection) -> Told {
-        let message = rejection.to_string();
         Told::Error {
             code: rejection.code(),
-            message: message.chars().take(MESSAGE_CHARS_MAX).collect(),
+            message: Outside::error(&rejection.to_string()).to_string().into(),
         }
     }
 }
@@ -116,9 +114,8 @@ pub fn check(to: &ResponseAddress, outlet: &OutletConfig) -> Result<(), Rejectio
     } else {
         return Ok(());
     };
-    let topic = topic.escape_debug().take(100).collect::<String>();
     Err(Rejection::ResponseTopic {
-        topic: topic.into(),
+        topic: Outside::new(topic).at_most(100).to_string().into(),
         why,
     })
 }
@@ -408,9 +405,6 @@ mod tests {
         let Told::Error { code, message } = Told::rejection(&rejection) else {
             panic!()
         };
-        assert_eq!(
-            (code, message.chars().count()),
-            ("refused", MESSAGE_CHARS_MAX)
-        );
+        assert_eq!((code, message.chars().count()), ("refused", 200));
     }
 }

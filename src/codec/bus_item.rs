@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use super::cursor::{Cursor, Malformed, alignment, one_type};
 use super::frame::Frame;
 use crate::model::item::ItemChange;
+use crate::model::outside::Outside;
 use crate::model::value::{IntType, Value};
 
 /// The interface of all items.
@@ -280,31 +281,9 @@ pub fn owner_change<'a>(frame: &Frame<'a>) -> Result<(&'a str, &'a str, &'a str)
 /// whole traceback.
 pub fn error_message(frame: &Frame<'_>) -> String {
     match frame.signature.first() {
-        Some(b's') => one_line(body(frame).string().unwrap_or_default()),
+        Some(b's') => Outside::error(body(frame).string().unwrap_or_default()).to_string(),
         _ => String::new(),
     }
-}
-
-/// How much of an error's text is kept.
-const MESSAGE_CHARS_MAX: usize = 200;
-
-/// The text in one line, shortened: runs of white space and control characters become one space.
-fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    let mut line = String::new();
-    for word in words.filter(|word| !word.is_empty()) {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-        if let Some((end, _)) = line.char_indices().nth(MESSAGE_CHARS_MAX) {
-            let start = line.char_indices().nth(MESSAGE_CHARS_MAX - 1);
-            line.truncate(start.map_or(end, |(at, _)| at));
-            line.push('…');
-            break;
-        }
-    }
-    line
 }
 
 /// The path of an item from the root. What `GetValue` on `/` says has no leading slash, and some
@@ -317,23 +296,4 @@ pub fn absolute<'a>(path: &'a str, buffer: &'a mut String) -> &'a str {
     buffer.push('/');
     buffer.push_str(path);
     buffer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s2_2_an_error_text_is_one_short_line() {
-        let check = |text: &str, expected: &str| assert_eq!(one_line(text), expected, "{text:?}");
-        check("", "");
-        check("no such path", "no such path");
-        check(
-            "Traceback (most recent call last):\n  File \"x.py\", line 7\r\n\tValueError\u{85}\u{0}!\n",
-            "Traceback (most recent call last): File \"x.py\", line 7 ValueError !",
-        );
-        check(&"é".repeat(200), &"é".repeat(200));
-        check(&"é".repeat(201), &format!("{}…", "é".repeat(199)));
-        check(&"ab ".repeat(200), &format!("{}a…", "ab ".repeat(66)));
-    }
 }

@@ -16,6 +16,7 @@ use super::{
 use crate::model::access::Access;
 use crate::model::filter::Lists;
 use crate::model::name::PortalId;
+use crate::model::outside::{Outside, is_plain};
 
 /// Comments out what is made from the portal id, where that is not known yet.
 fn without_portal_id(text: &str) -> String {
@@ -144,7 +145,7 @@ impl Text {
     }
 
     fn said(&mut self, key: &str, value: &str, place: &str) {
-        let place = place.replace(char::is_control, " ");
+        let place = Outside::new(place);
         // Writing to a text cannot fail.
         let _ = writeln!(self.0, "{key} = {value}  # {place}");
     }
@@ -404,7 +405,7 @@ fn quoted(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '"' | '\\' => out.extend(['\\', letter]),
-            letter if letter.is_control() => {
+            letter if !is_plain(letter) => {
                 // Writing to a text cannot fail.
                 let _ = write!(out, "\\u{:04X}", u32::from(letter));
             }

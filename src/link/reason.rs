@@ -5,6 +5,7 @@
 //! of MQTT 5.
 
 use crate::codec::packet::{Farewell, Version};
+use crate::model::outside::Outside;
 
 /// Which packet a code came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,23 +141,16 @@ pub fn refusal(version: Version, code: u8) -> Meaning {
 /// What the broker itself says, and where it sends us, fit for a log line; empty where it says
 /// nothing.
 pub fn words(farewell: &Farewell<'_>) -> Box<str> {
-    let clean = |text: &str| -> String {
-        let visible = |c: &char| !c.is_control();
-        text.chars().filter(visible).take(WORDS_CHARS_MAX).collect()
-    };
     let mut words = String::new();
     if !farewell.reason.is_empty() {
-        words = format!("; the broker says: {}", clean(farewell.reason));
+        words = format!("; the broker says: {}", Outside::error(farewell.reason));
     }
     if !farewell.server.is_empty() {
         words.push_str("; it names the server ");
-        words.push_str(&clean(farewell.server));
+        words.push_str(&Outside::error(farewell.server).to_string());
     }
     words.into()
 }
-
-/// How much of a broker's own words is repeated.
-const WORDS_CHARS_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
@@ -228,7 +222,7 @@ mod tests {
         };
         assert_eq!(
             &*words(&farewell),
-            "; the broker says: no[31mway; it names the server other.example:1883"
+            "; the broker says: no [31mway; it names the server other.example:1883"
         );
         let long = "x".repeat(10_000);
         let farewell = Farewell {

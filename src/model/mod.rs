@@ -7,6 +7,7 @@ pub mod access;
 pub mod filter;
 pub mod item;
 pub mod name;
+pub mod outside;
 pub mod request;
 pub mod similar;
 pub mod time;

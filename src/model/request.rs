@@ -1,5 +1,6 @@
 //! Requests: what an MQTT client can ask for (§5), and why it may not get it (§5.8).
 
+use super::outside::Outside;
 use super::value::Json;
 
 /// Which item, or inner node, a request is about.
@@ -185,7 +186,7 @@ pub enum Rejection {
         code: i32,
     },
     /// The service answered with a D-Bus error.
-    #[error("the service answered with {name}: {message}")]
+    #[error("the service answered with {name}: {}", Outside::error(message))]
     BusError {
         /// The D-Bus error name.
         name: Box<str>,

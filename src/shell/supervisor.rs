@@ -366,7 +366,7 @@ mod tests {
         let mut there = situation(true, Reach::Off);
         there.brokers[0].0 = "a\nSTOPPING=1".to_owned();
         let status = there.status();
-        let expected = "2 services, 30 items; broker a STOPPING=1 is switched off";
+        let expected = "2 services, 30 items; broker a\\nSTOPPING=1 is switched off";
         assert_eq!(status, expected);
     }
 }

@@ -17,6 +17,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Fatal, plain, print};
+use crate::model::outside::Outside;
 
 pub mod bus;
 #[cfg(feature = "client")]
@@ -36,8 +37,10 @@ pub mod value;
 
 /// Prints a line for people. Where nobody reads any more, since the terminal was closed, the tool still
 /// has to come to an end of its own; where there is no room for it, that is told.
+///
+/// Names and error texts in it are of anybody's making, so it is one line whatever they are (§5.9).
 fn say(line: &str) -> Result<(), ToolError> {
-    Ok(print(format!("{line}\n").as_bytes())?)
+    Ok(print(format!("{}\n", Outside::new(line)).as_bytes())?)
 }
 
 /// What ends a tool early. The operator can mend each of these, so each is one readable sentence.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::collect::Key;
 use super::portal::Portal;
-use super::reading::{Reading, printable};
+use super::reading::Reading;
 use super::screen::{Form, Screen};
 use crate::model::topic::parse_address;
 
@@ -69,19 +69,19 @@ pub fn print<W: io::Write>(
                 "name": device.name,
                 "topics": device.topics,
             });
-            screen.line(&json.to_string())?;
+            screen.json(&json)?;
         }
         return Ok(());
     }
-    let text = |text: &Option<String>| text.as_ref().map_or_else(|| "-".into(), |t| printable(t));
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
     let rows: Vec<[String; 5]> = devices
         .iter()
         .map(|(key, device)| {
             let (service_type, instance) = parts(key);
             let (product, name) = (text(&device.product), text(&device.name));
             [
-                printable(&service_type),
-                printable(&instance),
+                service_type,
+                instance,
                 product,
                 name,
                 device.topics.to_string(),

@@ -469,7 +469,7 @@ fn tell<W: io::Write>(
             );
             object.insert("asked".to_owned(), asked.clone());
             object.insert("outcome".to_owned(), word.into());
-            screen.line(&Value::Object(object).to_string())
+            screen.json(&Value::Object(object))
         }
         // The error says it.
         Form::Text | Form::Raw if word == "refused" => Ok(()),

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::model::outside::Outside;
 use crate::model::topic::parse_address;
 use crate::schema::rule::Rule;
 use crate::schema::{self};
@@ -144,7 +145,7 @@ pub fn words(value: &Value, rule: &Rule) -> Words {
         None => String::new(),
     };
     Words {
-        value: printable(&text),
+        value: Outside::new(&text).to_string(),
         meaning,
     }
 }
@@ -189,19 +190,6 @@ fn shortened(number: f64) -> String {
         Some(_) => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         None => text,
     }
-}
-
-/// A text that does nothing to a terminal.
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 #[cfg(test)]

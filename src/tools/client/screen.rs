@@ -2,10 +2,11 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use super::reading::{Reading, Words, printable};
+use super::reading::{Reading, Words};
 use super::task::Show;
 use crate::cli::client::FormArgs;
 use crate::config::Machine;
+use crate::model::outside::{self, Outside};
 
 /// How values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,22 +68,23 @@ impl<W: Write> Screen<W> {
 
     /// Makes room for these topics, so that the values stand below each other.
     pub fn make_room<'r>(&mut self, readings: impl IntoIterator<Item = &'r Reading>) {
-        let widths = readings.into_iter().map(|reading| width(&reading.topic));
+        let widths = readings
+            .into_iter()
+            .map(|reading| width(&shown(&reading.topic)));
         self.width = widths.max().unwrap_or_default().max(self.width);
     }
 
     /// Prints a value, and what is to be said beside it.
     pub fn value(&mut self, reading: &Reading, beside: &str) -> io::Result<()> {
         match self.form {
-            Form::Json => {
-                let json = serde_json::Value::Object(reading.json());
-                writeln!(self.to, "{json}")
+            Form::Json => self.json(&serde_json::Value::Object(reading.json())),
+            Form::Raw if self.terminal => {
+                writeln!(self.to, "{}", Outside::new(&reading.raw()))
             }
-            Form::Raw if self.terminal => writeln!(self.to, "{}", printable(&reading.raw())),
             Form::Raw => writeln!(self.to, "{}", reading.raw()),
             Form::Text => {
                 self.make_room([reading]);
-                let topic = padded(&printable(&reading.topic), self.width);
+                let topic = padded(&shown(&reading.topic), self.width);
                 let Words { value, meaning } = reading.words();
                 let mut parts = vec![topic, String::new(), self.paint(BOLD, &value)];
                 if !meaning.is_empty() {
@@ -96,9 +98,14 @@ impl<W: Write> Screen<W> {
         }
     }
 
-    /// Prints a line as it is.
+    /// Prints a line for people.
     pub fn line(&mut self, line: &str) -> io::Result<()> {
-        writeln!(self.to, "{line}")
+        writeln!(self.to, "{}", Outside::new(line))
+    }
+
+    /// Prints a line of JSON.
+    pub fn json(&mut self, json: &serde_json::Value) -> io::Result<()> {
+        writeln!(self.to, "{}", outside::json(&json.to_string()))
     }
 
     /// Prints columns below their titles. The last one is of numbers.
@@ -108,7 +115,11 @@ impl<W: Write> Screen<W> {
         rows: &[[String; N]],
     ) -> io::Result<()> {
         let titles = titles.map(ToOwned::to_owned);
-        let all = || std::iter::once(&titles).chain(rows);
+        let rows = rows
+            .iter()
+            .map(|row| row.each_ref().map(|cell| shown(cell)));
+        let rows: Vec<[String; N]> = rows.collect();
+        let all = || std::iter::once(&titles).chain(&rows);
         let mut widths = [0; N];
         for row in all() {
             for (wide, cell) in widths.iter_mut().zip(row) {
@@ -137,9 +148,9 @@ impl<W: Write> Screen<W> {
 
     fn paint(&self, colour: &str, text: &str) -> String {
         if self.colours {
-            format!("\u{1b}[{colour}m{text}\u{1b}[0m")
+            format!("\u{1b}[{colour}m{}\u{1b}[0m", Outside::new(text))
         } else {
-            text.to_owned()
+            shown(text)
         }
     }
 }
@@ -151,8 +162,13 @@ impl<W: Write> Show for Screen<W> {
 
     fn note(&mut self, text: &str) {
         // Where nobody reads it, nobody misses it.
-        let _ = writeln!(io::stderr(), "dbus-mqtt: {}", printable(text));
+        let _ = writeln!(io::stderr(), "dbus-mqtt: {}", Outside::new(text));
     }
+}
+
+/// A text that does nothing to a terminal.
+fn shown(text: &str) -> String {
+    Outside::new(text).to_string()
 }
 
 fn width(text: &str) -> usize {
@@ -216,6 +232,20 @@ mod tests {
             text.starts_with("battery/288/Soc  \u{1b}[1m84.5\u{1b}[0m \u{1b}[2m%"),
             "{text:?}"
         );
+        let evil = Reading::parse(
+            "a/1/Name\u{202e}\n",
+            r#"{"value": "\u001b[2J\u202e\n\u009b"}"#.as_bytes(),
+        );
+        for (form, line) in [
+            (Form::Text, r"a/1/Name\u{202e}\n  \u{1b}[2J\u{202e}\n\u{9b}"),
+            (
+                Form::Json,
+                r#"{"topic":"a/1/Name\u202e\n","value":"\u001b[2J\u202e\n\u009b"}"#,
+            ),
+        ] {
+            let text = printed(form, false, |screen| screen.show(&evil).unwrap());
+            assert_eq!(text, format!("{line}\n"));
+        }
         let evil = Reading::parse("a/1/Name", br#"{"value": "\u001b[2J"}"#);
         for form in [Form::Raw, Form::Json] {
             let text = printed(form, true, |screen| screen.show(&evil).unwrap());

@@ -251,7 +251,7 @@ fn greet(wanted: Ports, ports: Ports, services: usize) -> Result<(), ToolError> 
     }
     let Ports { tcp, websocket } = ports;
     let path = broker::PATH;
-    say(&format!(
+    let words = format!(
         "\
 A simulated installation of {services} devices; a day passes in four minutes. Ctrl-C ends it.
 
@@ -268,7 +268,8 @@ Switch the inverter/charger off, and on again with 3:
 
   mosquitto_pub -h 127.0.0.1 -p {tcp} -t W/{PORTAL_ID}/vebus/276/Mode -m '{{\"value\": 4}}'
 "
-    ))
+    );
+    words.split('\n').try_for_each(say)
 }
 
 /// Every device has a connection, with a socket at either end. A limit that cannot be raised shows

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::error::{one_line, unless_unread};
+use crate::model::outside;
 use crate::tools::ToolError;
 
 /// How bad it is.
@@ -149,10 +150,10 @@ fn json(finding: &Finding) -> String {
     let object = serde_json::json!({
         "check": finding.check,
         "status": status,
-        "says": one_line(&finding.says),
-        "do": one_line(&finding.remedy),
+        "says": finding.says,
+        "do": finding.remedy,
     });
-    object.to_string()
+    outside::json(&object.to_string())
 }
 
 #[cfg(test)]
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(end, Ok(()));
         let fault = || Finding::fault("broker", "it\nsays \u{1b}[1mno", "ask");
         let (text, end) = print(&fault(), false, false);
-        assert_eq!(text, "FAULT  broker     it says  [1mno -> ask\n");
+        assert_eq!(text, "FAULT  broker     it\\nsays \\u{1b}[1mno -> ask\n");
         assert_eq!(end, Err("1 of 1 checks found a fault".to_owned()));
         let (text, _) = print(&fault(), false, true);
         assert!(

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use zbus::{Signature, Variant};
 
+use crate::model::outside;
 use crate::tools::item::Item;
 use crate::tools::value::{self, BusValue, ValueError};
 
@@ -88,6 +89,8 @@ fn limit_from(signature: &Signature, value: &Variant<'_>, json: &Json) -> BusVal
 
 /// One line, and its end.
 pub(super) fn write_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
+    // People look into recordings, too (§5.9).
+    let line = outside::json(&serde_json::to_string(line)?);
+    out.write_all(line.as_bytes())?;
     out.write_all(b"\n")
 }
