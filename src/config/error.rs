@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use crate::error::plain;
 use crate::model::name::InvalidName;
 
+use super::secrets::Exposure;
 use super::server::InvalidServer;
 
 /// A mistake in the configuration.
@@ -178,12 +179,17 @@ pub enum Problem {
     /// A directive for the log that cannot be understood.
     #[error("{0:?} is no log filter; one looks like dbus_mqtt=debug")]
     LogFilter(String),
-    /// A secret that others can read.
+    /// A secret that others can read, or change.
     #[error(
-        "other users can read {}; take that away from them (chmod 600), or allow it with --allow-readable-secrets",
-        .0.display()
+        "{} {}; take that away from them ({}), or allow it with --allow-readable-secrets",
+        exposure.how, path.display(), exposure.remedy
     )]
-    Readable(PathBuf),
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// How, and what mends it.
+        exposure: Exposure,
+    },
     /// A key without a certificate.
     #[error("a key needs a certificate: set --mqtt-client-certificate too")]
     KeyWithoutCertificate,

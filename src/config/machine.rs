@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{ConfigError, Origin, Problem};
@@ -77,7 +78,29 @@ impl Machine {
 
 /// A file of text, refused where it is larger than any sensible one.
 pub(super) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
-    read_open(File::open(path)?, bytes_max)
+    read_open(open_regular(path)?, bytes_max)
+}
+
+/// Opens a regular file and nothing else: a pipe that nobody writes into would hold up the start for
+/// ever, and a device has no end.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    // For a regular file it makes no difference; a pipe opens at once, to be refused.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)?;
+    // Asked of the open file: what is at the path may be another one by now.
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    let found = if kind.is_dir() {
+        "it is a folder"
+    } else {
+        "it is a pipe or a device, not a regular file"
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, found))
 }
 
 /// The same of a file that is open.

@@ -1,12 +1,11 @@
 //! From the settings of a broker as written to the broker as resolved (§6, §8).
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{CLIENT_ID_BYTES_MAX, PREFIX_BYTES_MAX, PREFIX_LEVELS_MAX};
 use super::layers::{BrokerLayers, Found, Layers, Which};
-use super::machine::Machine;
+use super::machine::{Machine, open_regular};
 use super::secrets::Privacy;
 use super::server::{Server, is_host};
 use super::{
@@ -379,7 +378,7 @@ fn within(found: &Found<u32>, min: u32, max: u32) -> Result<Duration, ConfigErro
 }
 
 pub(super) fn can_be_read(file: &Found<PathBuf>) -> Result<(), ConfigError> {
-    match File::open(&file.value) {
+    match open_regular(&file.value) {
         Ok(_) => Ok(()),
         Err(reason) => Err(file.wrong(Problem::Unreadable {
             path: file.value.clone(),

@@ -3,13 +3,13 @@
 //! Nothing here shows a secret, not even a wrong one.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::layers::{Found, Layers, Which};
-use super::machine::read_open;
+use super::machine::{open_regular, read_open};
 use super::{Config, Machine, Origin, Problem, RawBroker, Secret};
 
 /// A file that nobody else should be able to read.
@@ -96,17 +96,48 @@ pub(super) fn read(path: &Path, privacy: &Privacy) -> Result<Secret, Problem> {
         path: path.to_owned(),
         reason,
     };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = open_regular(path).map_err(unreadable)?;
     // Asked of the open file: what is at the path may be another one by now.
-    let mode = file.metadata().map_err(unreadable)?.mode();
-    if mode & privacy.others(path) != 0 && !privacy.readable {
-        return Err(Problem::Readable(path.to_owned()));
+    let metadata = file.metadata().map_err(unreadable)?;
+    let exposed = exposure(&metadata, privacy.others(path));
+    if let Some(exposure) = exposed.filter(|_| !privacy.readable) {
+        return Err(Problem::Exposed {
+            path: path.to_owned(),
+            exposure,
+        });
     }
     let text = read_open(file, SECRET_BYTES_MAX).map_err(unreadable)?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Secret::from(line)),
         Some(_) | None => Err(Problem::NoPassword(path.to_owned())),
     }
+}
+
+/// How others can get at a file with a secret, where `others` are the permissions by which they could
+/// read it.
+pub(crate) fn exposure(file: &Metadata, others: u32) -> Option<Exposure> {
+    let (mode, owner) = (file.mode(), file.uid());
+    let us = rustix::process::geteuid().as_raw();
+    // The permission to write is the next lower bit.
+    let (how, remedy) = if mode & others != 0 {
+        ("other users can read", "chmod 600")
+    } else if mode & (others >> 1) != 0 {
+        ("other users can change", "chmod 600")
+    } else if owner != us && owner != 0 {
+        ("another user owns", "chown")
+    } else {
+        return None;
+    };
+    Some(Exposure { how, remedy })
+}
+
+/// How others can get at a file with a secret, and the command that mends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exposure {
+    /// `other users can read`
+    pub how: &'static str,
+    /// `chmod 600`
+    pub remedy: &'static str,
 }
 
 /// The same, from a file that a setting names.

@@ -253,12 +253,49 @@ fn secrets_that_others_can_read_are_refused() {
         let login = flags(&words).broker().login.unwrap();
         assert_eq!(login.password.expose(), "hunter2");
     }
+    for mode in [0o620, 0o602, 0o622] {
+        let (_folder, path) = secret("hunter2\n", mode);
+        flags(&["-u", "me", "--mqtt-password-file", &path]).refused(&format!(
+            "--mqtt-password-file: other users can change {path}; take that away from them (chmod 600), or allow it with --allow-readable-secrets"
+        ));
+    }
+    let (_folder, path) = secret("hunter2\n", 0o600);
+    // Only root can give a file away.
+    if std::os::unix::fs::chown(&path, Some(12_345), None).is_ok() {
+        flags(&["-u", "me", "--mqtt-password-file", &path]).refused(&format!(
+            "--mqtt-password-file: another user owns {path}; take that away from them (chown), or allow it with --allow-readable-secrets"
+        ));
+    }
     let (_folder, path) = secret("hunter2\n", 0o400);
     assert!(
         flags(&["-u", "me", "--mqtt-password-file", &path])
             .resolve()
             .is_ok()
     );
+}
+
+/// A pipe that nobody writes into, and a device without an end: neither holds up the start.
+#[test]
+fn only_regular_files_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe").display().to_string();
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for path in [&pipe, "/dev/zero"] {
+        let says = format!("cannot read {path}: it is a pipe or a device, not a regular file");
+        for (key, words) in [
+            (
+                "mqtt-password-file",
+                &["-u", "me", "--mqtt-password-file", path][..],
+            ),
+            ("mqtt-certificate", &["--mqtt-certificate", path]),
+            ("config", &["--config", path]),
+        ] {
+            flags(words).refused(&format!("--{key}: {says}"));
+        }
+    }
+    let path = folder.path().display().to_string();
+    flags(&["--config", &path]).refused(&format!("--config: cannot read {path}: it is a folder"));
 }
 
 #[test]

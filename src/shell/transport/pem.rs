@@ -2,7 +2,6 @@
 //!
 //! What is in a key file is never part of an error.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
+use crate::config::open_regular;
 
 /// The largest file that is read; a bundle of all the CAs of the world has a quarter of it.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -20,9 +20,6 @@ pub enum FileProblem {
     /// It cannot be read.
     #[error("{0}")]
     Unreadable(io::Error),
-    /// A folder, a device or a pipe.
-    #[error("it is no file")]
-    NoFile,
     /// More than any such file has.
     #[error("it is larger than {} KiB", FILE_BYTES_MAX / 1024)]
     TooLarge,
@@ -84,12 +81,7 @@ pub(super) fn at(path: &Path, problem: FileProblem) -> TlsError {
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let unreadable = |error| at(path, FileProblem::Unreadable(error));
-    // A pipe that nobody writes into would never open.
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(at(path, FileProblem::NoFile));
-    }
-    let file = File::open(path).map_err(unreadable)?;
+    let file = open_regular(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     let length = file
         .take(FILE_BYTES_MAX + 1)

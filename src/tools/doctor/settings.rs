@@ -1,10 +1,9 @@
 //! The settings, the files with secrets, and the clock: what needs no connection.
 
-use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::report::Finding;
-use crate::config::{Config, PortalSource, SecretFile};
+use crate::config::{Config, PortalSource, SecretFile, exposure};
 
 /// The clock. Certificates are not valid before their time, and a device without a battery for its
 /// clock starts long before it.
@@ -47,17 +46,19 @@ pub fn secrets(files: &[SecretFile]) -> Finding {
     let mut missing = Vec::new();
     for SecretFile { path, what, others } in files {
         match std::fs::metadata(path) {
-            Ok(data) if data.mode() & others != 0 => {
-                open.push((path.display().to_string(), what));
+            Ok(data) => {
+                let exposed = exposure(&data, *others);
+                open.extend(exposed.map(|exposed| (path.display().to_string(), what, exposed)));
             }
-            Ok(_) => {}
             Err(error) => missing.push(format!("{} with {what}: {error}", path.display())),
         }
     }
-    if let Some((first, what)) = open.first() {
-        let paths: Vec<&str> = open.iter().map(|(path, _)| path.as_str()).collect();
-        let says = format!("other users of this device can read {what} in {first}");
-        return Finding::fault("secrets", says, format!("chmod 600 {}", paths.join(" ")));
+    if let Some((first, what, exposed)) = open.first() {
+        let alike = open.iter().filter(|(_, _, other)| other == exposed);
+        let paths: Vec<&str> = alike.map(|(path, ..)| path.as_str()).collect();
+        let says = format!("{} {first}, which has {what} in it", exposed.how);
+        let remedy = format!("{} {}", exposed.remedy, paths.join(" "));
+        return Finding::fault("secrets", says, remedy);
     }
     match (missing.first(), files.len()) {
         (Some(first), _) => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use zbus::Variant;
@@ -27,7 +28,9 @@ impl Tape {
         name: &str,
         items: BTreeMap<String, Item>,
     ) -> Result<Tape, ToolError> {
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let mut options = OpenOptions::new();
+        // Where somebody lives and when they are there is for their own eyes.
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(|reason| {
             if reason.kind() == ErrorKind::AlreadyExists {
                 ToolError::Exists { path: path.clone() }
@@ -118,6 +121,8 @@ const STARS: &str = "******";
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -162,6 +167,9 @@ mod tests {
             .map(|change| format!("{}={}", change.path, value::plain_text(&change.value)))
             .collect();
         assert_eq!(told, ["/b=5", "/c=", "/d=4"]);
+
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
 
         let again = Tape::begin(file, "com.victronenergy.x", BTreeMap::new());
         assert!(matches!(again, Err(ToolError::Exists { .. })));

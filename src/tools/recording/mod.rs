@@ -23,7 +23,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use zbus::Variant;
@@ -31,8 +31,10 @@ use zbus::Variant;
 mod line;
 
 use super::ToolError;
+use super::bus::SERVICE_PREFIX;
 use super::item::Item;
 use super::value::{self, BusValue, ValueError};
+use crate::config::open_regular;
 use line::{ChangeLine, Entry, Head, write_line};
 
 /// One service, recorded.
@@ -102,6 +104,15 @@ pub enum Fault {
         /// What was there.
         name: String,
     },
+    /// A service of another kind, on whose behalf nobody may speak.
+    #[error("{name:?} is no Victron service: its name does not begin with {SERVICE_PREFIX}")]
+    Foreign {
+        /// What was there.
+        name: String,
+    },
+    /// No line of any recording is as long.
+    #[error("a line of more than {LINE_BYTES_MAX} bytes")]
+    Long,
     /// Time runs backwards.
     #[error("ts_ms {ts_ms} comes after {before}, but time must not run backwards")]
     Order {
@@ -126,7 +137,7 @@ impl Clone for Change {
 impl Recording {
     /// Reads the recording in a file.
     pub fn load(file: &Path) -> Result<Recording, ToolError> {
-        let open = std::fs::File::open(file);
+        let open = open_regular(file);
         let lines = open.map(BufReader::new).map_err(|reason| ToolError::File {
             path: file.to_owned(),
             reason,
@@ -141,7 +152,8 @@ impl Recording {
         let mut number = 0;
         loop {
             line.clear();
-            let bytes = lines
+            let mut piece = lines.by_ref().take(LINE_BYTES_MAX + 1);
+            let bytes = piece
                 .read_line(&mut line)
                 .map_err(|reason| ToolError::File {
                     path: file.to_owned(),
@@ -151,6 +163,9 @@ impl Recording {
                 break;
             }
             number += 1;
+            if bytes as u64 > LINE_BYTES_MAX {
+                return Err(error(file, number, Fault::Long));
+            }
             if number > 1 && line.trim().is_empty() {
                 continue;
             }
@@ -211,6 +226,11 @@ impl Recording {
         let head: Head<'_> = serde_json::from_str(line)?;
         if zbus::names::WellKnownName::try_from(head.service.as_ref()).is_err() {
             return Err(Fault::Name {
+                name: head.service.into_owned(),
+            });
+        }
+        if !head.service.starts_with(SERVICE_PREFIX) {
+            return Err(Fault::Foreign {
                 name: head.service.into_owned(),
             });
         }
@@ -324,6 +344,9 @@ pub fn load_all(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Recording)>, ToolErro
     Ok(recordings)
 }
 
+/// Far more than the first line of the largest system has.
+const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 fn is_node_value(value: &Variant<'_>) -> bool {
     matches!(value, Variant::Dict(_))
         || matches!(value, Variant::Str(text) if text.as_str() == "None")
@@ -414,6 +437,10 @@ mod tests {
         check("", "f.jsonl, line 1: the file is empty");
         check("x", "f.jsonl, line 1: expected value");
         check(r#"{"service":"x","items":{}}"#, r#""x" is no D-Bus name"#);
+        check(
+            r#"{"service":"org.freedesktop.NetworkManager","items":{}}"#,
+            r#""org.freedesktop.NetworkManager" is no Victron service"#,
+        );
         check(&second("{"), "f.jsonl, line 2: EOF");
         check(
             &second(r#"{"ts_ms":1,"path":"/a","t":"i"}"#),
@@ -436,6 +463,21 @@ mod tests {
             &format!("{two}{}", r#"{"ts_ms":1,"path":"/a","t":"i","v":1}"#),
             "line 3: ts_ms 1 comes after 2",
         );
+    }
+
+    #[test]
+    fn no_line_is_without_end() {
+        let zeros = BufReader::new(io::repeat(b' '));
+        let error = Recording::read(zeros, Path::new("f.jsonl")).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("a line of more than 16777216 bytes"),
+            "{error}"
+        );
+        for file in ["/dev/zero", "/dev"] {
+            let error = Recording::load(Path::new(file)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{file}: it is a ")), "{error}");
+        }
     }
 
     #[test]
