@@ -16,12 +16,15 @@
 
 #[path = "targets/config.rs"]
 mod config;
+#[path = "targets/names.rs"]
+mod names;
 #[path = "targets/requests.rs"]
 mod requests;
 
 use std::time::Duration;
 
-pub use config::config_schema;
+pub use config::{config_file, config_schema};
+pub use names::names;
 pub use requests::{payload, topic, write_payload};
 
 use dbus_mqtt::bridge::calls::Method;

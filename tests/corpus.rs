@@ -64,6 +64,16 @@ fn config_schema() {
     replay("config_schema", targets::config_schema);
 }
 
+#[test]
+fn names() {
+    replay("names", targets::names);
+}
+
+#[test]
+fn config_file() {
+    replay("config_file", targets::config_file);
+}
+
 /// Each target has its replay here: what a fuzzer calls is what this file calls.
 #[test]
 fn every_target_is_replayed() {
@@ -77,5 +87,5 @@ fn every_target_is_replayed() {
         assert!(here.contains(&format!("replay(\"{target}\", targets::{target})")));
         targets += 1;
     }
-    assert_eq!(targets, 6);
+    assert_eq!(targets, 8);
 }
