@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::support::peer::Peer;
-use crate::support::recording::{Recording, signal};
+use crate::support::recording::{Recording, instance, signal};
 use crate::support::service::{Call, Reply, Service, properties_changed};
 use crate::support::wire::{V, s};
 
@@ -110,6 +110,36 @@ impl Fleet {
     pub fn hang(&self, device: usize) {
         if let Some(peer) = &self.devices[device].peer {
             peer.on(|_| Reply::Later);
+        }
+    }
+
+    /// Where one of its items is, below the portal id.
+    pub fn a_topic(&self, device: usize) -> Option<String> {
+        let service = &self.devices[device].service;
+        let path = service.items.keys().next()?;
+        Some(format!("{}/{}{path}", service.kind(), instance(service)))
+    }
+
+    /// Signals items that no broker would take.
+    pub fn poison(&self, probe: usize) {
+        let deep = "/a".repeat(205);
+        let long = format!("/{}", "x".repeat(70_000));
+        let paths = [
+            &*deep,
+            &*long,
+            "/Bad\u{1}",
+            "/Bad\u{7f}",
+            "/Bad\u{9b}31m",
+            "/Bad+",
+            "/Bad/#",
+            "//",
+        ];
+        if let Some(peer) = &self.devices[probe].peer {
+            for path in paths {
+                // Several, so that they are told by `ItemsChanged`: its paths are texts to the bus.
+                let both = [(path.to_owned(), V::I(1)), ("/+".to_owned(), V::I(0))];
+                peer.try_burst(vec![signal(&both); 20]).ok();
+            }
         }
     }
 

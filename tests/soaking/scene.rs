@@ -32,15 +32,19 @@ pub enum Fault {
     ServicesLeave,
     ServiceReplaced,
     ServiceHangs,
+    ServicesHang,
     ServiceFlickers,
+    OwnersFlap,
     SignalFlood,
     BadSignals,
+    PoisonPaths,
     BridgeTerminated,
     BridgeKilled,
     BridgeStopped,
     BridgeReloaded,
     WriteFlood,
     BadRequests,
+    LargePackets,
     KeepAlivesStop,
 }
 
@@ -55,7 +59,7 @@ enum Victim {
 
 impl Fault {
     /// How often each comes. The bridge itself is restarted seldom, so that it grows old between.
-    pub const WEIGHTS: [(Fault, usize); 20] = [
+    pub const WEIGHTS: [(Fault, usize); 24] = [
         (Fault::BrokerKilled, 6),
         (Fault::BrokerRestarted, 6),
         (Fault::BrokerStopped, 6),
@@ -66,15 +70,19 @@ impl Fault {
         (Fault::ServicesLeave, 10),
         (Fault::ServiceReplaced, 6),
         (Fault::ServiceHangs, 4),
+        (Fault::ServicesHang, 4),
         (Fault::ServiceFlickers, 5),
+        (Fault::OwnersFlap, 4),
         (Fault::SignalFlood, 5),
         (Fault::BadSignals, 4),
+        (Fault::PoisonPaths, 4),
         (Fault::BridgeTerminated, 2),
         (Fault::BridgeKilled, 2),
         (Fault::BridgeStopped, 5),
         (Fault::BridgeReloaded, 3),
         (Fault::WriteFlood, 6),
         (Fault::BadRequests, 6),
+        (Fault::LargePackets, 4),
         (Fault::KeepAlivesStop, 2),
     ];
 
@@ -90,14 +98,18 @@ impl Fault {
             Fault::ServicesLeave => "services leave and return",
             Fault::ServiceReplaced => "service replaced without a gap",
             Fault::ServiceHangs => "service answers nothing",
+            Fault::ServicesHang => "8 services answer nothing, and 300 reads ask them",
+            Fault::OwnersFlap => "3 services change owner 40 times",
             Fault::ServiceFlickers => "service leaves and returns 30 times",
             Fault::SignalFlood => "5,000 signals at once",
+            Fault::PoisonPaths => "paths that can be no topic",
             Fault::BadSignals => "malformed signals",
             Fault::BridgeTerminated => "bridge terminated (SIGTERM)",
             Fault::BridgeKilled => "bridge killed (SIGKILL)",
             Fault::BridgeStopped => "bridge stopped (SIGSTOP)",
             Fault::BridgeReloaded => "bridge reloaded (SIGHUP)",
             Fault::WriteFlood => "2,000 writes at once",
+            Fault::LargePackets => "packets of 200 kB, retained and not",
             Fault::BadRequests => "malformed requests",
             Fault::KeepAlivesStop => "keep-alives stop",
         }
@@ -115,14 +127,20 @@ impl Fault {
             | Fault::ServicesLeave
             | Fault::ServiceReplaced
             | Fault::ServiceHangs
+            | Fault::ServicesHang
             | Fault::ServiceFlickers
+            | Fault::OwnersFlap
             | Fault::SignalFlood
-            | Fault::BadSignals => Victim::Bus,
+            | Fault::BadSignals
+            | Fault::PoisonPaths => Victim::Bus,
             Fault::BridgeTerminated
             | Fault::BridgeKilled
             | Fault::BridgeStopped
             | Fault::BridgeReloaded => Victim::Bridge,
-            Fault::WriteFlood | Fault::BadRequests | Fault::KeepAlivesStop => Victim::Client,
+            Fault::WriteFlood
+            | Fault::BadRequests
+            | Fault::LargePackets
+            | Fault::KeepAlivesStop => Victim::Client,
         }
     }
 
@@ -241,6 +259,24 @@ impl Scene {
                     self.world.fleet.lock().unwrap().hang(*service);
                 }
             }
+            Fault::ServicesHang => {
+                self.choose(8, dice);
+                let mut topics = Vec::new();
+                for service in &self.chosen {
+                    let fleet = self.world.fleet.lock().unwrap();
+                    fleet.hang(*service);
+                    topics.extend(fleet.a_topic(*service));
+                }
+                self.order(Order::Reads(topics));
+            }
+            Fault::OwnersFlap => {
+                self.choose(3, dice);
+                for service in &self.chosen {
+                    for _ in 0..40 {
+                        self.world.fleet.lock().unwrap().replace(*service);
+                    }
+                }
+            }
             Fault::ServiceFlickers => {
                 self.choose(1, dice);
                 for service in &self.chosen {
@@ -253,6 +289,7 @@ impl Scene {
             }
             Fault::SignalFlood => self.world.fleet.lock().unwrap().flood(0, 5_000),
             Fault::BadSignals => self.world.fleet.lock().unwrap().babble(1),
+            Fault::PoisonPaths => self.world.fleet.lock().unwrap().poison(1),
             Fault::BridgeTerminated => return self.terminate(),
             Fault::BridgeKilled => {
                 self.world.process.store(0, Ordering::Relaxed);
@@ -262,6 +299,7 @@ impl Scene {
             Fault::BridgeReloaded => self.signal(Signal::HUP),
             Fault::WriteFlood => self.order(Order::Flood(2_000)),
             Fault::BadRequests => self.order(Order::Nonsense),
+            Fault::LargePackets => self.order(Order::Large),
             Fault::KeepAlivesStop => self.world.want(false),
         }
         None
@@ -283,7 +321,7 @@ impl Scene {
                     self.world.fleet.lock().unwrap().join(*service);
                 }
             }
-            Fault::ServiceHangs => {
+            Fault::ServiceHangs | Fault::ServicesHang => {
                 for service in &self.chosen {
                     self.world.fleet.lock().unwrap().go_on(*service);
                 }
@@ -294,11 +332,14 @@ impl Scene {
             Fault::LineCut
             | Fault::ServiceReplaced
             | Fault::ServiceFlickers
+            | Fault::OwnersFlap
             | Fault::SignalFlood
             | Fault::BadSignals
+            | Fault::PoisonPaths
             | Fault::BridgeReloaded
             | Fault::WriteFlood
-            | Fault::BadRequests => {}
+            | Fault::BadRequests
+            | Fault::LargePackets => {}
         }
     }
 

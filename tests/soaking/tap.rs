@@ -149,6 +149,13 @@ pub struct Publisher {
 }
 
 impl Publisher {
+    /// The broker keeps it; without a payload, nothing any more.
+    pub fn publish_retained(&mut self, topic: &str, payload: &[u8]) -> io::Result<()> {
+        let mut bytes = publish(self.level, topic, &[], payload);
+        bytes[0] |= 1;
+        self.stream.write_all(&bytes)
+    }
+
     pub fn publish(&mut self, topic: &str, properties: &[u8], payload: &[u8]) -> io::Result<()> {
         let bytes = publish(self.level, topic, properties, payload);
         self.stream.write_all(&bytes)

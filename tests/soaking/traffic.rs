@@ -12,7 +12,7 @@ use super::dice::Dice;
 use super::fleet::{PROBE_INSTANCE, PROBES, WRITABLE};
 use super::tap::{Event, Publisher, Tap};
 use crate::support::fake_broker::respond_to;
-use crate::support::rig::{r, w};
+use crate::support::rig::{n, r, w};
 use crate::support::service::Call;
 use crate::support::wire::V;
 
@@ -22,6 +22,10 @@ pub enum Order {
     Flood(usize),
     /// Requests that are none.
     Nonsense,
+    /// Reads of these topics, below the portal id: 300 in all.
+    Reads(Vec<String>),
+    /// Packets that are larger than any that the bridge takes.
+    Large,
 }
 
 /// The writes: each has a number of its own, which is the value that it writes.
@@ -186,6 +190,12 @@ fn talk(mut tap: Tap, world: &World, dice: &mut Dice) -> io::Result<()> {
                 }
             }
             Some(Order::Nonsense) => nonsense(&mut out)?,
+            Some(Order::Reads(topics)) => {
+                for topic in topics.iter().cycle().take(300) {
+                    out.publish(&r(topic), &[], b"")?;
+                }
+            }
+            Some(Order::Large) => large(&mut out)?,
             None => {}
         }
     }
@@ -222,6 +232,18 @@ fn write(out: &mut Publisher, books: &Mutex<Books>, dice: &mut Dice) -> io::Resu
         &properties,
         format!("{{\"value\": {number}}}").as_bytes(),
     )
+}
+
+/// Packets that are larger than any request, and than what the bridge reads back. What the broker
+/// retains of them is taken away again.
+fn large(out: &mut Publisher) -> io::Result<()> {
+    let bytes = vec![b'x'; 200_000];
+    for topic in [r("x/1/y"), w("x/1/y"), n("x/1/y")] {
+        out.publish(&topic, &[], &bytes)?;
+        out.publish_retained(&topic, &bytes)?;
+        out.publish_retained(&topic, b"")?;
+    }
+    Ok(())
 }
 
 /// Requests that are to be refused, or nearly so, and topics that are none.
