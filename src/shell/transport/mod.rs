@@ -26,7 +26,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 pub use self::error::{Layer, TransportError, needs_operator};
 #[cfg(feature = "tls")]
@@ -86,7 +85,7 @@ enum Kind {
 /// A socket, encrypted perhaps.
 #[derive(Debug)]
 enum Socket {
-    Tcp(TcpStream),
+    Tcp(tcp::Tcp),
     #[cfg(feature = "tls")]
     Tls(Box<tls::TlsStream>),
 }

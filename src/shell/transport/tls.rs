@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client;
 use tokio_rustls::rustls::client::{Resumption, danger::ServerCertVerifier};
@@ -16,6 +15,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ALL_VERSIONS, ClientConfig, Error, InconsistentKeys};
 
 use super::pem::{self, FileProblem};
+use super::tcp::Tcp;
 use super::{Layer, TlsError, TransportError, trust};
 use crate::config::TlsConfig;
 
@@ -38,7 +38,7 @@ pub(super) struct Settings {
 /// An encrypted connection.
 #[derive(Debug)]
 pub(super) struct TlsStream {
-    stream: client::TlsStream<TcpStream>,
+    stream: client::TlsStream<Tcp>,
     settings: Settings,
     /// A write failed because the broker is gone, and its last words were not there to be read yet.
     is_broken: bool,
@@ -61,7 +61,7 @@ pub(super) async fn prepare(host: &str, config: TlsConfig) -> Result<Prepared, T
 }
 
 impl Prepared {
-    pub(super) async fn handshake(self, stream: TcpStream) -> Result<TlsStream, TransportError> {
+    pub(super) async fn handshake(self, stream: Tcp) -> Result<TlsStream, TransportError> {
         let Prepared {
             config,
             name,
