@@ -29,6 +29,8 @@ pub struct OutletConfig {
     pub access: AccessRule,
     /// What may be published there, read and written from there (§8).
     pub lists: Lists,
+    /// Whether answers to requests go before values: where values may have to wait long (§4.13).
+    pub answers_first: bool,
     /// Home Assistant, where it is set up by us, or was.
     pub discovery: Option<DiscoveryConfig>,
 }

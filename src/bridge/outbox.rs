@@ -81,6 +81,9 @@ pub struct Outbox {
     ring: VecDeque<u32>,
     queued: Bits,
     controls: VecDeque<Control>,
+    /// Answers that go before all of that, where the broker's pace lets values wait (§4.13).
+    first: VecDeque<Control>,
+    answers_first: bool,
     /// How many of the controls clients have asked for.
     answers: usize,
 }
@@ -89,9 +92,17 @@ pub struct Outbox {
 const CONTROL: u32 = u32::MAX;
 
 impl Outbox {
+    /// An outbox where answers to requests go before values, or wait for their turn.
+    pub fn new(answers_first: bool) -> Outbox {
+        Outbox {
+            answers_first,
+            ..Outbox::default()
+        }
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.ring.is_empty()
+        self.ring.is_empty() && self.first.is_empty()
     }
 
     /// Whether the slot waits.
@@ -121,10 +132,25 @@ impl Outbox {
         self.controls.push_back(control);
     }
 
+    /// Puts an answer to a request at the end, or behind the answers before it. A completion is none: it
+    /// follows all that it completes.
+    pub fn push_answer(&mut self, answer: Control) {
+        if self.answers_first {
+            self.answers += usize::from(answer.is_answer());
+            self.first.push_back(answer);
+        } else {
+            self.push_control(answer);
+        }
+    }
+
     /// Takes the first. The slot's mark is cleared before its value is read: a change in between
     /// queues it again.
     #[inline]
     pub fn pop(&mut self) -> Option<Entry> {
+        if let Some(answer) = self.first.pop_front() {
+            self.answers -= usize::from(answer.is_answer());
+            return Some(Entry::Control(answer));
+        }
         let entry = match self.ring.pop_front()? {
             CONTROL => {
                 let control = self.controls.pop_front()?;
@@ -148,6 +174,7 @@ impl Outbox {
     pub fn clear(&mut self) -> Vec<SlotId> {
         self.queued.clear();
         self.controls.clear();
+        self.first.clear();
         self.answers = 0;
         self.ring
             .drain(..)

@@ -128,7 +128,7 @@ impl Outlet {
             wanted: Wanted::Nothing,
             link: Link::Down,
             interest: Interest::new(keep_alive, config.filters_max),
-            outbox: Outbox::default(),
+            outbox: Outbox::new(config.answers_first),
             urgent: VecDeque::new(),
             published: Bits::default(),
             covered: Bits::default(),
@@ -519,17 +519,21 @@ impl Outlet {
                 // may drop all that comes before it.
                 Answer::Items(found) if found.len() == 1 => {
                     for item in found {
-                        self.outbox.push_control(Control::Answer(item));
+                        self.outbox.push_answer(Control::Answer(item));
                     }
                 }
                 Answer::Items(found) => {
                     for item in found.into_iter().filter(|item| items.is_there(*item)) {
-                        self.force(item.slot);
+                        if self.config.answers_first {
+                            self.outbox.push_answer(Control::Answer(item));
+                        } else {
+                            self.force(item.slot);
+                        }
                     }
                 }
-                Answer::Serial => self.outbox.push_control(Control::Serial),
+                Answer::Serial => self.outbox.push_answer(Control::Serial),
                 Answer::Respond(response) => {
-                    self.outbox.push_control(Control::Respond(response));
+                    self.outbox.push_answer(Control::Respond(response));
                 }
                 Answer::Everything(echoes) => {
                     self.publish_all(items);

@@ -42,6 +42,8 @@ pub struct BrokerConfig {
     pub reconnect_max: Duration,
     /// How long at most the full publish waits after a reconnect (§6).
     pub republish_jitter: Duration,
+    /// The most messages a second that it is sent; 0: no limit (§4.13).
+    pub publish_rate_max: u32,
     /// What its clients may do.
     pub access: AccessRule,
     /// Stands before every topic; empty, or ends in `/`.

@@ -296,7 +296,7 @@ impl Text {
         };
         let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs().to_string();
         let aliases = broker.topic_aliases.to_string();
-        let values: [(_, _, _, IsSet); 10] = [
+        let values: [(_, _, _, IsSet); 11] = [
             ("mqtt-version", "mqtt-version", version.to_owned(), |raw| {
                 raw.mqtt_version.is_some()
             }),
@@ -332,6 +332,12 @@ impl Text {
                 "republish-jitter",
                 seconds(Some(broker.republish_jitter)),
                 |raw| raw.republish_jitter.is_some(),
+            ),
+            (
+                "publish-rate-max",
+                "publish-rate-max",
+                broker.publish_rate_max.to_string(),
+                |raw| raw.publish_rate_max.is_some(),
             ),
             ("prefix", "mqtt-prefix", quoted(&broker.prefix), |raw| {
                 raw.prefix.is_some()

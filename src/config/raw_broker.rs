@@ -73,6 +73,10 @@ pub struct RawBroker {
     /// bridges of a fleet do not do so at once (default: 0)
     #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = BROKER)]
     pub republish_jitter: Option<u32>,
+    /// The most messages a second that the broker is sent, for one that drops more; later values
+    /// replace those that wait. 0 is no limit (default: 0)
+    #[arg(long, value_name = "MESSAGES", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = BROKER)]
+    pub publish_rate_max: Option<u32>,
 
     /// Certificates that vouch for the broker (PEM). With one of these options the connection is
     /// encrypted

@@ -132,6 +132,9 @@ impl BrokerLayers<'_> {
                 Some(found) => within(&found, 0, JITTER_S_MAX)?,
                 None => Duration::ZERO,
             },
+            publish_rate_max: self
+                .find("publish-rate-max", |raw| raw.publish_rate_max)
+                .map_or(0, |found| found.value),
             access: self
                 .find("access", |raw| raw.access)
                 .map_or(defaults.access, |found| found.value),

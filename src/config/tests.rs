@@ -133,6 +133,7 @@ fn defaults() {
         ping: Duration::from_secs(30),
         reconnect_max: Duration::from_secs(30),
         republish_jitter: Duration::ZERO,
+        publish_rate_max: 0,
         access: AccessRule::Always(Access::Full),
         prefix: String::new(),
         lists: Lists::default(),
@@ -215,7 +216,8 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             | "stats"
             | "home-assistant-keep"
             | "reconnect-max"
-            | "republish-jitter" => ("7", "7"),
+            | "republish-jitter"
+            | "publish-rate-max" => ("7", "7"),
             "mqtt-version" => ("5", "5"),
             "access" => ("read-only", "'read-only'"),
             "schema" => ("x", "['x']"),
@@ -233,7 +235,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 34);
+    assert_eq!(keys, 35);
 }
 
 #[test]

@@ -78,10 +78,11 @@ fn what_a_broker_can_be_told() {
         (broker.prefix.as_str(), broker.name.as_str()),
         ("venus/", "home")
     );
-    let text = "reconnect-max = 300\nrepublish-jitter = 60";
+    let text = "reconnect-max = 300\nrepublish-jitter = 60\npublish-rate-max = 100";
     let fleet = file(text).broker();
     assert_eq!(fleet.reconnect_max, Duration::from_secs(300));
     assert_eq!(fleet.republish_jitter, Duration::from_secs(60));
+    assert_eq!(fleet.publish_rate_max, 100);
     flags(&["--reconnect-max", "0"]).refused("--reconnect-max: 0 is too small: at least 1");
     let filter = |text| vec![Filter::parse(text).unwrap()];
     assert_eq!(broker.lists.publish.deny, filter("settings/#"));

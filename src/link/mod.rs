@@ -7,6 +7,7 @@
 pub mod aliases;
 pub mod backoff;
 pub mod dialect;
+pub mod publish_rate;
 pub mod reason;
 pub mod retry;
 pub mod session;

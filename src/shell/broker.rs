@@ -23,6 +23,7 @@ use crate::config::{BrokerConfig, Config, MqttVersion};
 use crate::homeassistant;
 use crate::link::backoff::jitter;
 use crate::link::dialect::{Dialect, Reached};
+use crate::link::publish_rate::PublishRate;
 use crate::link::retry::{End, Retry};
 use crate::link::session::{Event, LinkError, Session, SessionConfig};
 use crate::model::name::PortalId;
@@ -199,6 +200,8 @@ struct Connection<'a> {
     republish: Duration,
     /// When it begins, while it waits.
     republish_at: Option<Instant>,
+    /// How fast it may be sent messages (§4.13).
+    rate: PublishRate,
     /// With MQTT 5: what the broker and we agreed on.
     terms: Option<Terms>,
     too_large: &'a mut TooLarge,
@@ -260,6 +263,7 @@ impl<'a> Connection<'a> {
             was_connected: false,
             republish: Duration::ZERO,
             republish_at: None,
+            rate: PublishRate::new(broker.publish_rate_max),
             terms: None,
             too_large,
         }
@@ -302,7 +306,9 @@ impl<'a> Connection<'a> {
             if !self.shared.wants(self.index) && !session.is_connected() {
                 return Ok(());
             }
-            let due = self.republish_at.into_iter().chain([session.deadline()]);
+            let paced = self.rate.waits_until().filter(|_| more);
+            let due = self.republish_at.into_iter().chain(paced);
+            let due = due.chain([session.deadline()]);
             let due = due.min().unwrap_or(armed);
             if due != armed {
                 armed = due;
@@ -345,12 +351,14 @@ impl<'a> Connection<'a> {
             too_large,
             shared,
             index,
+            rate,
             ..
         } = self;
+        let allowed = rate.allowed(Instant::now());
         let before = out.len();
         let full = self.sent + self.out_bytes;
-        let more = match terms {
-            None => pull(shared, *index, full, &mut Plain(out)),
+        let (sent, more) = match terms {
+            None => pull(shared, *index, full, allowed, &mut Plain(out)),
             Some(terms) => {
                 let mut sink = Modern {
                     out,
@@ -358,9 +366,10 @@ impl<'a> Connection<'a> {
                     too_large,
                     log: shared.log_rate(),
                 };
-                pull(shared, *index, full, &mut sink)
+                pull(shared, *index, full, allowed, &mut sink)
             }
         };
+        rate.sent(sent);
         session.published(self.out.len() - before, &mut self.out);
         more
     }
@@ -560,14 +569,23 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Has the bridge fill the buffer up to `full`. Tells whether it has more.
-fn pull(shared: &Shared, index: usize, full: usize, sink: &mut impl Buffered) -> bool {
+/// Has the bridge fill the buffer up to `full`, with as many messages as are allowed. Gives their number,
+/// and whether the bridge has more.
+fn pull(
+    shared: &Shared,
+    index: usize,
+    full: usize,
+    allowed: usize,
+    sink: &mut impl Buffered,
+) -> (usize, bool) {
     let mut bridge = shared.bridge();
     let time = now();
-    while sink.len() < full {
+    let mut sent = 0;
+    while sent < allowed && sink.len() < full {
         if !bridge.poll_publish(time, index, sink) {
-            return false;
+            return (sent, false);
         }
+        sent += 1;
     }
-    true
+    (sent, bridge.has_work(index))
 }

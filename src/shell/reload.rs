@@ -115,6 +115,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             ping,
             reconnect_max,
             republish_jitter,
+            publish_rate_max,
             transport,
             tls,
             version,
@@ -133,6 +134,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         differs("reconnect-max", *reconnect_max != old.reconnect_max);
         let jitter = *republish_jitter != old.republish_jitter;
         differs("republish-jitter", jitter);
+        let rate = *publish_rate_max != old.publish_rate_max;
+        differs("publish-rate-max", rate);
         let way = (transport, tls) == (&old.transport, &old.tls);
         differs("the way to a broker", !way);
         differs("mqtt-version", *version != old.version);

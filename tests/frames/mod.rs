@@ -210,6 +210,7 @@ pub fn outlet(retain: bool, keep_alive: Option<Duration>) -> OutletConfig {
         prefix: "".into(),
         access: AccessRule::Always(Access::Full),
         lists: Lists::default(),
+        answers_first: false,
         discovery: None,
     }
 }

@@ -88,7 +88,7 @@ impl Outlet {
             return Err((response, Rejection::Busy { max }));
         }
         self.outbox
-            .push_control(Control::Respond(Box::new(response)));
+            .push_answer(Control::Respond(Box::new(response)));
         Ok(())
     }
 

@@ -223,6 +223,7 @@ fn config(bus: &str, ports: Ports, schema: Arc<Schema>) -> Result<Config, ToolEr
             ping: Duration::from_secs(30),
             reconnect_max: Duration::from_secs(30),
             republish_jitter: Duration::ZERO,
+            publish_rate_max: 0,
             access: AccessRule::Always(Access::Full),
             prefix: String::new(),
             lists: Lists::default(),
