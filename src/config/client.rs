@@ -1,6 +1,6 @@
 //! What a client of the broker needs: the connection settings of the bridge, without a device.
 
-use super::{BrokerConfig, ConfigError, Layers};
+use super::{BrokerConfig, ConfigError, Layers, Origin, Problem};
 use crate::model::name::PortalId;
 
 /// How to reach the broker, and whose values are meant.
@@ -18,13 +18,19 @@ impl Layers {
     pub fn client(&self, client_id: String) -> Result<ClientConfig, ConfigError> {
         let portal_id = match self.find("portal-id", |raw| raw.portal_id.clone()) {
             Some(found) => Some(PortalId::new(&found.value).map_err(|error| found.wrong(error))?),
+            None if self.names_portal() => {
+                return Err(ConfigError::Setting {
+                    origin: Origin::Default,
+                    problem: Problem::PortalIdNeeded,
+                });
+            }
             None => None,
         };
         // Only the default client id is made of it, and that is not ours.
         let any = portal_id.clone().unwrap_or_else(PortalId::unknown);
         let broker = BrokerConfig {
             client_id,
-            ..self.first_broker(&any)?
+            ..self.of_portal(&any).first_broker(&any)?
         };
         Ok(ClientConfig { broker, portal_id })
     }

@@ -156,6 +156,9 @@ pub enum Problem {
     /// No beginning of a topic.
     #[error("{0:?} is no topic to begin with; the usual one is homeassistant")]
     HomeAssistantPrefix(String),
+    /// The portal id stands in other settings, and is not known.
+    #[error("{{portal-id}} stands in the settings: say whose with --portal-id")]
+    PortalIdNeeded,
     /// A user without a name.
     #[error("the user has no name; leave the setting out where the broker wants no user")]
     NoUser,

@@ -11,6 +11,8 @@ use clap::{Args, Command, FromArgMatches};
 
 use super::file::{Table, from_toml, place_of};
 use super::machine::{Machine, read_text};
+use crate::model::name::PortalId;
+
 use super::{ConfigError, Origin, Problem, RawBroker, RawConfig, RawVrm};
 use crate::model::similar::closest;
 
@@ -76,6 +78,37 @@ impl Layers {
             });
         }
         Ok(layers)
+    }
+
+    /// The same for one installation: its portal id takes the place of `{portal-id}`. One file of
+    /// settings serves a whole fleet.
+    pub(super) fn of_portal(&self, portal_id: &PortalId) -> Layers {
+        let mut layers = self.clone();
+        for raw in layers.places.iter_mut().map(|layer| &mut layer.raw) {
+            let vrm = raw.vrm.iter_mut().map(|vrm| &mut vrm.broker);
+            let brokers = raw.brokers.iter_mut().chain([&mut raw.first]).chain(vrm);
+            brokers.for_each(|broker| broker.fill(portal_id));
+        }
+        layers
+    }
+
+    /// Whether that makes a difference.
+    #[cfg(feature = "client")]
+    pub(super) fn names_portal(&self) -> bool {
+        self.places.iter().any(|layer| {
+            let vrm = layer.raw.vrm.iter().map(|vrm| &vrm.broker);
+            let mut brokers = layer
+                .raw
+                .brokers
+                .iter()
+                .chain([&layer.raw.first])
+                .chain(vrm);
+            brokers.any(|broker| {
+                let mut filled = broker.clone();
+                filled.fill(&PortalId::unknown());
+                filled != *broker
+            })
+        })
     }
 
     /// The strongest setting of this key.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use super::raw::{secret, spelt, truth, whole};
 use super::{AccessRule, MqttVersion, Secret};
 use crate::model::access::Access;
+use crate::model::name::PortalId;
 
 /// The settings of one broker as written in one place: all of them may be missing.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
@@ -22,7 +23,8 @@ pub struct RawBroker {
     #[arg(short = 'q', long = "mqtt-server", value_name = "HOST[:PORT]", help_heading = BROKER)]
     #[serde(alias = "mqtt-server")]
     pub server: Option<String>,
-    /// User name, if the broker wants one
+    /// User name, if the broker wants one. In this, in --client-id and --mqtt-prefix, and in the names
+    /// of certificates and password files, {portal-id} stands for the portal id
     #[arg(short = 'u', long = "mqtt-user", value_name = "NAME", help_heading = BROKER)]
     #[serde(alias = "mqtt-user")]
     pub user: Option<String>,
@@ -182,6 +184,32 @@ pub enum VrmTransport {
 }
 
 impl RawBroker {
+    /// Puts a portal id in the place of `{portal-id}`, where that may stand. While it is not known, files
+    /// that have it in their names cannot be looked for, and are left out.
+    pub(super) fn fill(&mut self, portal_id: &PortalId) {
+        let is_known = *portal_id != PortalId::unknown();
+        let texts = [&mut self.user, &mut self.client_id, &mut self.prefix];
+        for text in texts.into_iter().flatten() {
+            *text = text.replace(PORTAL_ID, portal_id.as_str());
+        }
+        let files = [
+            &mut self.password_file,
+            &mut self.certificate,
+            &mut self.client_certificate,
+            &mut self.client_key,
+        ];
+        for file in files {
+            let path = file.as_ref().and_then(|path| path.to_str());
+            let Some(path) = path.filter(|path| path.contains(PORTAL_ID)) else {
+                continue;
+            };
+            *file = is_known.then(|| path.replace(PORTAL_ID, portal_id.as_str()).into());
+        }
+        if self.client_certificate.is_none() && !is_known {
+            self.client_key = None;
+        }
+    }
+
     /// The keys that stand at the top of the settings file where it has no `[[broker]]`: the flags,
     /// and what is in files only.
     pub(super) fn top_keys() -> Vec<String> {
@@ -191,6 +219,9 @@ impl RawBroker {
         keys.map(str::to_owned).collect()
     }
 }
+
+/// Stands for the portal id.
+const PORTAL_ID: &str = "{portal-id}";
 
 /// What no flag has.
 const FILE_ONLY: [&str; 8] = [

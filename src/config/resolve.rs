@@ -14,7 +14,7 @@ impl Layers {
     /// The configuration for this portal id, or the first mistake in it.
     pub fn resolve(&self, machine: &Machine, portal_id: &PortalId) -> Result<Config, ConfigError> {
         let limits = self.find("limits", |raw| raw.limits.clone());
-        let (brokers, vrm) = self.brokers(machine, portal_id)?;
+        let (brokers, vrm) = self.of_portal(portal_id).brokers(machine, portal_id)?;
         Ok(Config {
             bus: self.bus(machine)?,
             brokers,

@@ -56,10 +56,11 @@ impl Layers {
     /// The files with secrets that the configuration uses, for those who look after them.
     pub fn secret_files(&self, config: &Config, machine: &Machine) -> Vec<SecretFile> {
         let mut files = Vec::new();
+        let filled = self.of_portal(&config.portal_id);
         let vrm = config.vrm.as_ref().map(|vrm| vrm.broker);
         for (index, broker) in config.brokers.iter().enumerate() {
             let is_vrm = vrm == Some(index);
-            let layers = self.of_broker(match index {
+            let layers = filled.of_broker(match index {
                 _ if is_vrm => Which::Vrm,
                 0 => Which::First,
                 _ => Which::Further(index),

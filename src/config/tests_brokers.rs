@@ -64,6 +64,44 @@ fn s6_a_client_certificate_and_a_server_name() {
 }
 
 #[test]
+fn s6_one_file_of_settings_serves_a_fleet() {
+    let folder = tempfile::tempdir().unwrap();
+    let file_of = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "s3cret\n").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    let text = format!(
+        "portal-id = 'abc'\n[[broker]]\nserver = 'mqtts://fleet'\nclient-id = 'gx-{{portal-id}}'\n\
+         user = '{{portal-id}}@boats'\nprefix = 'fleet/{{portal-id}}'\n\
+         password-file = '{0}/{{portal-id}}.pw'\ncertificate = '{0}/ca-{{portal-id}}'\n\
+         client-certificate = '{0}/{{portal-id}}.pem'\nclient-key = '{0}/{{portal-id}}.key'",
+        folder.path().display()
+    );
+    for name in ["abc.pw", "ca-abc", "abc.pem", "abc.key"] {
+        file_of(name);
+    }
+    let broker = file(&text).broker();
+    assert_eq!(broker.client_id, "gx-abc");
+    assert_eq!(broker.prefix, "fleet/abc/");
+    let login = broker.login.unwrap();
+    assert_eq!(
+        (&*login.user, login.password.expose()),
+        ("abc@boats", "s3cret")
+    );
+    let tls = broker.tls.unwrap();
+    let path = |name: &str| folder.path().join(name);
+    assert_eq!(tls.ca, Some(path("ca-abc")));
+    assert_eq!(tls.client, Some((path("abc.pem"), path("abc.key"))));
+    // Where the bus has to be asked first, nothing is said of files that cannot be named yet.
+    let mut raw = file::from_toml(&text).unwrap().brokers.remove(0);
+    raw.fill(&PortalId::unknown());
+    assert_eq!((raw.password_file, raw.certificate), (None, None));
+    assert_eq!((raw.client_certificate, raw.client_key), (None, None));
+    assert_eq!(raw.user.as_deref(), Some("PORTAL-ID@boats"));
+}
+
+#[test]
 fn what_a_broker_can_be_told() {
     let text = "mqtt-version = 5\nexpire = 90\ntopic-aliases = true\nping = 10\n\
                 access = 'read-only'\nmqtt-prefix = 'venus'\npublish-deny = ['settings/#']\n\
