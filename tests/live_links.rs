@@ -26,7 +26,7 @@ use support::client::take_text;
 use support::fake_broker::{CONNECT, FakeBroker, Manner, Packet};
 use support::line::Line;
 use support::poll;
-use support::rig::{ONLINE, Rig, both, bridge_args, bridge_to, n, r, value, wait_one_retained};
+use support::rig::{ONLINE, Rig, both, bridge_args, bridge_to, n, r, value, w, wait_one_retained};
 use support::service::{BATTERY, battery, vebus};
 use support::wire::V;
 
@@ -150,6 +150,159 @@ fn s6_after_a_reconnect_the_full_publish_waits_unless_a_client_asks() {
     poll("the full publish", support::PATIENCE, || {
         (values(online) >= battery().topics(258).len()).then_some(())
     });
+}
+
+#[test]
+fn s4_14_what_is_too_large_is_skipped_and_ends_no_session() {
+    // A request that is retained, which 3.1.1 hands out at each connect, and what an earlier run retained.
+    for version in ["3", "5"] {
+        let Some(rig) = Rig::start() else { return };
+        let _battery = rig.bus.serve(battery());
+        let client = rig.broker.client();
+        let large = "x".repeat(200_000);
+        for topic in [r("x/1/y"), w("x/1/y"), n("ghost/0/Large")] {
+            client.publish_retained(&topic, &large);
+        }
+        client.fence();
+        let args = format!("--keep-alive 0 --stats 1 --mqtt-version {version}");
+        let bridge = rig.bridge(&args);
+        rig.wait_retained("beside what is too large", &battery().topics(258));
+        wait_one_retained(&rig.broker, &n("ghost/0/Large"), None);
+        // Live too, with QoS 0 and 1, and a request behind it is answered.
+        let mark = client.mark();
+        client.subscribe(&n("#"));
+        for _ in 0..3 {
+            client.publish(&r("battery/258/Soc"), &large);
+            client.publish(&w("battery/258/Soc"), &large);
+        }
+        client.publish(&r("battery/258/Soc"), "");
+        client.expect(mark, &n(SOC), &value("87.5"));
+        client.wait_until(mark, "six requests skipped", |messages| {
+            let mut stats = messages.iter().filter(|m| m.topic == n("bridge/stats"));
+            stats.find(|m| {
+                let stats: serde_json::Value = serde_json::from_str(m.text()).unwrap();
+                let stats = &stats["value"];
+                assert_eq!(stats["reconnects"], 0);
+                let refused = stats["refused"]["too-large"].as_u64().unwrap_or(0);
+                stats["skipped"].as_u64().unwrap() >= 7 && refused >= 6
+            })?;
+            Some(())
+        });
+        if version == "3" {
+            bridge.wait_log(&["WARN", "x/1/y", "rejected"]); // with 5 it is not asked for
+        }
+        bridge.wait_log(&["WARN", "skipped a message of 200", "ghost/0/Large"]);
+        assert!(bridge.log_with(&["trying again"]).is_empty());
+    }
+}
+
+#[test]
+fn s6_what_is_read_is_acknowledged_at_once() {
+    // This broker has no TCP_NODELAY: its second message waits until the first is acknowledged, which an
+    // ordinary socket puts off for 40 ms when it has nothing to say.
+    let Some(bus) = Bus::start() else { return };
+    let _battery = bus.serve(battery());
+    let broker = FakeBroker::start(Manner::Good);
+    let _bridge = bridge_to(
+        &bus,
+        &broker,
+        "--retain false --keep-alive 0 --mqtt-version 5",
+    );
+    broker.wait_completed(0);
+    let mut slow = 0;
+    for _ in 0..60 {
+        let from = broker.packets().len();
+        let start = Instant::now();
+        broker.publish("other/unknown", ""); // nobody answers this
+        broker.publish(&r("battery/258/Soc"), "");
+        broker.wait_published(from, &n(SOC), &value("87.5"));
+        slow += usize::from(start.elapsed() > Duration::from_millis(35));
+    }
+    assert!(slow <= 6, "{slow} of 60 requests took 40 ms");
+}
+
+#[test]
+fn s4_13_a_pace_is_kept_by_waiting_and_answers_go_first() {
+    const MAX: usize = 40;
+    let Some(bus) = Bus::start() else { return };
+    let mut service = battery();
+    for item in 0..120 {
+        service = service.item(&format!("/Load/{item}"), V::I(-1));
+    }
+    let peer = bus.serve(service);
+    let broker = FakeBroker::start(Manner::Good);
+    let more = "--retain false --keep-alive 0 --publish-rate-max 40";
+    let _bridge = bridge_to(&bus, &broker, more);
+    broker.wait_published(0, &n("battery/258/Load/119"), &value("-1"));
+    // While a full publish is on its way, an answer does not wait for it, and a value that changed
+    // meanwhile comes as it is then.
+    let from = broker.packets().len();
+    broker.publish(&r("keepalive"), "");
+    peer.update(BATTERY, "/Load/119", V::I(7));
+    broker.publish(&r("battery/258/Load/118"), "");
+    let answer = broker.wait_published(from, &n("battery/258/Load/118"), &value("-1"));
+    let last = broker.wait_published(from, &n("battery/258/Load/119"), &value("7"));
+    let end = broker.wait_completed(from);
+    assert!(answer < last && last < end, "{answer} {last} {end}");
+    let packets = broker.packets();
+    let times: Vec<Instant> = packets
+        .iter()
+        .filter(|packet| packet.published().is_some())
+        .map(|packet| packet.at)
+        .collect();
+    assert!(times.len() > 120);
+    for (at, time) in times.iter().enumerate() {
+        // What arrives may have been held up on its way: a tenth of a second is allowed for that.
+        let second = times[at..]
+            .iter()
+            .filter(|t| t.duration_since(*time) < Duration::from_millis(900));
+        assert!(second.count() <= MAX, "more than {MAX} in a second");
+    }
+    let stale = packets[from..].iter().filter_map(Packet::published);
+    let old = (n("battery/258/Load/119"), value("-1"));
+    let stale = stale.filter(|(topic, text, _)| (topic, text) == (&old.0, &old.1));
+    assert_eq!(
+        stale.count(),
+        0,
+        "an old value was sent though a newer one waited"
+    );
+}
+
+#[test]
+fn s6_what_a_user_can_change_is_said() {
+    let alert = vec![0x15, 3, 1, 0, 2, 2, 70];
+    let http = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n".to_vec();
+    let old = vec![0x20, 2, 0, 1];
+    let cases = [
+        (Manner::Babble(alert), "", "write mqtts://"),
+        (Manner::Babble(http), "", "write ws://"),
+        (Manner::Close, "", "write mqtts:// or ws://"),
+        (
+            Manner::Old(old),
+            "--mqtt-version 5",
+            "try --mqtt-version auto",
+        ),
+        (Manner::Mute, "--mqtt-version 5", "try --mqtt-version 3"),
+        (Manner::Mute, "", "which --mqtt-version 3 does at once"),
+    ];
+    support::in_parallel(&cases, |(manner, more, says)| {
+        let Some(bus) = Bus::start() else { return };
+        let broker = FakeBroker::start(manner.clone());
+        let bridge = Bridge::spawn(&bridge_args(&bus, &broker.address.to_string(), more));
+        bridge.wait_log(&["WARN", says]);
+    });
+}
+
+#[test]
+fn s6_two_bridges_with_one_client_id_are_told_so() {
+    // With MQTT 5 the broker says it; with 3.1.1 it only closes, again and again.
+    for version in ["5", "3"] {
+        let Some(rig) = Rig::start() else { return };
+        let args = format!("--client-id twin --reconnect-max 1 --mqtt-version {version}");
+        let first = Bridge::spawn(&rig.args(&args));
+        let _second = Bridge::spawn(&rig.args(&args));
+        first.wait_log(&["WARN", "client id twin", "--client-id"]);
+    }
 }
 
 #[test]

@@ -182,7 +182,6 @@ fn what_is_no_mqtt_5_ends_the_session_and_not_the_bridge() {
         publish(6, b"\0\x03R/x\0\x01\0"),
         publish(8, b"\0\x03R/x\0"),
         vec![0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
-        support::fake_broker::oversized([0xFF, 0xFF, 0xFF, 0x7F]),
     ];
     let Some(bus) = Bus::start() else { return };
     let peer = bus.serve(battery());
@@ -312,22 +311,26 @@ fn s6_a_brokers_reasons_are_said_in_plain_words() {
 }
 
 #[test]
-fn s6_a_broker_that_takes_no_retained_will_gets_a_plain_one() {
-    let Some(bus) = Bus::start() else { return };
-    let _battery = bus.serve(battery());
-    // Retain available: 0. It refuses a CONNECT that asks for more.
-    let broker = FakeBroker::start(Manner::Allowing(vec![0x25, 0]));
-    let bridge = spawn(&bus, &broker, "--keep-alive 0 --mqtt-version 5");
-    bridge.wait_log(&["does not retain messages"]);
-    broker.wait_published(0, &n(SOC), &value("87.5"));
-    let packets = broker.packets();
-    let last = packets.iter().rfind(|packet| packet.kind() == CONNECT);
-    assert!(!Connect::parse(&last.unwrap().body).will.unwrap().2);
-    let kept = broker
-        .published()
-        .into_iter()
-        .filter(|(.., retain)| *retain);
-    assert_eq!(kept.count(), 0);
+fn s4_10_nothing_is_retained_where_the_broker_refuses_the_flag() {
+    // Neither status nor serial nor last will, in the manner of either generation.
+    for retain in ["true", "false"] {
+        let Some(bus) = Bus::start() else { return };
+        let _battery = bus.serve(battery());
+        // Retain available: 0. It refuses a CONNECT that asks for more.
+        let broker = FakeBroker::start(Manner::Allowing(vec![0x25, 0]));
+        let args = format!("--keep-alive 0 --mqtt-version 5 --retain {retain}");
+        let bridge = spawn(&bus, &broker, &args);
+        bridge.wait_log(&["does not retain messages"]);
+        broker.wait_published(0, &n(SOC), &value("87.5"));
+        let packets = broker.packets();
+        let last = packets.iter().rfind(|packet| packet.kind() == CONNECT);
+        assert!(!Connect::parse(&last.unwrap().body).will.unwrap().2);
+        let kept = broker
+            .published()
+            .into_iter()
+            .filter(|(.., retain)| *retain);
+        assert_eq!(kept.count(), 0);
+    }
 }
 
 // ------------------------------------------------------------------------------------ limits

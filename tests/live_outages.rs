@@ -288,6 +288,8 @@ fn what_is_no_mqtt_is_survived() {
             "0",
             "--retain",
             "false",
+            "--reconnect-max",
+            "2",
         ]);
         broker.wait_connections(1, support::PATIENCE);
         broker.behave(Manner::Good);

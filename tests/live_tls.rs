@@ -425,6 +425,8 @@ fn s6_a_peer_that_does_not_speak_tls_is_told_apart() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
     });
     let closing = Front::start(|_, _| {});
+    let authority = Authority::new("boat");
+    let encrypted = Front::tls(&authority.server(&["127.0.0.1"]), closing.address);
     // Half of an answer to our greeting, and then nothing.
     let half = Front::start(|mut stream, _| {
         use std::io::{Read, Write};
@@ -440,7 +442,7 @@ fn s6_a_peer_that_does_not_speak_tls_is_told_apart() {
         drop(stream);
     });
     let closed = &[
-        "the broker closed the connection during the TLS handshake (does it speak TLS on this port?)",
+        "the broker closed the connection during the TLS handshake; is this port for TLS? Without TLS, write mqtt://",
     ];
     check(
         &bus,
@@ -450,8 +452,11 @@ fn s6_a_peer_that_does_not_speak_tls_is_told_apart() {
             case(format!("-q mqtts://{}", half.address), closed),
             case(
                 format!("-q mqtts://{}", http.address),
-                &["what listens there does not speak TLS"],
+                &["this port does not speak TLS. Without TLS, write mqtt://"],
             ),
+            // MQTT to a port that is encrypted, and to one for WebSocket.
+            case(format!("-q {}", encrypted.address), &["write mqtts://"]),
+            case(format!("-q {}", http.address), &["write ws://"]),
             case(
                 format!("-q mqtts://{}", silent.address),
                 &["the broker did not complete the TLS handshake within 10 s"],

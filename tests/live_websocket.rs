@@ -176,7 +176,7 @@ fn s6_each_refusal_of_the_upgrade_has_its_sentence() {
         subprotocol: Some(name),
         ..Manner::default()
     };
-    let no_websocket = "what listens there does not speak WebSocket";
+    let no_websocket = "this port does not speak WebSocket. Without WebSocket, write mqtt://";
     let no_mqtt =
         "the WebSocket /secret is not one for MQTT (the server does not take the subprotocol mqtt)";
     let cases = [
@@ -267,7 +267,7 @@ fn s6_what_is_no_websocket_any_more_ends_the_connection_with_a_reason() {
     let mut huge = vec![0x82, 127];
     huge.extend(u64::MAX.to_be_bytes());
     let mut large = vec![0x82, 127];
-    large.extend((2_u64 << 20).to_be_bytes());
+    large.extend((16_u64 << 20).to_be_bytes());
     let cases = [
         (
             write_frame(true, TEXT, b"hello"),
@@ -275,7 +275,7 @@ fn s6_what_is_no_websocket_any_more_ends_the_connection_with_a_reason() {
         ),
         (
             large,
-            "the broker sent a WebSocket frame of 2097152 bytes, more than 1048576",
+            "the broker sent a WebSocket frame of 16777216 bytes, more than 8388608",
         ),
         (huge, "WebSocket frame of"),
         (

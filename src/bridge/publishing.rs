@@ -71,6 +71,13 @@ impl Bridge {
         }
     }
 
+    /// A message of a broker was too large for us, and was skipped (§4.14).
+    pub fn broker_skipped(&mut self, broker: usize) {
+        if let Some(outlet) = self.outlets.get_mut(broker) {
+            outlet.tally.skipped += 1;
+        }
+    }
+
     /// A broker has told all that it retains, or there was nothing to ask for.
     pub fn broker_ready(&mut self, now: Now, broker: usize) {
         let settled = self.registry.is_settled();

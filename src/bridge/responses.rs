@@ -313,6 +313,7 @@ mod tests {
                 respond: respond.iter().map(filter).collect(),
                 ..Lists::default()
             },
+            answers_first: false,
             discovery: discovery.map(|prefix| DiscoveryConfig {
                 names: Names::new(prefix, &id),
                 enabled: true,

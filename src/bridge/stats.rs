@@ -47,6 +47,8 @@ pub struct BrokerStats<'a> {
     pub conflated: u64,
     /// Requests of its clients.
     pub requests: u64,
+    /// Messages that were too large for us (§4.14).
+    pub skipped: u64,
     /// Those that were refused, by reason; each reason once.
     pub refused: &'a [(&'static str, u64)],
 }
@@ -71,6 +73,8 @@ pub struct Tally {
     pub conflated: u64,
     /// Requests of its clients.
     pub requests: u64,
+    /// Messages that were too large for us (§4.14).
+    pub skipped: u64,
     refused: Vec<(&'static str, u64)>,
 }
 
@@ -93,6 +97,7 @@ impl Outlet {
             published: self.tally.published,
             conflated: self.tally.conflated,
             requests: self.tally.requests,
+            skipped: self.tally.skipped,
             refused: &self.tally.refused,
         }
     }
@@ -149,6 +154,7 @@ impl Bridge {
             ("published", Some(broker.published)),
             ("conflated", Some(broker.conflated)),
             ("requests", Some(broker.requests)),
+            ("skipped", Some(broker.skipped)),
         ];
         for (key, number) in numbers {
             let Some(number) = number else { continue };

@@ -132,6 +132,23 @@ impl Dialect {
             (_, Reached::Asked | Reached::Taken, _) => false,
         }
     }
+
+    /// What its user might change, behind the words of an error that [`Dialect::failed`] has seen.
+    pub fn hint(&self, version: Version, error: &LinkError) -> &'static str {
+        let unanswered = matches!(error, LinkError::NoAnswer { what: "CONNECT" });
+        match (version, self.wanted) {
+            (Version::V5, Some(_)) if unanswered => {
+                "; some brokers never answer MQTT 5: try --mqtt-version 3"
+            }
+            (Version::V5, None) if unanswered && self.doubted => {
+                "; next with MQTT 3.1.1, which --mqtt-version 3 does at once"
+            }
+            (_, Some(_)) if matches!(error, LinkError::Version { .. }) => {
+                "; try --mqtt-version auto"
+            }
+            (Version::V3 | Version::V5, _) => "",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -220,6 +237,32 @@ mod tests {
             assert!(!dialect.failed(now, wanted, Reached::Asked, &LinkError::Closed));
             assert_eq!(dialect.version(now), wanted);
         }
+    }
+
+    #[test]
+    fn s6_a_version_that_is_not_answered_or_refused_hints_at_the_other() {
+        let now = Instant::now();
+        let silent = LinkError::NoAnswer { what: "CONNECT" };
+        let hint = |wanted, error| {
+            let mut dialect = Dialect::new(wanted);
+            let version = dialect.version(now);
+            dialect.failed(now, version, Reached::Asked, error);
+            dialect.hint(version, error)
+        };
+        assert!(hint(Some(Version::V5), &silent).contains("--mqtt-version 3"));
+        assert!(hint(None, &silent).contains("--mqtt-version 3"));
+        assert!(hint(Some(Version::V5), &REFUSED).contains("--mqtt-version auto"));
+        let refused = LinkError::Version {
+            version: Version::V3,
+        };
+        assert!(hint(Some(Version::V3), &refused).contains("--mqtt-version auto"));
+        assert_eq!(hint(Some(Version::V3), &silent), "");
+        assert_eq!(hint(Some(Version::V5), &LinkError::Closed), "");
+        // A broker that took MQTT 5 before is down, not old.
+        let mut dialect = Dialect::new(None);
+        dialect.taken(now, Version::V5);
+        dialect.failed(now, Version::V5, Reached::Asked, &silent);
+        assert_eq!(dialect.hint(Version::V5, &silent), "");
     }
 
     #[test]

@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 use super::reason::{self, Cure, In};
 use super::window::Window;
 use crate::codec::packet::v5::{self, Stored};
-use crate::codec::packet::{self, Farewell, Grants, InPublish, Inbound, PacketError, Version, v3};
+use crate::codec::packet::{
+    self, Beginning, Farewell, Grants, InPublish, Inbound, PacketError, Version, v3,
+};
 
 /// How long a broker may take to answer CONNECT or SUBSCRIBE.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,7 +139,9 @@ impl LinkError {
     /// Whether trying again soon is of no use: somebody must change something first.
     pub fn needs_operator(&self) -> bool {
         match self {
-            LinkError::Version { .. } | LinkError::Wildcards => true,
+            LinkError::Version { .. }
+            | LinkError::Wildcards
+            | LinkError::Packet(PacketError::Http | PacketError::Tls) => true,
             LinkError::Subscription { code, .. } => {
                 reason::meaning(In::SubAck, *code).cure == Cure::Person
             }
@@ -173,6 +177,7 @@ impl LinkError {
             | LinkError::ClosedEarly { .. }
             | LinkError::Version { .. }
             | LinkError::Refused { .. }
+            | LinkError::Packet(PacketError::Http | PacketError::Tls)
             | LinkError::Dismissed { .. } => None,
         }
     }
@@ -192,6 +197,8 @@ pub enum Event<'a> {
     Unheard,
     /// A request; the payload is the receiver's to rewrite.
     Request(InPublish<'a>),
+    /// A request that was too large, and was skipped.
+    Skipped(Beginning<'a>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -462,11 +469,7 @@ impl Session {
         if let Some(id) = publish.id {
             packet::write_puback(out, id);
         }
-        let is_ours = |filter: &String| {
-            let head = filter.split(['+', '#']).next().unwrap_or_default();
-            publish.topic.starts_with(head)
-        };
-        if !self.config.retained_filters.iter().any(is_ours) {
+        if !self.is_ours(publish.topic) {
             return Event::Request(publish);
         }
         // Our own publishes come back too while we are subscribed to them: the status does for sure.
@@ -476,6 +479,20 @@ impl Session {
         if !publish.retain || publish.payload.is_empty() {
             return Event::None;
         }
+        self.read_back(now, state);
+        Event::Retained(publish.topic)
+    }
+
+    /// Whether a topic is one of those that are read back.
+    fn is_ours(&self, topic: &str) -> bool {
+        self.config.retained_filters.iter().any(|filter| {
+            let head = filter.split(['+', '#']).next().unwrap_or_default();
+            topic.starts_with(head)
+        })
+    }
+
+    /// Something retained has come: the reading back is not over.
+    fn read_back(&mut self, now: Instant, state: State) {
         if let State::Reading { since, fenced, .. } = state {
             self.state = State::Reading {
                 since,
@@ -483,7 +500,37 @@ impl Session {
                 fenced,
             };
         }
-        Event::Retained(publish.topic)
+    }
+
+    /// A message that is too large for us begins; all that follows of it is skipped (§4.14).
+    pub fn skip<'a>(
+        &mut self,
+        now: Instant,
+        beginning: Beginning<'a>,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'a>, LinkError> {
+        self.received = now;
+        if !self.is_connected() {
+            return Err(LinkError::OutOfTurn);
+        }
+        // Acknowledged like any other: the broker would send it again and again, and in the end nothing
+        // else.
+        if let Some(id) = beginning.id {
+            packet::write_puback(out, id);
+        }
+        if !self.is_ours(beginning.topic) {
+            return Ok(Event::Skipped(beginning));
+        }
+        if !beginning.retain {
+            return Ok(Event::None);
+        }
+        self.read_back(now, self.state);
+        Ok(Event::Retained(beginning.topic))
+    }
+
+    /// More of what is skipped has come: the broker is not silent.
+    pub fn skipping(&mut self, now: Instant) {
+        self.received = now;
     }
 
     /// When [`Session::tick`] has something to do.

@@ -4,6 +4,7 @@
 //! stalls itself alone, and costs one buffer.
 
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,9 +18,9 @@ use super::run::{Shared, now, random_u32};
 use super::sink::{Buffered, Modern, Plain, Terms, TooLarge};
 use super::transport::{self, Endpoint, Stream};
 use crate::bridge::{EXPIRY_MIN, text_payload};
-use crate::codec::packet::{self, InPublish, Version};
+use crate::codec::packet::{self, InPublish, PacketError, Version};
 use crate::codec::request::RequestReader;
-use crate::config::{BrokerConfig, Config, MqttVersion};
+use crate::config::{BrokerConfig, Config, MqttVersion, Transport};
 use crate::homeassistant;
 use crate::link::backoff::jitter;
 use crate::link::dialect::{Dialect, Reached};
@@ -27,13 +28,15 @@ use crate::link::publish_rate::PublishRate;
 use crate::link::retry::{End, Retry};
 use crate::link::session::{Event, LinkError, Session, SessionConfig};
 use crate::model::name::PortalId;
-use crate::model::request::ResponseAddress;
+use crate::model::request::{Rejection, ResponseAddress};
 use crate::model::topic;
 
 /// How long a broker may take to close a connection that we ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What one read takes at most.
 const READ_BYTES: usize = 16 * 1024;
+/// Where hardly anybody speaks anything but MQTT.
+const PORT_USUAL: u16 = 1883;
 /// Room beyond a request's payload: topic and packet head.
 const PACKET_HEAD_BYTES: usize = 64 * 1024 + 16;
 
@@ -53,7 +56,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         let mut reached = Reached::Nothing;
         let mut was_connected = false;
         let result = async {
-            let stream = connect(broker, packet_bytes_max(&config, broker)).await?;
+            let stream = connect(broker, packet::SENT_BYTES_MAX).await?;
             reached = Reached::Asked;
             let mut connection = Connection::new(&config, broker, index, &shared, &mut too_large);
             connection.session_config.version = version;
@@ -97,7 +100,9 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
             lasted: began.elapsed(),
         };
         let delay = retry.after(end, random_u32());
-        let hint = if retry.suspects_client_id(&error) {
+        let hint = dialect.hint(version, &error);
+        let port = port_hint(broker, reached, &error);
+        let client_id = if retry.suspects_client_id(&error) {
             format!(
                 "; is another client using the client id {}? Set another with --client-id",
                 broker.client_id
@@ -105,7 +110,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         } else {
             String::new()
         };
-        let text = format!("{error}{hint}");
+        let text = format!("{error}{hint}{port}{client_id}");
         if was_connected || text != last_error {
             warn!(
                 "{} {}:{}: {text}; trying again",
@@ -142,6 +147,30 @@ fn needs_operator(error: &LinkError) -> bool {
         || matches!(error, LinkError::Io(error) if transport::needs_operator(error))
 }
 
+/// A port for TLS or WebSocket closes what it does not understand, often without a word.
+fn port_hint(broker: &BrokerConfig, reached: Reached, error: &LinkError) -> &'static str {
+    let closed = match error {
+        LinkError::Closed => true,
+        LinkError::Io(error) => error.kind() == ErrorKind::ConnectionReset,
+        LinkError::ClosedEarly { .. }
+        | LinkError::Version { .. }
+        | LinkError::Refused { .. }
+        | LinkError::Dismissed { .. }
+        | LinkError::Subscription { .. }
+        | LinkError::Wildcards
+        | LinkError::NoAnswer { .. }
+        | LinkError::Silent { .. }
+        | LinkError::Packet(_)
+        | LinkError::OutOfTurn => false,
+    };
+    let plain = broker.transport == Transport::Tcp && broker.port != PORT_USUAL;
+    if closed && plain && reached == Reached::Asked {
+        "; if this port is for TLS or WebSocket, write mqtts:// or ws:// before the address"
+    } else {
+        ""
+    }
+}
+
 /// The only version of MQTT to try; `None`: what the broker takes.
 fn wanted(broker: &BrokerConfig) -> Option<Version> {
     match broker.version {
@@ -167,7 +196,7 @@ fn is_birth(broker: &BrokerConfig, message: &InPublish<'_>) -> bool {
         && home.is_some_and(|home| message.topic == homeassistant::status_topic(&home.prefix))
 }
 
-/// The longest packet that we take. What is read back of ours can be longer than a request.
+/// The longest packet that we buffer: a request. Of what is longer the topic is enough (§4.14).
 fn packet_bytes_max(config: &Config, broker: &BrokerConfig) -> usize {
     let requests = config.limits.request_bytes_max;
     let payloads = match &broker.home_assistant {
@@ -193,6 +222,8 @@ struct Connection<'a> {
     input: Vec<u8>,
     /// How much of `input` was read.
     have: usize,
+    /// How much of what comes next belongs to a packet that is skipped.
+    skip: usize,
     /// The broker took the connection.
     was_taken: bool,
     was_connected: bool,
@@ -219,7 +250,6 @@ impl<'a> Connection<'a> {
         let prefix = &broker.prefix;
         let mut will_payload = Vec::new();
         text_payload(&mut will_payload, "offline");
-        let packet_bytes_max = packet_bytes_max(config, broker);
         let session_config = SessionConfig {
             version: Version::V3,
             client_id: broker.client_id.clone(),
@@ -235,7 +265,7 @@ impl<'a> Connection<'a> {
             ),
             will_payload,
             plain_will: false,
-            packet_bytes_max: u32::try_from(packet_bytes_max).unwrap_or(u32::MAX),
+            packet_bytes_max: u32::try_from(packet::SENT_BYTES_MAX).unwrap_or(u32::MAX),
             request_filters: topic::request_filters(portal_id)
                 .map(|filter| format!("{prefix}{filter}"))
                 .into(),
@@ -254,11 +284,12 @@ impl<'a> Connection<'a> {
             session_config,
             requests: RequestReader::new(config.limits.request_bytes_max),
             out_bytes: config.limits.out_buffer_bytes,
-            packet_bytes_max,
+            packet_bytes_max: packet_bytes_max(config, broker),
             out: Vec::new(),
             sent: 0,
             input: Vec::new(),
             have: 0,
+            skip: 0,
             was_taken: false,
             was_connected: false,
             republish: Duration::ZERO,
@@ -446,16 +477,40 @@ impl<'a> Connection<'a> {
     fn take_packets(&mut self, session: &mut Session) -> Result<(), LinkError> {
         let mut taken = 0;
         loop {
+            if self.skip > 0 {
+                let skipped = self.skip.min(self.have - taken);
+                self.skip -= skipped;
+                taken += skipped;
+                if self.skip > 0 {
+                    if skipped > 0 {
+                        session.skipping(Instant::now());
+                    }
+                    break;
+                }
+            }
             let rest = self.input.get_mut(taken..self.have).unwrap_or_default();
-            let Some(len) = packet::packet_len(rest, self.packet_bytes_max)? else {
-                break;
+            let max = self.packet_bytes_max;
+            let event = match packet::packet_len(rest, max) {
+                Ok(None) => break,
+                Ok(Some(len)) => {
+                    let Some(bytes) = rest.get_mut(..len) else {
+                        break;
+                    };
+                    taken += len;
+                    let inbound = packet::decode_as(session.version(), bytes)?;
+                    session.receive(Instant::now(), inbound, &mut self.out)?
+                }
+                Err(PacketError::TooLarge { found, .. }) if session.is_connected() => {
+                    let Some(beginning) = packet::beginning(rest)? else {
+                        break;
+                    };
+                    self.skip = found;
+                    self.shared.bridge().broker_skipped(self.index);
+                    session.skip(Instant::now(), beginning, &mut self.out)?
+                }
+                Err(error) => return Err(error.into()),
             };
-            let Some(bytes) = rest.get_mut(..len) else {
-                break;
-            };
-            taken += len;
-            let inbound = packet::decode_as(session.version(), bytes)?;
-            match session.receive(Instant::now(), inbound, &mut self.out)? {
+            match event {
                 Event::None => {}
                 Event::Connected => {
                     info!(
@@ -473,7 +528,13 @@ impl<'a> Connection<'a> {
                     });
                     self.shared.connection_changed();
                 }
-                Event::Retained(topic) => self.shared.bridge().broker_retained(self.index, topic),
+                Event::Retained(topic) => {
+                    if self.skip > 0 {
+                        let rate = self.shared.log_rate();
+                        self.too_large.skipped(topic, self.skip, max, rate);
+                    }
+                    self.shared.bridge().broker_retained(self.index, topic);
+                }
                 Event::Unheard => warn!(
                     "{} {}:{}: our own status is not echoed; check the broker's access control list for {} (publish and read)",
                     self.broker.name,
@@ -481,6 +542,26 @@ impl<'a> Connection<'a> {
                     self.broker.port,
                     self.session_config.retained_filters.join(" and ")
                 ),
+                Event::Skipped(beginning) => {
+                    // A request all the same: counted and refused, and it keeps alive (§5.1, §5.8).
+                    let Some(topic) = beginning.topic.strip_prefix(&*self.broker.prefix) else {
+                        continue;
+                    };
+                    if self.requests.read(topic, &mut [], self.portal_id).is_some() {
+                        let found = self.skip;
+                        let too_large = Rejection::TooLarge { found, max };
+                        self.shared.with(|bridge| {
+                            bridge.request_from(
+                                now(),
+                                self.index,
+                                topic,
+                                Err(too_large),
+                                beginning.retain,
+                                None,
+                            );
+                        });
+                    }
+                }
                 Event::Request(message) if is_birth(self.broker, &message) => {
                     self.shared
                         .with(|bridge| bridge.home_assistant_started(now(), self.index));

@@ -81,7 +81,20 @@ pub(super) struct TooLarge {
 }
 
 impl TooLarge {
+    /// A message of this length was skipped (§4.14).
+    pub fn skipped(&mut self, topic: &str, found: usize, max: usize, rate: LogRate) {
+        self.say(topic, rate, || {
+            format!("skipped a message of {found} bytes on {topic}: more than {max} are not taken")
+        });
+    }
+
     fn report(&mut self, topic: &str, found: usize, max: usize, rate: LogRate) {
+        self.say(topic, rate, || {
+            format!("{topic} is left out: {found} bytes, and the broker takes {max}")
+        });
+    }
+
+    fn say(&mut self, topic: &str, rate: LogRate, text: impl FnOnce() -> String) {
         if self.reported.contains(topic) || self.reported.len() >= REPORTED_MAX {
             return;
         }
@@ -90,7 +103,7 @@ impl TooLarge {
                 warn!("{suppressed} more messages that are too large are not shown");
             }
             self.reported.insert(topic.into());
-            warn!("{topic} is left out: {found} bytes, and the broker takes {max}");
+            warn!("{}", text());
         }
     }
 }

@@ -18,6 +18,7 @@ mod frames;
 mod homeassistant;
 mod log;
 mod log_budget;
+mod pace;
 mod rights;
 mod scan;
 mod scene;

@@ -35,11 +35,19 @@ pub enum PacketError {
     /// Longer than we buffer.
     #[error("a packet of {found} bytes, more than {max}")]
     TooLarge {
-        /// Its length in bytes.
+        /// Its whole length in bytes.
         found: usize,
         /// The limit in bytes.
         max: usize,
     },
+    /// A web server's answer, where MQTT was expected.
+    #[error(
+        "an HTTP answer: this port is for WebSocket or web pages; write ws:// before the address, or give the port for MQTT"
+    )]
+    Http,
+    /// A record of TLS, where MQTT was expected.
+    #[error("a TLS record: this port is encrypted; write mqtts:// (or wss://) before the address")]
+    Tls,
     /// Not as the standard says.
     #[error("a malformed {} (first byte 0x{first:02x})", packet_name(*first))]
     Malformed {
@@ -210,19 +218,75 @@ impl Connect<'_> {
     }
 }
 
+/// The longest packet that a broker is to send us: with MQTT 5 it keeps longer ones to itself. What is
+/// shorter, but longer than we buffer, is skipped (§4.14), so that what is read back of ours may have
+/// this length too (§4.9).
+pub const SENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// The length of the packet that `bytes` begin with, `None` where too few are there to tell or the
 /// packet is not whole. Refuses what is longer than `max` before it is all there.
 pub fn packet_len(bytes: &[u8], max: usize) -> Result<Option<usize>, PacketError> {
     let Some((&first, _)) = bytes.split_first() else {
         return Ok(None);
     };
+    // No broker begins a packet so: CONNECT, and flags that PUBACK does not have.
+    match first {
+        HTTP if bytes.starts_with(b"HTTP/") => return Err(PacketError::Http),
+        ALERT | HANDSHAKE if matches!(bytes, [_, 3, 1..=4, ..]) => {
+            return Err(PacketError::Tls);
+        }
+        _ => {}
+    }
     match mqttbytes::check(bytes.iter(), max) {
         Ok(header) => Ok(Some(header.frame_length())),
         Err(mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
-        Err(mqttbytes::Error::PayloadSizeLimitExceeded(found)) => {
+        Err(mqttbytes::Error::PayloadSizeLimitExceeded(remaining)) => {
+            let found = remaining.saturating_add(head_len(bytes));
             Err(PacketError::TooLarge { found, max })
         }
         Err(_) => Err(PacketError::Malformed { first }),
+    }
+}
+
+/// What of a message that is too large for us is of interest all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning<'a> {
+    /// Its topic.
+    pub topic: &'a str,
+    /// Whether the broker had it in store when we subscribed.
+    pub retain: bool,
+    /// Which PUBACK the broker waits for; `None` with QoS 0.
+    pub id: Option<u16>,
+}
+
+/// Reads the beginning of a PUBLISH, which is the same in both versions. `None` where it is not there
+/// yet.
+pub fn beginning(bytes: &[u8]) -> Result<Option<Beginning<'_>>, PacketError> {
+    let first = bytes.first().copied().unwrap_or_default();
+    let malformed = PacketError::Malformed { first };
+    let qos = (first >> 1) & 3;
+    if first >> 4 != 3 || qos > 1 {
+        return Err(malformed);
+    }
+    let body = bytes.get(head_len(bytes)..).unwrap_or_default();
+    let Some((length, body)) = body.split_first_chunk::<2>() else {
+        return Ok(None);
+    };
+    let Some((topic, body)) = body.split_at_checked(u16::from_be_bytes(*length).into()) else {
+        return Ok(None);
+    };
+    let id = match (qos, body.first_chunk::<2>()) {
+        (0, _) => None,
+        (_, Some(id)) => Some(u16::from_be_bytes(*id)),
+        (_, None) => return Ok(None),
+    };
+    match std::str::from_utf8(topic) {
+        Ok(topic) if is_topic(topic) => Ok(Some(Beginning {
+            topic,
+            retain: first & 1 != 0,
+            id,
+        })),
+        Ok(_) | Err(_) => Err(malformed),
     }
 }
 
@@ -324,6 +388,13 @@ fn append<E>(out: &mut Vec<u8>, write: impl FnOnce(&mut bytes::BytesMut) -> Resu
     }
 }
 
+/// `H`, with which a web server's answer begins.
+const HTTP: u8 = b'H';
+/// With which an alert of TLS begins: what it answers to a CONNECT.
+const ALERT: u8 = 0x15;
+/// With which TLS begins.
+const HANDSHAKE: u8 = 0x16;
+
 /// `{"value": }` around a number of usual length.
 const PAYLOAD_BYTES_USUAL: usize = 30;
 
@@ -345,6 +416,64 @@ mod tests {
             packet_len(&[0x30, 0xff, 0xff, 0xff, 0xff, 1], 100),
             Err(PacketError::Malformed { .. })
         ));
+    }
+
+    #[test]
+    fn s4_14_the_whole_length_of_what_is_too_large_is_known() {
+        for (head, found) in [
+            (&[0x30, 0xff, 0x7f][..], 16_386),
+            (&[0x32, 0x80, 0x80, 1], 16_388),
+        ] {
+            let max = 100;
+            assert_eq!(
+                packet_len(head, max),
+                Err(PacketError::TooLarge { found, max })
+            );
+        }
+    }
+
+    #[test]
+    fn s4_14_the_beginning_of_a_message_says_what_it_is() {
+        let bytes = b"\x33\x80\x80\x01\0\x05N/x/a\0\x07{...";
+        let whole = Beginning {
+            topic: "N/x/a",
+            retain: true,
+            id: Some(7),
+        };
+        for length in 0..13 {
+            let found = beginning(&bytes[..length]);
+            assert_eq!(found.unwrap_or(None), None, "{length}");
+        }
+        assert_eq!(beginning(bytes), Ok(Some(whole)));
+        let plain = Beginning {
+            retain: false,
+            id: None,
+            ..whole
+        };
+        assert_eq!(beginning(b"\x30\x80\x80\x01\0\x05N/x/a"), Ok(Some(plain)));
+        for wrong in [
+            &b"\x20\x80\x80\x01\0\x05N/x/a\0\x07"[..],
+            b"\x34\x80\x80\x01\0\x05N/x/a\0\x07",
+            b"\x30\x80\x80\x01\0\x05N/x/#",
+            b"\x30\x80\x80\x01\0\x05N/x/\xff",
+        ] {
+            assert!(beginning(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn s6_http_and_tls_are_known_by_their_first_bytes() {
+        let answer = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+        assert_eq!(packet_len(answer, 1000), Err(PacketError::Http));
+        let alert = [0x15, 3, 1, 0, 2, 2, 70];
+        assert_eq!(packet_len(&alert, 1000), Err(PacketError::Tls));
+        assert_eq!(
+            packet_len(&[0x16, 3, 3, 0, 80], 1000),
+            Err(PacketError::Tls)
+        );
+        for text in [PacketError::Http.to_string(), PacketError::Tls.to_string()] {
+            assert!(text.contains("s://"), "{text}");
+        }
     }
 
     #[test]

@@ -313,6 +313,7 @@ fn what_else_is_subscribed_to_may_be_refused() {
             match session.receive(start, publish, &mut out).unwrap() {
                 Event::Retained(topic) => topic.to_owned(),
                 Event::Request(message) => format!("request {}", message.topic),
+                Event::Skipped(_) => unreachable!(),
                 Event::None | Event::Connected | Event::Unheard => "nothing".to_owned(),
             }
         };
@@ -328,6 +329,48 @@ fn what_else_is_subscribed_to_may_be_refused() {
         let ids: Vec<_> = ids.map(|bytes| bytes[3]).collect();
         assert_eq!(ids, [4, 5]);
     }
+}
+
+#[test]
+fn s4_14_what_is_too_large_is_skipped_and_acknowledged() {
+    let start = Instant::now();
+    for version in [Version::V3, Version::V5] {
+        let config = SessionConfig {
+            version,
+            ..config(true)
+        };
+        let (mut session, mut out) = connected_as(config, conn_ack(version, 0), start);
+        let mut skip = |topic, retain, id| {
+            out.clear();
+            let beginning = Beginning { topic, retain, id };
+            let event = session.skip(start, beginning, &mut out).unwrap();
+            (format!("{event:?}"), out.clone())
+        };
+        let (event, acknowledged) = skip("R/x/a", true, Some(7));
+        assert!(event.starts_with("Skipped"), "{event}");
+        assert_eq!(acknowledged, [0x40, 2, 0, 7]);
+        let (event, acknowledged) = skip("N/x/a", true, None);
+        assert_eq!(event, "Retained(\"N/x/a\")");
+        assert!(acknowledged.is_empty());
+        assert_eq!(skip("N/x/a", false, None).0, "None");
+        // While the rest of it comes, slowly perhaps, the broker is not silent.
+        let late = start + Duration::from_secs(44);
+        session.skipping(late);
+        assert!(
+            session
+                .tick(late + Duration::from_secs(44), &mut out)
+                .is_ok()
+        );
+    }
+    let mut out = Vec::new();
+    let mut session = Session::open(config(true), start, &mut out);
+    let beginning = Beginning {
+        topic: "R/x/a",
+        retain: false,
+        id: None,
+    };
+    let early = session.skip(start, beginning, &mut out);
+    assert!(matches!(early, Err(LinkError::OutOfTurn)));
 }
 
 /// A session in each of its states.

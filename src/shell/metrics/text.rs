@@ -23,7 +23,7 @@ type OfBroker = (
     fn(&BrokerStats<'_>) -> u64,
 );
 
-const OF_BROKERS: [OfBroker; 5] = [
+const OF_BROKERS: [OfBroker; 6] = [
     (
         "broker_connected",
         "gauge",
@@ -53,6 +53,12 @@ const OF_BROKERS: [OfBroker; 5] = [
         "counter",
         "Requests of clients.",
         |broker| broker.requests,
+    ),
+    (
+        "skipped_total",
+        "counter",
+        "Messages that were too large to be taken.",
+        |broker| broker.skipped,
     ),
 ];
 

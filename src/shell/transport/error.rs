@@ -26,7 +26,8 @@ pub enum TransportError {
     },
     /// The broker took the connection, and closed it: what most do with what they do not understand.
     #[error(
-        "the broker closed the connection during the {layer} handshake (does it speak {layer} on this port?)"
+        "the broker closed the connection during the {layer} handshake; is this port for {layer}? {}",
+        layer.without()
     )]
     HandshakeClosed {
         /// Whose handshake.
@@ -55,6 +56,16 @@ pub enum Layer {
     Tls,
     /// WebSocket.
     WebSocket,
+}
+
+impl Layer {
+    /// What to write for a port that does not speak it.
+    pub(super) fn without(self) -> &'static str {
+        match self {
+            Layer::Tls => "Without TLS, write mqtt:// or ws:// and give no certificate",
+            Layer::WebSocket => "Without WebSocket, write mqtt:// or mqtts://",
+        }
+    }
 }
 
 impl TransportError {

@@ -9,6 +9,7 @@ use tokio_rustls::rustls::{
     PeerMisbehaved, ProtocolVersion,
 };
 
+use super::Layer;
 use super::pem::FileProblem;
 use super::tls::Settings;
 use super::trust::is_own_authority;
@@ -46,7 +47,7 @@ pub enum TlsError {
     #[error("{0}")]
     Client(ClientProblem),
     /// What comes is something else.
-    #[error("what listens there does not speak TLS")]
+    #[error("this port does not speak TLS. {}", Layer::Tls.without())]
     NoTls,
     /// TLS 1.1 or older.
     #[error("the broker does not speak TLS 1.2 or newer")]

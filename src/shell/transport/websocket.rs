@@ -59,7 +59,7 @@ pub enum WebSocketError {
         path: String,
     },
     /// No web server at all, or a broken one.
-    #[error("what listens there does not speak WebSocket")]
+    #[error("this port does not speak WebSocket. {}", Layer::WebSocket.without())]
     NoWebSocket,
     /// A text frame, where MQTT is binary [MQTT-6.0.0-1].
     #[error("the broker sent text in the WebSocket, where MQTT is binary")]
