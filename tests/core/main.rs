@@ -11,6 +11,7 @@
     clippy::disallowed_methods // tests have clocks
 )]
 
+mod alive;
 mod calls;
 mod claims;
 #[path = "../frames/mod.rs"]
