@@ -89,6 +89,8 @@ pub struct Writer {
     sizes: Sizes,
     /// The bytes of all that is kept beside the slots.
     beside_bytes: usize,
+    /// The bytes that others use of what there is for it.
+    reserved: usize,
     /// What was not kept, until somebody takes note of it.
     unkept: Vec<(SlotId, Unkept)>,
 }
@@ -114,6 +116,7 @@ pub fn cache(slots_max: usize) -> (Writer, Reader) {
             beside_free: Vec::new(),
             sizes: Sizes::default(),
             beside_bytes: 0,
+            reserved: 0,
             unkept: Vec::new(),
         },
         Reader { shared },
@@ -227,11 +230,26 @@ impl Update {
         }
     }
 
-    /// Makes a secret of the text in it (§4.7).
+    /// Makes a secret of the text in it, and hides limits that are no numbers (§4.7).
     pub fn mask(&mut self) {
         if let Some(Owned::Beside { json, signature }) = &mut self.value {
             mask(json, signature);
         }
+        for limit in [&mut self.min, &mut self.max].into_iter().flatten() {
+            if matches!(limit.first(), Some(b'"' | b'[' | b'{')) {
+                limit.clear();
+            }
+        }
+    }
+
+    /// How many bytes it has beside itself.
+    pub fn bytes(&self) -> usize {
+        let value = match &self.value {
+            Some(Owned::Beside { json, signature }) => json.capacity() + signature.len(),
+            Some(Owned::Words(_) | Owned::Unkept(_)) | None => 0,
+        };
+        let limits = [&self.min, &self.max].into_iter().flatten();
+        value + limits.map(Vec::capacity).sum::<usize>()
     }
 
     /// How many bytes would stand beside the slot that has this there now.
@@ -282,6 +300,16 @@ impl Writer {
             return self.set_words(id, words);
         }
         self.apply_update(id, Update::new(change, rule, self.sizes))
+    }
+
+    /// The bytes of all texts, lists and limits.
+    pub fn bytes(&self) -> usize {
+        self.beside_bytes
+    }
+
+    /// Others use so many of the bytes that there are for all.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.reserved = bytes;
     }
 
     /// Values longer than this are not kept from now on.
@@ -341,7 +369,7 @@ impl Writer {
             };
             let max = self.sizes.cache_bytes_max;
             let others_bytes = self.beside_bytes - beside.bytes();
-            if update.bytes_in(beside) > max.saturating_sub(others_bytes) {
+            if update.bytes_in(beside) > max.saturating_sub(others_bytes + self.reserved) {
                 update.give_up(Unkept::NoRoom { max });
             }
             for (place, new) in [(&mut beside.min, update.min), (&mut beside.max, update.max)] {

@@ -108,6 +108,8 @@ struct Device {
     slots: Vec<SlotId>,
     /// How many of the slots are not this device's any more.
     stale: usize,
+    /// The bytes of its paths, as if no other had the same ones.
+    path_bytes: usize,
 }
 
 /// A slot in the table, or a mark in its place.
@@ -215,10 +217,38 @@ impl Items {
         item.is_some_and(|item| !std::mem::replace(&mut item.unkept_told, true))
     }
 
+    /// The next value of the item that is too long is reported again.
+    pub fn forget_unkept(&mut self, item: ItemRef) {
+        if self.is_there(item)
+            && let Some(item) = self.all.get_mut(item.slot.0 as usize)
+        {
+            item.unkept_told = false;
+        }
+    }
+
     /// The item's path.
     #[inline]
     pub fn path(&self, item: &Item) -> &str {
         self.names.path(item.path)
+    }
+
+    /// The bytes of all paths that the schema does not have.
+    pub fn path_bytes(&self) -> usize {
+        self.names.bytes()
+    }
+
+    /// The bytes of the device's paths that the schema does not have.
+    pub fn path_bytes_of(&self, id: DeviceId) -> usize {
+        self.device(id).map_or(0, |device| device.path_bytes)
+    }
+
+    /// How many bytes a new item of that path would add to [`Items::path_bytes`].
+    pub fn path_cost(&self, path: &str) -> usize {
+        if self.names.knows(path) {
+            0
+        } else {
+            path.len()
+        }
     }
 
     /// `<type>/<instance>` of the device.
@@ -301,6 +331,7 @@ impl Items {
                 service: None,
                 slots: Vec::new(),
                 stale: 0,
+                path_bytes: 0,
             };
             match self.devices.get_mut(free) {
                 Some(place) => *place = Some(device),
@@ -424,6 +455,7 @@ impl Items {
             return (slot, back);
         }
         let path_id = self.names.intern(path, row.path);
+        let path_bytes = self.names.bytes_of(path_id);
         self.serial = self.serial.wrapping_add(1);
         let item = Item {
             device,
@@ -448,6 +480,7 @@ impl Items {
         self.live += 1;
         self.insert(hash(self.seed, device, path.as_bytes()), slot);
         if let Some(device) = self.device_mut(device) {
+            device.path_bytes += path_bytes;
             // A slot that was this device's before may still be in its list.
             if device.stale > 0 && device.slots.contains(&slot) {
                 device.stale -= 1;
@@ -568,12 +601,15 @@ impl Items {
             item.life = Life::Free;
         }
         self.free.push(slot);
+        let path_bytes = self.names.bytes_of(item.path);
+        self.names.release(item.path);
         let items = &self.all;
         if let Some(device) = self
             .devices
             .get_mut(item.device.0 as usize)
             .and_then(Option::as_mut)
         {
+            device.path_bytes -= path_bytes;
             device.stale += 1;
             if device.stale * 2 > device.slots.len() {
                 // Every slot is looked at once per halving: cheap also for a device of thousands.

@@ -23,9 +23,11 @@ mod gate;
 mod hash;
 mod interest;
 mod items;
+mod kept;
 mod names;
 mod outbox;
 mod outlet;
+mod overflow;
 mod publishing;
 mod rate;
 mod refresh;
@@ -54,6 +56,7 @@ use self::discovery::Discovery;
 use self::flapping::Flapping;
 use self::items::Items;
 use self::outlet::Outlet;
+use self::overflow::Overflow;
 use self::registry::Registry;
 use self::rights::DeviceAccess;
 use self::stats::BusTally;
@@ -141,8 +144,7 @@ pub struct Bridge {
     started: Option<Instant>,
     device_access: DeviceAccess,
     bus: BusTally,
-    full_reported: bool,
-    services_full_reported: bool,
+    overflow: Overflow,
 }
 
 fn outlets(config: &BridgeConfig) -> Vec<Outlet> {
@@ -176,8 +178,7 @@ impl Bridge {
             started: None,
             device_access: DeviceAccess::default(),
             bus: BusTally::default(),
-            full_reported: false,
-            services_full_reported: false,
+            overflow: Overflow::default(),
             config,
         }
     }
@@ -203,6 +204,7 @@ impl Bridge {
         if self.cache.has_unkept() {
             self.report_unkept(now);
         }
+        self.watch_room(now);
         true
     }
 
@@ -229,6 +231,7 @@ impl Bridge {
             .chain(self.calls.deadline())
             .chain(self.registry.next_retry)
             .chain(self.clashes_at)
+            .chain(self.overflow.at)
             .chain(self.discovery.deadline())
             .chain(self.device_access.deadline())
             .min()
@@ -242,6 +245,7 @@ impl Bridge {
             self.unanswered(now, call);
         }
         self.report_clashes(now);
+        self.take_up(now);
         for outlet in &mut self.outlets {
             outlet.tick(now.monotonic, &self.items);
         }

@@ -223,6 +223,7 @@ impl Bridge {
     /// One broker knows that an item is gone.
     fn told(&mut self, slot: SlotId) {
         if self.items.told(slot) {
+            self.charge();
             for outlet in &mut self.outlets {
                 outlet.released(slot);
             }

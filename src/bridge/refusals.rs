@@ -143,13 +143,11 @@ impl Bridge {
     pub(super) fn report_unkept(&mut self, now: Now) {
         for (slot, unkept) in self.cache.take_unkept() {
             self.counters.too_long += 1;
-            if !self.items.report_unkept(slot) {
-                continue;
-            }
             let Some(item) = self.items.get(slot).copied() else {
                 continue;
             };
-            if self.may_warn(now) {
+            let service = self.items.service(item.device);
+            if self.note_unkept(item.at(slot), service, unkept) && self.may_warn(now) {
                 let (key, path) = (self.items.device_key(item.device), self.items.path(&item));
                 warn!("{key}{path} is not published: {}", Rejection::from(unkept));
             }

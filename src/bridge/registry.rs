@@ -12,7 +12,7 @@
 //!  (from every state: the owner is lost, and the service is gone)
 //! ```
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -21,6 +21,7 @@ use super::bits::Bits;
 use super::cache::Update;
 use super::hash;
 use super::items::{DeviceId, ServiceId};
+use super::kept::{Keeping, Kept};
 use super::rights::Says;
 use crate::model::access::Access;
 use crate::model::name::{DeviceInstance, ServiceName};
@@ -79,6 +80,10 @@ pub struct Walk {
 }
 
 /// One service.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is something else that is known of it"
+)]
 #[derive(Debug)]
 pub struct Service {
     /// Its name.
@@ -110,15 +115,18 @@ pub struct Service {
     pub identifier: Option<DeviceInstance>,
     /// What it says that VRM may do, until that was looked at.
     pub vrm_access: Option<Says>,
-    /// What signals, and the leaves of a walk, brought before the device is known (§2.3).
-    pub early: HashMap<Box<str>, Update>,
+    /// What came early before this is not for it.
+    early_since: u64,
     /// What was seen of a bound device since its scan began.
     pub seen: Bits,
     /// Whether what is not seen yet is of an owner before this one.
     pub replaced: bool,
-    /// Paths, and identifiers, that are never published; each was reported when it was first seen
-    /// (§4.7).
-    pub unpublished: HashSet<Box<str>>,
+    /// Whether the schema blocks something of it.
+    pub has_blocked: bool,
+    /// Whether something of it was left out for want of room.
+    pub left_out: bool,
+    /// Whether a value of it is longer than one may be.
+    pub too_long: bool,
     /// Whether malformed data was reported.
     pub malformed_reported: bool,
 }
@@ -130,6 +138,8 @@ pub struct Registry {
     by_name: HashMap<Box<str>, ServiceId>,
     /// Asked for every signal.
     by_owner: HashMap<Box<str>, SmallVec<[ServiceId; 1]>, hash::OfNames>,
+    /// What is kept of each connection.
+    pub kept: Kept,
     /// How many services ever came.
     came: u64,
     /// Whether the names on the bus are known.
@@ -143,6 +153,16 @@ impl Service {
     pub fn device_instance(&self) -> DeviceInstance {
         let known = self.instance.as_ref().or(self.identifier.as_ref());
         known.cloned().unwrap_or_else(DeviceInstance::absent)
+    }
+
+    /// Whether what comes early is kept for the service (§2.3).
+    fn waits(&self) -> bool {
+        self.device.is_none() && !matches!(self.state, State::Clash)
+    }
+
+    /// Whether what came early at that moment is for the service.
+    pub fn has_early(&self, at: Option<u64>) -> bool {
+        self.waits() && at.is_some_and(|at| at > self.early_since)
     }
 
     /// Whether the service says its instance itself, and has not 0 by default (§2.7).
@@ -268,10 +288,12 @@ impl Registry {
             instance: None,
             identifier: None,
             vrm_access: None,
-            early: HashMap::new(),
+            early_since: self.kept.clock(),
             seen: Bits::default(),
             replaced: false,
-            unpublished: HashSet::new(),
+            has_blocked: false,
+            left_out: false,
+            too_long: false,
             malformed_reported: false,
         };
         match self.services.get_mut(free) {
@@ -283,12 +305,13 @@ impl Registry {
 
     /// Notes that a service has another owner.
     pub fn set_owner(&mut self, id: ServiceId, owner: &str) {
+        let clock = self.kept.clock();
         let Some(service) = self.get_mut(id) else {
             return;
         };
         let old = std::mem::replace(&mut service.owner, owner.into());
         // A new owner starts with nothing of the old one.
-        service.early.clear();
+        service.early_since = clock;
         service.instance = None;
         service.identifier = None;
         service.replaced = true;
@@ -311,7 +334,74 @@ impl Registry {
             owned.retain(|other| *other != id);
             if owned.is_empty() {
                 self.by_owner.remove(owner);
+                self.kept.forget(owner);
             }
+        }
+        self.drop_early(owner);
+    }
+
+    // What comes before it is known which device a service is (§2.3): kept once per connection.
+
+    /// When something of that path came early to these services, which have one owner.
+    pub fn early_at(&self, services: &[ServiceId], path: &str) -> Option<u64> {
+        let service = self.get(*services.first()?)?;
+        self.kept.early_at(&service.owner, path)
+    }
+
+    /// Whether anything came early.
+    pub fn has_any_early(&self, id: ServiceId) -> bool {
+        let service = self.get(id).filter(|service| service.waits());
+        service.is_some_and(|service| {
+            let since = service.early_since;
+            self.kept.has_any_early(&service.owner, since)
+        })
+    }
+
+    /// Keeps a change of a service of some connection. `shares` are what may be kept for the connection,
+    /// and what there is room for.
+    pub fn add_early(
+        &mut self,
+        id: ServiceId,
+        path: &str,
+        update: Update,
+        secret: bool,
+        shares: (usize, usize),
+    ) -> Option<Keeping> {
+        let service = self.services.get(id.0 as usize)?.as_ref()?;
+        let owner = &service.owner;
+        Some(self.kept.add_early(owner, path, update, secret, shares))
+    }
+
+    /// What came early for a service that waits no longer.
+    pub fn take_early(&mut self, id: ServiceId) -> HashMap<Box<str>, Update> {
+        let Some(service) = self.services.get(id.0 as usize).and_then(Option::as_ref) else {
+            return HashMap::new();
+        };
+        let last = !self.has_waiting(&service.owner);
+        self.kept
+            .take_early(&service.owner, service.early_since, last)
+    }
+
+    /// A service waits no longer, and gets nothing of what came early.
+    pub fn forget_early(&mut self, id: ServiceId) {
+        let clock = self.kept.clock();
+        let Some(service) = self.get_mut(id) else {
+            return;
+        };
+        service.early_since = clock;
+        let owner = service.owner.clone();
+        self.drop_early(&owner);
+    }
+
+    fn has_waiting(&self, owner: &str) -> bool {
+        let services = self.by_owner.get(owner);
+        let mut services = services.into_iter().flatten();
+        services.any(|id| self.get(*id).is_some_and(Service::waits))
+    }
+
+    fn drop_early(&mut self, owner: &str) {
+        if !self.has_waiting(owner) {
+            self.kept.drop_early(owner);
         }
     }
 

@@ -12,7 +12,6 @@ use super::items::ServiceId;
 use super::registry::State;
 use super::sizes::Sizes;
 use super::throttle::LogRate;
-use crate::model::name::is_topic_path;
 use crate::model::time::Now;
 use crate::schema::Schema;
 use crate::schema::rule::Publish;
@@ -83,6 +82,10 @@ impl Bridge {
             stats,
         } = settings;
         self.started.get_or_insert(now.monotonic);
+        let limits = (services_max, bounds.sizes);
+        if limits != (self.config.services_max, self.bounds.sizes) {
+            self.limits_changed(now);
+        }
         self.bounds = bounds;
         self.cache.limit(bounds.sizes);
         self.strict_writes = strict_writes;
@@ -103,6 +106,7 @@ impl Bridge {
     /// What is known of items is this from now on, also of those that are there.
     fn set_schema(&mut self, now: Now, schema: Arc<Schema>) {
         self.schema = schema;
+        self.registry.kept.forget_blocked();
         let ids: Vec<_> = self.registry.ids().collect();
         for id in ids {
             if self.apply_schema(id) {
@@ -118,26 +122,15 @@ impl Bridge {
     /// Has one service's items follow the schema. `true` where something is wanted that was never
     /// kept, so that the service must be asked again.
     fn apply_schema(&mut self, id: ServiceId) -> bool {
+        let early = self.registry.has_any_early(id);
         let Some(service) = self.registry.get_mut(id) else {
             return false;
         };
         let service_type = service.name.service_type();
+        // What was blocked may be wanted now. What waits for the end of a scan may have been masked, or
+        // half of it left out: that scan begins anew, and its answer is newer.
+        let mut ask = std::mem::take(&mut service.has_blocked) | early;
         let rule = |path: &str| self.schema.lookup(service_type, path).rule;
-        let blocked = |path: &str| rule(path).publish == Publish::Blocked;
-        let before = service.unpublished.len();
-        service
-            .unpublished
-            .retain(|path| !is_topic_path(path) || blocked(path));
-        let mut ask = service.unpublished.len() < before;
-        // What waits for the end of a scan may have been masked, or half of it left out: that scan begins
-        // anew, and its answer is newer.
-        ask |= !service.early.is_empty();
-        service.early.retain(|path, _| !blocked(path));
-        for (path, update) in &mut service.early {
-            if rule(path).secret {
-                update.mask();
-            }
-        }
         let mut roles_changed = false;
         let mut changed = Vec::new();
         let mut retired = Vec::new();
@@ -157,7 +150,7 @@ impl Bridge {
             roles_changed |= new.role != old.role;
             ask |= old.secret && !new.secret;
             if new.publish == Publish::Blocked {
-                service.unpublished.insert(path.into());
+                service.has_blocked = true;
                 retired.push(slot);
             } else {
                 if new.secret {

@@ -200,10 +200,19 @@ impl Bridge {
         let Ok(names) = bus_item::texts(frame) else {
             return warn!("the bus's list of names cannot be read");
         };
-        for name in names
+        // Of those that are too many, one is asked for, which is reported.
+        let room = self
+            .config
+            .services_max
+            .saturating_sub(self.registry.count());
+        let new =
+            |name: &&str| ServiceName::new(name).is_some() && self.registry.find(name).is_none();
+        let new: Vec<_> = names
             .into_iter()
-            .filter(|name| ServiceName::new(name).is_some())
-        {
+            .filter(new)
+            .take(room.saturating_add(1))
+            .collect();
+        for name in new {
             self.owners_pending += 1;
             self.call_bus(
                 now,
@@ -211,9 +220,11 @@ impl Bridge {
                 Purpose::Owner(name.into()),
             );
         }
-        self.registry.listed = self.owners_pending == 0;
-        if self.registry.listed {
-            warn!("no Victron service is on this bus yet; is it the right bus?");
+        if self.owners_pending == 0 && !self.registry.listed {
+            self.registry.listed = true;
+            if self.registry.count() == 0 {
+                warn!("no Victron service is on this bus yet; is it the right bus?");
+            }
         }
         self.settle();
     }

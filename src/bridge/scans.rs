@@ -350,11 +350,12 @@ impl Bridge {
         let Some(service) = self.registry.get_mut(id) else {
             return;
         };
-        let early = std::mem::take(&mut service.early);
         let Some(device) = device else {
             return self.settle();
         };
         let mut seen = std::mem::take(&mut service.seen);
+        let early = self.registry.take_early(id);
+        self.charge();
         self.take_items(now, (id, device), changes, early, &mut seen);
         let missing: Vec<_> = self
             .items
@@ -403,13 +404,22 @@ impl Bridge {
             }
             // What came before the reply is older, but may have told limits that this does not.
             if !early.is_empty()
-                && let Some(update) = early.remove(path)
+                && let Some(mut update) = early.remove(path)
             {
+                if rule.secret {
+                    update.mask();
+                }
                 self.cache.apply_update(slot, update);
             }
             self.cache.apply(slot, &change, rule);
         }
-        for (path, update) in early {
+        for (path, mut update) in early {
+            let Some(rule) = self.admit(now, id, &path) else {
+                continue;
+            };
+            if rule.secret {
+                update.mask();
+            }
             let Some(slot) = self.add_item(id, device, &path) else {
                 continue;
             };

@@ -9,23 +9,20 @@ use super::calls::{Callee, Method, Missing, Purpose, Unanswered};
 use super::claim::Claim;
 use super::flapping::Turn;
 use super::items::{DeviceId, ServiceId};
+use super::kept::{Keeping, Refused};
 use super::registry::State;
 use super::{BUS, BUS_PATH, Bridge};
 use crate::codec::bus_item::{self, Changes, INTERFACE};
 use crate::codec::cursor::Malformed;
 use crate::codec::frame::{Frame, Kind};
 use crate::model::item::ItemChange;
-use crate::model::name::{
-    DeviceInstance, PATH_BYTES_MAX, SERVICE_PREFIX, ServiceName, is_topic_path,
-};
+use crate::model::name::{DeviceInstance, SERVICE_PREFIX, ServiceName, is_topic_path};
 use crate::model::time::Now;
 use crate::model::topic;
 use crate::schema::rule::{Marks, Publish, Role};
 
 /// How often a service is reported that another keeps from its topics (§2.7).
 const CLASH_REPORT: Duration = Duration::from_secs(60 * 60);
-/// How many paths of a service that are never published are remembered.
-const UNPUBLISHED_MAX: usize = 10_000;
 /// How much of a path that can be no topic is shown.
 const PATH_CHARS_SHOWN: usize = 200;
 
@@ -76,6 +73,7 @@ impl Bridge {
             self.service_gone(now, id);
         }
         self.calls.end_all();
+        self.forget_overflow();
         self.registry.listed = false;
         self.registry.next_retry = None;
         self.flapping.clear();
@@ -106,6 +104,7 @@ impl Bridge {
                         info!("{name}: has a new owner, {owner}");
                     }
                     self.registry.set_owner(id, owner);
+                    self.charge();
                     self.access_in_doubt(now, &name);
                     self.scan_owner(now, id);
                 }
@@ -116,13 +115,7 @@ impl Bridge {
                     return;
                 };
                 if self.registry.count() >= self.config.services_max {
-                    if !std::mem::replace(&mut self.services_full_reported, true) {
-                        warn!(
-                            "{name}: more than {} services, this and further ones are left out",
-                            self.config.services_max
-                        );
-                    }
-                    return;
+                    return self.leave_out_service(name);
                 }
                 let id = self.registry.add(service, owner, State::Live);
                 self.scan_owner(now, id);
@@ -174,6 +167,8 @@ impl Bridge {
         if let Some(device) = service.device {
             self.leave_device(now, device);
         }
+        self.charge();
+        self.made_room(now);
         self.settle();
     }
 
@@ -205,6 +200,7 @@ impl Bridge {
         self.cache.clear(slot);
         self.items.mark_gone(slot, pending);
         if pending == 0 {
+            self.charge();
             for outlet in &mut self.outlets {
                 outlet.released(slot);
             }
@@ -267,21 +263,28 @@ impl Bridge {
     /// A change on a connection that owns several services: of those that have the path, else of
     /// all of them (§2.5).
     fn change_of_any(&mut self, now: Now, owned: &[ServiceId], change: &ItemChange<'_>) {
+        let early = self.registry.early_at(owned, change.path);
         let has = |id: &ServiceId| {
             let service = self.registry.get(*id);
             let device = service.and_then(|service| service.device);
             device
                 .and_then(|device| self.items.find(device, change.path))
                 .is_some_and(|slot| self.items.is_live(slot))
-                || service.is_some_and(|service| service.early.contains_key(change.path))
+                || service.is_some_and(|service| service.has_early(early))
         };
         let mut having: Vec<_> = owned.iter().copied().filter(has).collect();
         if having.is_empty() {
             having = owned.to_vec();
         }
-        for id in having {
+        let is_known = |id: &ServiceId| {
+            let service = self.registry.get(*id);
+            service.is_some_and(|service| service.device.is_some())
+        };
+        let (known, early): (Vec<_>, Vec<_>) = having.into_iter().partition(is_known);
+        for id in known {
             self.change_of(now, id, change);
         }
+        self.early_change(now, &early, change);
     }
 
     /// A change of one service's item, known or not (§2.4).
@@ -291,7 +294,7 @@ impl Bridge {
         }
         match self.registry.get(id).map(|service| service.device) {
             None => {}
-            Some(None) => self.early_change(now, id, change),
+            Some(None) => self.early_change(now, &[id], change),
             Some(Some(device)) => self.new_item(now, id, device, change),
         }
     }
@@ -466,12 +469,13 @@ impl Bridge {
         service.device = None;
         // Answers to a scan that runs are of no use any more.
         service.scan = service.scan.wrapping_add(1);
-        service.early.clear();
         self.calls.abandon_scan(id);
         let reported = |(denied, at): &(Box<str>, Instant)| **denied == *key && *at > now.monotonic;
         if !service.denied.as_ref().is_some_and(reported) {
             self.report_denied(now, id, key);
         }
+        self.registry.forget_early(id);
+        self.charge();
     }
 
     fn report_denied(&mut self, now: Now, id: ServiceId, key: &str) {
@@ -548,8 +552,9 @@ impl Bridge {
             return;
         };
         service.state = State::Clash;
-        let is_new = service.unpublished.insert(instance.as_str().into());
-        if is_new
+        service.denied = None;
+        self.registry.forget_early(id);
+        if self.refuse(id, None, instance.as_str()) == Some(Refused::New)
             && self.may_warn(now)
             && let Some(service) = self.registry.get(id)
         {
@@ -561,59 +566,108 @@ impl Bridge {
         }
     }
 
-    /// A change of a service whose device is not known yet: nothing of it may be lost (§2.3).
-    fn early_change(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) {
-        let Some(rule) = self.admit(now, id, change.path) else {
-            return;
-        };
-        let items_max = self.config.items_max;
-        let Some(service) = self.registry.get_mut(id) else {
-            return;
-        };
-        if matches!(service.state, State::Clash) {
-            return self.role_changed(now, id, rule.role, change);
+    /// A change of services of one connection whose devices are not known yet: nothing of it may be
+    /// lost (§2.3), as far as there is room (§2.11).
+    fn early_change(&mut self, now: Now, ids: &[ServiceId], change: &ItemChange<'_>) {
+        let mut kept_for: Option<(ServiceId, Marks)> = None;
+        // What the schema says is the same for all of one type.
+        let mut before: Option<(ServiceName, Option<Marks>)> = None;
+        for &id in ids {
+            let Some(name) = self.registry.get(id).map(|service| &service.name) else {
+                continue;
+            };
+            let same = before.as_ref();
+            let same = same.filter(|(before, _)| before.service_type() == name.service_type());
+            let admitted = if let Some((_, rule)) = same {
+                *rule
+            } else {
+                let name = name.clone();
+                let rule = self.admit(now, id, change.path);
+                before = Some((name, rule));
+                rule
+            };
+            let Some(service) = self.registry.get_mut(id) else {
+                continue;
+            };
+            service.has_blocked |= admitted.is_none();
+            let Some(rule) = admitted else {
+                continue;
+            };
+            if matches!(service.state, State::Clash) {
+                self.role_changed(now, id, rule.role, change);
+                continue;
+            }
+            service.note_role(rule.role, change.value.as_ref());
+            if rule.role == Role::VrmAccess {
+                self.follow_access(now, id);
+            }
+            // A secret of one of them is one of all.
+            let secret = rule.secret || kept_for.is_some_and(|(_, rule)| rule.secret);
+            kept_for = Some((id, Marks { secret, ..rule }));
         }
-        service.note_role(rule.role, change.value.as_ref());
-        if rule.role == Role::VrmAccess {
-            self.follow_access(now, id);
-        }
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some((id, rule)) = kept_for else {
             return;
         };
         let update = Update::new(change, rule, self.bounds.sizes);
-        if let Some(early) = service.early.get_mut(change.path) {
-            early.merge(update);
-        } else if service.early.len() < items_max {
-            service.early.insert(change.path.into(), update);
+        let shares = self.shares();
+        let keeping = self
+            .registry
+            .add_early(id, change.path, update, rule.secret, shares);
+        self.charge();
+        let Some(Keeping::LeftOut { first }) = keeping else {
+            return;
+        };
+        for id in ids {
+            self.left_out(*id);
         }
+        if first
+            && self.may_warn(now)
+            && let Some(service) = self.registry.get(id)
+        {
+            warn!(
+                "{}: too much came before its scan was answered (cache-bytes-max); what is left out is asked for again",
+                service.name
+            );
+        }
+    }
+
+    /// Notes a path that is never published.
+    fn refuse(&mut self, id: ServiceId, blocked_in: Option<&str>, path: &str) -> Option<Refused> {
+        let shares = self.shares();
+        let owner = self.registry.get(id)?.owner.clone();
+        let refused = self.registry.kept.refuse(&owner, blocked_in, path, shares);
+        self.charge();
+        Some(refused)
     }
 
     /// What the schema says of an item, or `None` where it is never published (§4.7).
     pub(super) fn admit(&mut self, now: Now, id: ServiceId, path: &str) -> Option<Marks> {
         let service = self.registry.get_mut(id)?;
-        if service.unpublished.contains(path) {
-            return None;
-        }
         let row = self.schema.lookup(service.name.service_type(), path);
         let rule = row.rule.marks();
         let is_topic = is_topic_path(path);
         if is_topic && rule.publish != Publish::Blocked {
             return Some(rule);
         }
-        // What cannot be remembered is reported again, as far as the log has room for it.
-        if path.len() <= PATH_BYTES_MAX && service.unpublished.len() < UNPUBLISHED_MAX {
-            service.unpublished.insert(path.into());
-        }
         // "/" is what old services answer on with all they have: nothing to tell.
-        if is_topic {
-            debug!("{}: {path} is blocked", service.name);
-        } else if path != "/" && self.may_warn(now) {
-            let name = self.registry.get(id).map(|service| service.name.as_str());
-            let name = name.unwrap_or_default();
-            warn!(
+        if path == "/" {
+            return None;
+        }
+        service.has_blocked |= is_topic;
+        let name = service.name.clone();
+        let blocked_in = is_topic.then(|| name.service_type());
+        match self.refuse(id, blocked_in, path)? {
+            Refused::New if is_topic => debug!("{name}: {path} is blocked"),
+            Refused::New if self.may_warn(now) => warn!(
                 "{name}: {:?} is not published: no topic can have that path",
                 shown(path)
-            );
+            ),
+            Refused::Overflow if self.may_warn(now) => {
+                warn!(
+                    "{name}: has too many paths that are not published; further ones are not reported"
+                );
+            }
+            Refused::New | Refused::Overflow | Refused::Known => {}
         }
         None
     }
@@ -643,19 +697,14 @@ impl Bridge {
         device: DeviceId,
         path: &str,
     ) -> Option<SlotId> {
-        if self.items.in_use() >= self.config.items_max && self.items.find(device, path).is_none() {
-            if !std::mem::replace(&mut self.full_reported, true) {
-                warn!(
-                    "more than {} items: {path} and further ones are left out",
-                    self.config.items_max
-                );
-            }
+        if self.items.find(device, path).is_none() && !self.has_room_for(id, device, path) {
             return None;
         }
         let service = self.registry.get(id)?;
         let row = self.schema.lookup(service.name.service_type(), path);
         let (slot, new) = self.items.add(device, path, row);
         if new {
+            self.charge();
             self.cache.make_room(slot);
             let key = self.items.device_key(device);
             for outlet in &mut self.outlets {

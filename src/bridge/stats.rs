@@ -119,6 +119,11 @@ impl Bridge {
         }
     }
 
+    /// How many bytes count towards `cache-bytes-max`.
+    pub fn bytes_charged(&self) -> usize {
+        self.cache.bytes() + self.registry.kept.bytes() + self.items.path_bytes()
+    }
+
     /// How many changes the bus brought, and how many messages were published.
     pub fn traffic(&self) -> (u64, u64) {
         let published = self.outlets.iter().map(|outlet| outlet.tally.published);

@@ -105,7 +105,7 @@ limits! {
     text_bytes_max: usize = 1024 * 1024, "text-bytes-max", live;
     /// A list, dict or struct of an item, as its service sends it.
     array_bytes_max: usize = 1024 * 1024, "array-bytes-max", live;
-    /// All texts, lists, dicts and structs together, as they are published.
+    /// All texts, lists, dicts and structs together, as they are published, and what is kept for later.
     cache_bytes_max: usize = 32 * 1024 * 1024, "cache-bytes-max", live;
     /// The payload of one request (§5.8).
     request_bytes_max: usize = 64 * 1024, "request-bytes-max", restart;

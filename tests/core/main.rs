@@ -19,6 +19,7 @@ mod frames;
 mod homeassistant;
 mod log;
 mod log_budget;
+mod memory;
 mod pace;
 mod rights;
 mod scan;
