@@ -14,7 +14,7 @@ mod bits;
 mod board;
 pub mod cache;
 pub mod calls;
-mod claim;
+pub mod claim;
 mod convert;
 mod description;
 mod discovery;

@@ -143,7 +143,7 @@ pub struct SetArgs {
 /// What to clear.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 pub struct ForgetArgs {
-    /// VRM portal id of the installation, as dbus-mqtt devices shows it
+    /// VRM portal id of the installation, such as e0ff50a097c0
     #[arg(value_name = "PORTAL-ID", value_parser = portal_id)]
     pub installation: PortalId,
     /// Do not ask

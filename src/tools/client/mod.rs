@@ -288,7 +288,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Asked<'_, S> {
         let Collected { found, answered } = collect.finish();
         let missing = found.iter().filter(|found| found.readings.is_empty());
         let missing: Vec<&str> = missing.map(|found| found.topic.as_str()).collect();
-        let topics = missing.join(", ");
+        let topics = match missing.as_slice() {
+            ["#"] => format!("any value of {}", portal.id),
+            _ => missing.join(", "),
+        };
         // What only the broker has in store is no answer.
         if !answered && portal.offline {
             let portal = portal.id.clone();

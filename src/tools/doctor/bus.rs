@@ -8,9 +8,11 @@ use tokio::task::JoinSet;
 use zbus::{Connection, MessageStream, OwnedVariant, Variant};
 
 use super::report::{Finding, Report};
+use crate::bridge::claim::{Claim, Holders};
 use crate::config::BusAddress;
 use crate::error::plain;
-use crate::model::name::DeviceInstance;
+use crate::model::name::{DeviceInstance, ServiceName};
+use crate::model::value::{TextType, Value};
 use crate::tools::ToolError;
 use crate::tools::bus::{BUS_ITEM, SERVICE_PREFIX, call, connect, next};
 use crate::tools::value::{BusValue, as_f64, copy};
@@ -167,27 +169,33 @@ async fn ask(connection: &Connection, name: &str) -> Answer {
 /// The device that a service is (§1), from its values.
 fn device(name: &str, value: impl Fn(&str) -> Option<BusValue>) -> Device {
     let service_type = name.split('.').nth(2).unwrap_or_default();
-    let (number, in_text) = match value("DeviceInstance") {
-        Some(Variant::Str(text)) => (text.trim().parse::<i64>().ok(), true),
-        #[allow(clippy::cast_possible_truncation)] // an instance is small, or it is none
-        Some(other) => {
-            let number = as_f64(&other).filter(|number| number.fract() == 0.0);
-            (number.map(|number| number as i64), false)
-        }
-        None => (None, false),
+    let given = value("DeviceInstance");
+    let text = match &given {
+        Some(Variant::Str(text)) => Some(text.to_string()),
+        Some(_) | None => None,
     };
-    let identifier = || match value("Identifier") {
-        Some(Variant::Str(text)) => DeviceInstance::identifier(&text),
-        _ => None,
+    let number = match (&given, &text) {
+        (_, Some(text)) => Value::Text(TextType::String, text),
+        (Some(Variant::Bool(value)), _) => Value::Bool(*value),
+        (Some(other), _) => as_f64(other).map_or(Value::Invalid, Value::Double),
+        (None, _) => Value::Invalid,
     };
-    let said = match number {
-        Some(number) => Some(number.to_string()),
-        None => identifier().map(|identifier| identifier.as_str().to_owned()),
+    let number = DeviceInstance::of_value(&number);
+    let in_text = text.is_some() && number.is_some();
+    let identifier = || {
+        let Some(Variant::Str(text)) = value("Identifier") else {
+            return None;
+        };
+        DeviceInstance::identifier(&text)
     };
+    let said = number.or_else(identifier);
     Device {
         says_instance: said.is_some(),
-        in_text: in_text && number.is_some(),
-        key: format!("{service_type}/{}", said.as_deref().unwrap_or("0")),
+        in_text,
+        key: format!(
+            "{service_type}/{}",
+            said.unwrap_or_else(DeviceInstance::absent).as_str()
+        ),
     }
 }
 
@@ -266,22 +274,25 @@ impl Read {
 
     /// Devices that more than one service claims (§2.7).
     fn clashes(&self) -> Vec<Finding> {
-        let mut claims: BTreeMap<&str, Vec<(bool, bool, &str)>> = BTreeMap::new();
+        let holders = Holders::default();
+        let mut claims: BTreeMap<&str, Vec<(Claim, &str)>> = BTreeMap::new();
         for (name, answer) in &self.answers {
-            if let Answer::Given(device) = answer {
-                let plain = name.split('.').count() == 3;
-                let claim = (!plain, !device.says_instance, name.as_str());
-                claims.entry(&device.key).or_default().push(claim);
+            if let (Answer::Given(device), Some(service)) = (answer, ServiceName::new(name)) {
+                // Who came first, and who had them before, only the bridge knows.
+                let claim = holders.claim(&device.key, &service, device.says_instance, 0);
+                claims.entry(&device.key).or_default().push((claim, name));
             }
         }
         let mut findings = Vec::new();
         for (key, mut claimed) in claims {
-            claimed.sort_unstable();
-            let names: Vec<&str> = claimed.iter().map(|(.., name)| *name).collect();
-            let (Some((first, rest)), [best, next, ..]) = (names.split_first(), &*claimed) else {
+            claimed.sort_by(|(a, first), (b, second)| b.cmp(a).then(first.cmp(second)));
+            let names: Vec<&str> = claimed.iter().map(|(_, name)| *name).collect();
+            let (Some((first, rest)), [(best, _), (next, _), ..]) =
+                (names.split_first(), &*claimed)
+            else {
                 continue;
             };
-            let holder = if (best.0, best.1) < (next.0, next.1) {
+            let holder = if best > next {
                 format!("{first} has its topics, and not {}", few(rest))
             } else {
                 format!("only one of them has its topics: {}", few(&names))
