@@ -347,7 +347,7 @@ fn s6_a_faulty_file_is_named_and_nothing_of_a_key_is_told() {
             format!("{q} -c {}/none.crt", folder.display()),
             &["none.crt: No such file"],
         ),
-        case(format!("{q} -c {}", folder.display()), &["it is no file"]),
+        case(format!("{q} -c {}", folder.display()), &["it is a folder"]),
         case(
             format!("{q} -c {key}"),
             &["us.key: there is no certificate in it"],

@@ -22,8 +22,8 @@ use crate::link::session::LinkError;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The ping interval.
 const PING: Duration = Duration::from_secs(30);
-/// The longest packet that is taken: no value of a device comes near it.
-pub const PACKET_BYTES_MAX: usize = 1024 * 1024;
+/// The longest packet that is taken: as long as what a bridge may have retained.
+pub const PACKET_BYTES_MAX: usize = packet::SENT_BYTES_MAX;
 
 /// A client id that nobody else has; it is short enough for every broker [MQTT-3.1.3-5].
 pub fn client_id() -> String {
