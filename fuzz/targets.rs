@@ -281,6 +281,8 @@ fn conversation(version: Version, data: &[u8], pieces: &[usize]) -> (Vec<String>
         request_filters: vec!["R/x/#".into(), "W/x/#".into()],
         retained_filters: vec!["N/x/#".into()],
         notice_filters: vec!["homeassistant/status".into()],
+        watch_filter: "N/x/#".into(),
+        online_payload: b"{}".to_vec(),
     };
     let now = frames::now().monotonic;
     let (mut out, mut events) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! A set of slots: one bit each, and it grows by itself.
+//! Sets of slots, which grow by themselves: one bit each, or a count.
 
 use super::cache::SlotId;
 
@@ -60,5 +60,48 @@ impl Bits {
                 .filter(move |bit| word >> bit & 1 != 0)
                 .map(move |bit| SlotId(index * 32 + bit))
         })
+    }
+}
+
+/// How often each slot is in it.
+#[derive(Debug, Default)]
+pub struct Counts(Vec<u32>);
+
+impl Counts {
+    /// Whether `slot` is in it.
+    #[inline]
+    pub fn contains(&self, slot: SlotId) -> bool {
+        self.0.get(slot.0 as usize).is_some_and(|count| *count != 0)
+    }
+
+    /// Puts `slot` in once more.
+    pub fn insert(&mut self, slot: SlotId) {
+        self.set(
+            slot,
+            self.0.get(slot.0 as usize).map_or(1, |count| count + 1),
+        );
+    }
+
+    /// Takes `slot` out once.
+    pub fn remove(&mut self, slot: SlotId) {
+        if let Some(count) = self.0.get_mut(slot.0 as usize) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Has `slot` in it so many times.
+    pub fn set(&mut self, slot: SlotId, count: u32) {
+        let index = slot.0 as usize;
+        if count != 0 && index >= self.0.len() {
+            self.0.resize((index + 1).next_power_of_two(), 0);
+        }
+        if let Some(place) = self.0.get_mut(index) {
+            *place = count;
+        }
+    }
+
+    /// Takes all out, and gives the memory back.
+    pub fn clear(&mut self) {
+        self.0 = Vec::new();
     }
 }

@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::model::filter::Filter;
 
+/// At least so long after filters expired nobody looks for further ones: those that expire meanwhile are
+/// taken out together.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(250);
+
 /// How often a broker with any interest gets a heartbeat (§4.8).
 pub const HEARTBEAT: Duration = Duration::from_secs(3);
 
@@ -25,6 +29,8 @@ pub struct Interest {
     filters_max: usize,
     /// Nothing expires before this; renewals leave it early, and looking then sets it right.
     next_expiry: Option<Instant>,
+    /// When filters last expired.
+    filters_expired: Option<Instant>,
 }
 
 /// What a selective keep-alive changed.
@@ -39,12 +45,12 @@ pub struct Renewed {
 }
 
 /// What expiry took away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, PartialEq, Eq, Default)]
 pub struct Expired {
-    /// The general interest.
+    /// Whether the general interest expired.
     pub general: bool,
-    /// Some selective interest.
-    pub selective: bool,
+    /// The filters that expired.
+    pub filters: Vec<Filter>,
 }
 
 impl Interest {
@@ -56,6 +62,7 @@ impl Interest {
             selective: HashMap::new(),
             filters_max,
             next_expiry: None,
+            filters_expired: None,
         }
     }
 
@@ -83,7 +90,7 @@ impl Interest {
         };
         let woke = self.general_until.is_none();
         self.general_until = Some(now + keep_alive);
-        self.next_expiry = self.next_expiry.or(self.general_until);
+        self.expires_at(now + keep_alive);
         woke
     }
 
@@ -95,7 +102,7 @@ impl Interest {
         {
             // Nobody had to ask so far; whoever listens has one interval to begin with it.
             self.general_until = Some(now + keep_alive);
-            self.next_expiry = self.next_expiry.or(self.general_until);
+            self.expires_at(now + keep_alive);
         }
         self.keep_alive = keep_alive;
         woke
@@ -119,9 +126,13 @@ impl Interest {
             }
         }
         if !self.selective.is_empty() {
-            self.next_expiry = self.next_expiry.or(Some(until));
+            self.expires_at(until);
         }
         renewed
+    }
+
+    fn expires_at(&mut self, at: Instant) {
+        self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
     }
 
     /// Renews the selective interest for those of the filters that are live.
@@ -136,18 +147,24 @@ impl Interest {
 
     /// Ends what has expired.
     pub fn expire(&mut self, now: Instant) -> Expired {
-        let general = self.general_until.is_some_and(|until| until <= now);
-        if general {
-            self.general_until = None;
+        if self.next_expiry.is_none_or(|at| at > now) {
+            return Expired::default();
         }
-        let before = self.selective.len();
-        self.selective.retain(|_, (_, until)| *until > now);
-        let all = self.selective.values().map(|(_, until)| *until);
-        self.next_expiry = all.chain(self.general_until).min();
-        Expired {
-            general,
-            selective: self.selective.len() < before,
+        let general = self.general_until.take_if(|until| *until <= now).is_some();
+        let looked = self.filters_expired.map(|at| at + EXPIRY_PAUSE);
+        let mut filters = Vec::new();
+        if looked.is_none_or(|at| at <= now) {
+            let expired = self.selective.extract_if(|_, (_, until)| *until <= now);
+            filters.extend(expired.map(|(_, (filter, _))| filter));
         }
+        if !filters.is_empty() {
+            self.filters_expired = Some(now);
+        }
+        let pause = self.filters_expired.map(|at| at + EXPIRY_PAUSE);
+        let first = self.selective.values().map(|(_, until)| *until).min();
+        let first = first.map(|until| pause.map_or(until, |pause| until.max(pause)));
+        self.next_expiry = first.into_iter().chain(self.general_until).min();
+        Expired { general, filters }
     }
 
     /// When to look for what has expired.
@@ -181,7 +198,7 @@ mod tests {
             interest.expire(start + MINUTE * 3 / 2),
             Expired {
                 general: true,
-                selective: false
+                filters: vec![]
             }
         );
         assert!(!interest.is_alive());
@@ -206,10 +223,33 @@ mod tests {
             interest.expire(later + MINUTE),
             Expired {
                 general: false,
-                selective: true
+                filters: vec![Filter::parse("battery/+/Soc").unwrap()]
             }
         );
         assert_eq!(interest.filters().count(), 1);
         assert!(interest.is_alive() && !interest.is_general());
+    }
+
+    #[test]
+    fn s5_4_filters_that_expire_one_after_another_are_taken_out_together() {
+        let start = Instant::now();
+        let mut interest = Interest::new(Some(MINUTE), 1_000);
+        let at = |n: u32| start + Duration::from_millis(10) * n;
+        for n in 0..500 {
+            interest.renew_selective(at(n), vec![format!("tank/{n}/#").into()]);
+        }
+        let mut looks = 0;
+        let mut expired = 0;
+        while let Some(due) = interest.deadline() {
+            assert!(expired > 0 || due == start + MINUTE, "the first is in time");
+            let found = interest.expire(due).filters.len();
+            looks += 1;
+            expired += found;
+            // None before its time, and none much later.
+            let live = u32::try_from(expired).unwrap();
+            assert!(due >= at(live - 1) + MINUTE && due <= at(live - 1) + MINUTE + EXPIRY_PAUSE);
+        }
+        assert_eq!(expired, 500);
+        assert!(looks <= 25, "{looks} looks");
     }
 }

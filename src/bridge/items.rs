@@ -22,7 +22,7 @@ use crate::model::topic;
 use crate::schema::Row;
 use crate::schema::rule::{Marks, Publish, Role, Rule};
 
-mod topics;
+pub(super) mod topics;
 
 /// Which device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -15,9 +15,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::answers::{Answer, Answers};
-use super::bits::Bits;
+use super::bits::{Bits, Counts};
 use super::board::Board;
 use super::cache::SlotId;
+use super::corrections::Corrections;
 use super::gate::Gate;
 pub use super::gate::OutletConfig;
 use super::interest::Interest;
@@ -36,6 +37,8 @@ mod time;
 
 /// How many retained topics without an item are remembered until the scans are done.
 const ORPHANS_MAX: usize = 100_000;
+/// How often a device that is not watched says who and what it is.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How many messages that are no items, and that clients have asked for, may wait.
 const ANSWERS_MAX: usize = 4096;
 
@@ -89,8 +92,8 @@ pub struct Outlet {
     urgent: VecDeque<Control>,
     /// What the broker, or its clients, have of us.
     published: Bits,
-    /// What the filters of selective keep-alives match.
-    covered: Bits,
+    /// How many filters of selective keep-alives match each item.
+    covered: Counts,
     /// What a read asked for: published once, whatever the interest.
     forced: Bits,
     answers: Answers,
@@ -100,6 +103,15 @@ pub struct Outlet {
     refresh: Option<Refresh>,
     /// Retained topics that no item has, until the scans are done (§4.9).
     orphans: Vec<Box<str>>,
+    /// What is cleared of them, in turn with what the outbox has.
+    clears: VecDeque<Box<str>>,
+    clears_next: bool,
+    /// What others publish below our topics is not seen, so that who and what the device is, is said
+    /// again then (§4.14).
+    again_at: Option<Instant>,
+    watched: bool,
+    /// What others published there and was put right (§4.11).
+    pub(super) corrections: Corrections,
     ending: bool,
     /// How often, and when next, the bridge tells of itself.
     stats: Option<Duration>,
@@ -131,13 +143,18 @@ impl Outlet {
             outbox: Outbox::new(config.answers_first),
             urgent: VecDeque::new(),
             published: Bits::default(),
-            covered: Bits::default(),
+            covered: Counts::default(),
             forced: Bits::default(),
             answers: Answers::default(),
             heartbeat_at: None,
             expiry: None,
             refresh: None,
             orphans: Vec::new(),
+            clears: VecDeque::new(),
+            clears_next: false,
+            again_at: None,
+            watched: false,
+            corrections: Corrections::default(),
             ending: false,
             stats: None,
             stats_at: None,
@@ -232,9 +249,24 @@ impl Outlet {
         self.outbox.push_control(control);
     }
 
+    /// Has a message that is no item sent before all that waits, once.
+    pub fn hurry(&mut self, control: Control) {
+        if !self.urgent.contains(&control) {
+            self.urgent.push_back(control);
+        }
+    }
+
+    /// The broker has something for an item that is not right: its value is sent, or taken back where
+    /// nobody wants it.
+    pub fn put_right(&mut self, slot: SlotId) {
+        self.published.insert(slot);
+        self.outbox.push(slot);
+    }
+
     /// Whether anything can be sent.
     pub fn has_work(&self) -> bool {
-        !self.urgent.is_empty() || (self.link == Link::Up && !self.outbox.is_empty())
+        !self.urgent.is_empty()
+            || (self.link == Link::Up && !(self.outbox.is_empty() && self.clears.is_empty()))
     }
 
     /// An item changed.
@@ -264,14 +296,31 @@ impl Outlet {
         self.expiry = after.filter(|_| self.config.retain);
     }
 
-    /// The broker told one of the topics that it retains, without `N/<portal>/` (§4.9).
+    /// What others publish below our topics is told to us, or not. Where it is, our status is said once
+    /// more: it must not come back.
+    pub fn watched(&mut self, now: Instant, watched: bool) {
+        self.watched = watched;
+        self.again_at = (!watched).then(|| now + SAY_AGAIN);
+        if watched && !self.is_leaving() {
+            self.hurry(Control::Online);
+        }
+    }
+
+    /// The broker told one of the topics that it retains, without `N/<portal>/` (§4.9); or one that
+    /// another client published while it was read back.
     pub fn retained(&mut self, rest: &str, items: &Items) {
-        if matches!(rest, topic::SERIAL | topic::KEEPALIVE | topic::STATUS) {
+        if matches!(
+            rest,
+            topic::SERIAL | topic::KEEPALIVE | topic::STATUS | topic::DOCTOR
+        ) {
             return;
         }
         match items.find_topic(rest) {
             Some(slot) => {
                 self.published.insert(slot);
+                if self.link == Link::Up && !self.covers(slot) {
+                    self.outbox.push(slot);
+                }
             }
             None if self.orphans.len() < ORPHANS_MAX => self.orphans.push(rest.into()),
             None => {}
@@ -285,6 +334,7 @@ impl Outlet {
             return;
         }
         self.link = Link::Up;
+        self.again_at = (!self.watched).then(|| now + SAY_AGAIN);
         self.refresh = self.expiry.map(|expiry| Refresh::new(expiry, now));
         if settled {
             self.settle(items);
@@ -323,7 +373,7 @@ impl Outlet {
                     self.outbox.push(slot);
                 }
             } else {
-                self.outbox.push_control(Control::Clear(rest));
+                self.clears.push_back(rest);
             }
         }
     }
@@ -339,6 +389,9 @@ impl Outlet {
         self.refresh = None;
         self.urgent.clear();
         self.orphans.clear();
+        self.clears.clear();
+        self.again_at = None;
+        self.watched = false;
         self.answers.clear();
         self.forced.clear();
         self.heartbeat_at = None;
@@ -410,9 +463,11 @@ impl Outlet {
     /// An item is new, or back.
     pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
         self.gate.added(slot, key, path);
-        let mut filters = self.interest.filters();
-        if !self.gate.hides(slot) && filters.any(|filter| filter.matches(key, path)) {
-            self.covered.insert(slot);
+        if self.interest.is_selective() && !self.gate.hides(slot) {
+            let filters = self.interest.filters();
+            let count = filters.filter(|filter| filter.matches(key, path)).count();
+            self.covered
+                .set(slot, u32::try_from(count).unwrap_or(u32::MAX));
         }
     }
 
@@ -429,7 +484,7 @@ impl Outlet {
     /// A slot is free, and may be another item's soon.
     pub fn released(&mut self, slot: SlotId) {
         self.gate.released(slot);
-        self.covered.remove(slot);
+        self.covered.set(slot, 0);
         self.forced.remove(slot);
         self.published.remove(slot);
     }
@@ -442,11 +497,18 @@ impl Outlet {
         if let Some(control) = self.urgent.pop_front() {
             return Some(Entry::Control(control));
         }
-        if self.link == Link::Up {
-            self.outbox.pop()
-        } else {
-            None
+        if self.link != Link::Up {
+            return None;
         }
+        if !self.clears.is_empty() {
+            // However many there are, values do not wait for them, nor they for values.
+            self.clears_next ^= true;
+            if self.clears_next || self.outbox.is_empty() {
+                let rest = self.clears.pop_front()?;
+                return Some(Entry::Control(Control::Clear(rest)));
+            }
+        }
+        self.outbox.pop()
     }
 
     /// What is to be done about an item whose turn has come.
@@ -559,3 +621,6 @@ impl Outlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

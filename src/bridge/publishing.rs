@@ -66,7 +66,12 @@ impl Bridge {
             return;
         };
         match topic.strip_prefix(outlet.prefix()) {
-            Some(rest) => outlet.retained(rest, &self.items),
+            Some(rest) => {
+                outlet.retained(rest, &self.items);
+                if outlet.is_up() && self.registry.is_settled() {
+                    outlet.settle(&self.items);
+                }
+            }
             None => outlet.config_retained(topic),
         }
     }
@@ -298,7 +303,8 @@ pub fn text_payload(out: &mut Vec<u8>, text: &str) {
     out.push(b'}');
 }
 
-fn number_payload(out: &mut Vec<u8>, number: u64) {
+/// `{"value": number}`.
+pub(super) fn number_payload(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(payload::HEAD);
     payload::write_uint(out, number);
     out.push(b'}');

@@ -45,6 +45,13 @@ pub struct BrokerStats<'a> {
     /// Changes that came while an earlier one of the same value waited to be sent: one message is for all
     /// of them.
     pub conflated: u64,
+    /// Messages of other clients below our topics that were not as they should be (§4.11), and how many
+    /// of them were put right.
+    pub foreign: u64,
+    /// See `foreign`.
+    pub corrected: u64,
+    /// Whether subscriptions with wildcards get no retained messages (§4.9): late clients see nothing.
+    pub hides_retained: bool,
     /// Requests of its clients.
     pub requests: u64,
     /// Messages that were too large for us (§4.14).
@@ -71,6 +78,13 @@ pub struct Tally {
     pub published: u64,
     /// Changes of a value that waited to be sent already.
     pub conflated: u64,
+    /// Messages of other clients below our topics that were not as they should be, and those of them that
+    /// were put right.
+    pub foreign: u64,
+    /// See `foreign`.
+    pub corrected: u64,
+    /// Whether subscriptions with wildcards get no retained messages.
+    pub hides_retained: bool,
     /// Requests of its clients.
     pub requests: u64,
     /// Messages that were too large for us (§4.14).
@@ -96,6 +110,9 @@ impl Outlet {
             reconnects: self.tally.connections.saturating_sub(1),
             published: self.tally.published,
             conflated: self.tally.conflated,
+            foreign: self.tally.foreign,
+            corrected: self.tally.corrected,
+            hides_retained: self.tally.hides_retained,
             requests: self.tally.requests,
             skipped: self.tally.skipped,
             refused: &self.tally.refused,
@@ -158,6 +175,8 @@ impl Bridge {
             ("reconnects", Some(broker.reconnects)),
             ("published", Some(broker.published)),
             ("conflated", Some(broker.conflated)),
+            ("foreign", Some(broker.foreign)),
+            ("corrected", Some(broker.corrected)),
             ("requests", Some(broker.requests)),
             ("skipped", Some(broker.skipped)),
         ];
@@ -165,6 +184,9 @@ impl Bridge {
             let Some(number) = number else { continue };
             member(out, key, number);
             out.extend_from_slice(b", ");
+        }
+        if broker.hides_retained {
+            out.extend_from_slice(b"\"hides-retained\": true, ");
         }
         out.extend_from_slice(b"\"refused\": {");
         for (index, (code, count)) in broker.refused.iter().enumerate() {

@@ -8,9 +8,17 @@
 //!  (from every state: an error, a silent peer, a time-out: the session is over) ◀────────┘
 //! ```
 //!
+//! Reading ends after half a minute at the latest, and publishing begins after three seconds of it: no
+//! broker with endless retained messages keeps values back.
+//!
 //! Subscribed before anything is published, so that no request is missed. What the broker retains of
 //! ours is read back before the first full publish (§4.9): a PINGREQ is the fence behind which a
-//! broker that answers in order has told all, and some quiet time serves those that do not.
+//! broker that answers in order has told all, and some quiet time serves those that do not. Where a
+//! broker has told nothing at all, a [`Probe`] finds out whether it hands retained messages to a
+//! subscription with wildcards.
+//!
+//! With MQTT 5 our topics are watched from then on: what another client publishes there comes to us,
+//! what we publish does not (§4.11).
 //!
 //! Both versions of MQTT go the same way. With MQTT 5 the broker says what it allows: its ping
 //! interval takes the place of ours, and [`Session::grants`] has the rest. What it allows to be
@@ -20,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use super::reason::{self, Cure, In};
 use super::window::Window;
-use crate::codec::packet::v5::{self, Stored};
+use crate::codec::packet::v5::{self, Options};
 use crate::codec::packet::{
     self, Beginning, Farewell, Grants, InPublish, Inbound, PacketError, Version, v3,
 };
@@ -29,12 +37,20 @@ use crate::codec::packet::{
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nothing retained must have come before the reading back ends.
 const QUIET: Duration = Duration::from_millis(250);
+/// How long values wait for the reading back to end.
+const VALUES_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long the reading back may take.
-const READING_MAX: Duration = Duration::from_secs(10);
+const READING_MAX: Duration = Duration::from_secs(30);
+/// How long our own status may take to come back from a broker that knows no *no local*.
+const ECHO_MAX: Duration = Duration::from_secs(10);
 
 const REQUESTS_ID: u16 = 1;
 const RETAINED_ID: u16 = 2;
 const NOTICES_ID: u16 = 3;
+const WATCH_ID: u16 = 4;
+const PROBE_ID: u16 = 5;
+/// From here on: one for each filter that is given up.
+const UNSUBSCRIBE_ID: u16 = 6;
 
 /// What a session is told at the start.
 #[derive(Debug, Clone)]
@@ -61,6 +77,10 @@ pub struct SessionConfig {
     pub retained_filters: Vec<String>,
     /// What else to subscribe to, if the broker allows it.
     pub notice_filters: Vec<String>,
+    /// The filter of our own topics, to see what others publish there (MQTT 5).
+    pub watch_filter: String,
+    /// What our status says while we are there.
+    pub online_payload: Vec<u8>,
 }
 
 /// Why a session is over.
@@ -192,13 +212,30 @@ pub enum Event<'a> {
     Connected,
     /// The broker has this topic of ours in store.
     Retained(&'a str),
-    /// The broker did not give us back what we published while we were subscribed to it: it lets us
-    /// not publish, or not read it. It does not say so by itself, since QoS 0 has no answer.
-    Unheard,
+    /// Something was found out about the broker.
+    Found(Finding),
+    /// Another client published below our topics.
+    Foreign(InPublish<'a>),
     /// A request; the payload is the receiver's to rewrite.
     Request(InPublish<'a>),
     /// A request that was too large, and was skipped.
     Skipped(Beginning<'a>),
+}
+
+/// What was found out about a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// The broker did not give us back what we published while we were subscribed to it: it lets us
+    /// not publish, or not read it. It does not say so by itself, since QoS 0 has no answer.
+    Unheard,
+    /// Subscriptions with wildcards get no retained messages from it, others do (§4.9).
+    NoStoredForWildcards,
+    /// It does not keep retained messages, though it does not say so.
+    NothingStored,
+    /// What others publish below our topics comes to us from now on (§4.11).
+    Watching,
+    /// It does not any more: the broker sends us our own messages too.
+    Unwatched,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,8 +246,21 @@ enum State {
         since: Instant,
         last: Instant,
         fenced: bool,
+        /// Whether the bridge publishes already.
+        late: bool,
     },
     Up,
+}
+
+/// Whether a broker gives retained messages to a fresh subscription with wildcards, asked by our own
+/// status, which it just took: first with a wildcard, then without.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    exact: bool,
+    /// The PINGREQ behind the subscription.
+    fence: u32,
+    /// When it was answered.
+    answered: Option<Instant>,
 }
 
 /// One session, from an open socket to its end.
@@ -228,6 +278,13 @@ pub struct Session {
     window: Window,
     /// Whether our own status still has to come back, while we are subscribed to it.
     awaits_itself: bool,
+    /// Whether anything retained came while we read back.
+    told_stored: bool,
+    probe: Option<Probe>,
+    /// Whether our topics are to be watched, and since when they are.
+    watch_asked: bool,
+    watching: Option<Instant>,
+    news: Option<Finding>,
 }
 
 impl Session {
@@ -260,6 +317,11 @@ impl Session {
             ping_at,
             window: Window::default(),
             awaits_itself: false,
+            told_stored: false,
+            probe: None,
+            watch_asked: false,
+            watching: None,
+            news: None,
         }
     }
 
@@ -325,21 +387,66 @@ impl Session {
             (_, State::Connecting) | (Inbound::ConnAck(_), _) => {
                 return Err(LinkError::OutOfTurn);
             }
+            (Inbound::SubAck { refused, id }, _) => return self.subscribed(now, id, refused, out),
             (
-                Inbound::SubAck {
-                    refused,
-                    id: REQUESTS_ID,
+                Inbound::PingResp,
+                State::Reading {
+                    since,
+                    last,
+                    fenced: false,
+                    late,
                 },
-                State::Subscribing,
             ) => {
-                if let Some(code) = refused {
-                    let filter = self.config.request_filters.join(" and ");
-                    return Err(LinkError::Subscription { filter, code });
+                self.state = State::Reading {
+                    since,
+                    last: last.max(now),
+                    fenced: true,
+                    late,
+                };
+            }
+            (Inbound::PingResp, State::Up) => {
+                if let Some(probe) = &mut self.probe
+                    && self.window.has_answered(probe.fence)
+                {
+                    probe.answered.get_or_insert(now);
                 }
+            }
+            (Inbound::Publish(publish), state) => {
+                return Ok(self.told(now, publish, state, out));
+            }
+            (Inbound::UnsubAck, _) if std::mem::take(&mut self.awaits_itself) => {
+                self.told_stored = true;
+                self.watch(out);
+                return Ok(Event::Found(Finding::Unheard));
+            }
+            (Inbound::UnsubAck, State::Up) if !self.told_stored => {
+                self.told_stored = true;
+                self.probe(false, out);
+            }
+            (Inbound::UnsubAck | Inbound::PingResp | Inbound::Other, _) => {}
+        }
+        Ok(Event::None)
+    }
+
+    /// The broker has answered SUBSCRIBE.
+    fn subscribed(
+        &mut self,
+        now: Instant,
+        id: u16,
+        refused: Option<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'static>, LinkError> {
+        match (id, refused, self.state) {
+            (REQUESTS_ID, Some(code), State::Subscribing) => {
+                let filter = self.config.request_filters.join(" and ");
+                return Err(LinkError::Subscription { filter, code });
+            }
+            (REQUESTS_ID, None, State::Subscribing) => {
                 self.state = State::Reading {
                     since: now,
                     last: now,
                     fenced: self.config.retained_filters.is_empty(),
+                    late: false,
                 };
                 if !self.config.notice_filters.is_empty() {
                     self.subscribe(NOTICES_ID, out);
@@ -351,52 +458,27 @@ impl Session {
                 }
                 return Ok(Event::Connected);
             }
-            (
-                Inbound::SubAck {
-                    refused: Some(_),
-                    id: RETAINED_ID,
-                },
-                State::Reading { .. },
-            ) => {
+            (RETAINED_ID, Some(_), State::Reading { .. }) => {
                 tracing::warn!(
                     "the broker refused to show us its retained messages: stale values may remain"
                 );
                 self.awaits_itself = false;
+                self.told_stored = true;
             }
-            (
-                Inbound::SubAck {
-                    refused: Some(_),
-                    id: NOTICES_ID,
-                },
-                _,
-            ) => {
+            (NOTICES_ID, Some(_), _) => {
                 let filters = self.config.notice_filters.join(" and ");
                 tracing::warn!("the broker refused our subscription to {filters}");
             }
-            (
-                Inbound::PingResp,
-                State::Reading {
-                    since,
-                    last,
-                    fenced: false,
-                },
-            ) => {
-                self.state = State::Reading {
-                    since,
-                    last: last.max(now),
-                    fenced: true,
-                };
+            // Where it is refused, reading back was refused too, and that was said.
+            (WATCH_ID, None, State::Up) => {
+                self.watching = Some(now);
+                return Ok(Event::Found(Finding::Watching));
             }
-            (Inbound::Publish(publish), state) => {
-                return Ok(self.told(now, publish, state, out));
+            (PROBE_ID, Some(_), State::Up) => {
+                self.probe = None;
+                self.watch(out);
             }
-            (Inbound::UnsubAck, _) if std::mem::take(&mut self.awaits_itself) => {
-                return Ok(Event::Unheard);
-            }
-            (
-                Inbound::SubAck { .. } | Inbound::UnsubAck | Inbound::PingResp | Inbound::Other,
-                _,
-            ) => {}
+            _ => {}
         }
         Ok(Event::None)
     }
@@ -446,17 +528,103 @@ impl Session {
     }
 
     fn subscribe(&self, id: u16, out: &mut Vec<u8>) {
-        let (filters, stored) = match id {
-            RETAINED_ID => (&*self.config.retained_filters, Stored::All),
+        let (filters, options) = match id {
+            RETAINED_ID => (
+                &*self.config.retained_filters,
+                Options {
+                    stored: true,
+                    ..Options::default()
+                },
+            ),
             // What they say was said before we came.
-            NOTICES_ID => (&*self.config.notice_filters, Stored::None),
-            // §5.7: a request that is in store would repeat itself at every connect.
-            _ => (&*self.config.request_filters, Stored::None),
+            NOTICES_ID => (&*self.config.notice_filters, Options::default()),
+            WATCH_ID => (
+                std::slice::from_ref(&self.config.watch_filter),
+                Options {
+                    others_only: true,
+                    retain_flag: true,
+                    ..Options::default()
+                },
+            ),
+            // §5.7: a request that is in store would repeat itself at every connect, and one that is
+            // about to be is known by its flag.
+            _ => (
+                &*self.config.request_filters,
+                Options {
+                    retain_flag: true,
+                    ..Options::default()
+                },
+            ),
         };
         match self.config.version {
             Version::V3 => v3::write_subscribe(out, id, filters),
-            Version::V5 => v5::write_subscribe(out, id, filters, stored),
+            Version::V5 => v5::write_subscribe(out, id, filters, options),
         }
+    }
+
+    fn unsubscribe(&self, id: u16, filter: &str, out: &mut Vec<u8>) {
+        match self.config.version {
+            Version::V3 => v3::write_unsubscribe(out, id, filter),
+            Version::V5 => v5::write_unsubscribe(out, id, filter),
+        }
+    }
+
+    /// The topic of our status, or a filter with a wildcard that matches it.
+    fn probe_filter(&self, exact: bool) -> String {
+        let topic = &self.config.will_topic;
+        match topic.rsplit_once('/') {
+            Some((head, _)) if !exact => format!("{head}/+"),
+            _ => topic.clone(),
+        }
+    }
+
+    /// Asks for our own status, as it is in store.
+    fn probe(&mut self, exact: bool, out: &mut Vec<u8>) {
+        let filter = [self.probe_filter(exact)];
+        match self.config.version {
+            Version::V3 => v3::write_subscribe(out, PROBE_ID, &filter),
+            Version::V5 => {
+                let options = Options {
+                    stored: true,
+                    ..Options::default()
+                };
+                v5::write_subscribe(out, PROBE_ID, &filter, options);
+            }
+        }
+        self.ping(out);
+        self.probe = Some(Probe {
+            exact,
+            fence: self.window.number(),
+            answered: None,
+        });
+    }
+
+    /// What the last probe says, when it had its time.
+    fn probed(&mut self, found: bool, out: &mut Vec<u8>) {
+        let Some(probe) = self.probe.take() else {
+            return;
+        };
+        self.unsubscribe(UNSUBSCRIBE_ID, &self.probe_filter(probe.exact), out);
+        self.news = match (probe.exact, found) {
+            (false, false) => return self.probe(true, out),
+            (false, true) => None,
+            (true, true) => Some(Finding::NoStoredForWildcards),
+            (true, false) => Some(Finding::NothingStored),
+        };
+        self.watch(out);
+    }
+
+    /// Subscribes to what others publish below our topics (§4.11). Nothing else of ours is subscribed
+    /// to by then that would bring our own messages.
+    fn watch(&mut self, out: &mut Vec<u8>) {
+        if self.config.version == Version::V5 && !std::mem::replace(&mut self.watch_asked, true) {
+            self.subscribe(WATCH_ID, out);
+        }
+    }
+
+    /// What was found out since this was last asked.
+    pub fn news(&mut self) -> Option<Finding> {
+        self.news.take()
     }
 
     fn told<'a>(
@@ -473,31 +641,65 @@ impl Session {
             return Event::Request(publish);
         }
         // Our own publishes come back too while we are subscribed to them: the status does for sure.
-        if !publish.retain && publish.topic == self.config.will_topic {
+        let is_status = publish.topic == self.config.will_topic;
+        if is_status && !publish.retain {
             self.awaits_itself = false;
         }
-        if !publish.retain || publish.payload.is_empty() {
+        if is_status && publish.retain && self.probe.is_some() {
+            self.probed(true, out);
             return Event::None;
         }
-        self.read_back(now, state);
-        Event::Retained(publish.topic)
+        if let State::Reading { late, .. } = state {
+            if publish.payload.is_empty() || (late && !publish.retain) {
+                return Event::None;
+            }
+            if publish.retain {
+                self.read_back(now, state);
+            }
+            // Before we publish, what is not retained is of others, and may be in store by now.
+            return Event::Retained(publish.topic);
+        }
+        match self.watching {
+            None if publish.retain && !publish.payload.is_empty() => Event::Retained(publish.topic),
+            None => Event::None,
+            Some(since)
+                if is_status
+                    && *publish.payload == *self.config.online_payload
+                    && now <= since + ECHO_MAX =>
+            {
+                self.watching = None;
+                self.unsubscribe(UNSUBSCRIBE_ID, &self.config.watch_filter, out);
+                Event::Found(Finding::Unwatched)
+            }
+            Some(_) => Event::Foreign(publish),
+        }
     }
 
-    /// Whether a topic is one of those that are read back.
+    /// Whether a topic is one of those that are read back or watched.
     fn is_ours(&self, topic: &str) -> bool {
-        self.config.retained_filters.iter().any(|filter| {
+        let is_below = |filter: &String| {
             let head = filter.split(['+', '#']).next().unwrap_or_default();
             topic.starts_with(head)
-        })
+        };
+        let mut filters = self.config.retained_filters.iter();
+        is_below(&self.config.watch_filter) || filters.any(is_below)
     }
 
     /// Something retained has come: the reading back is not over.
     fn read_back(&mut self, now: Instant, state: State) {
-        if let State::Reading { since, fenced, .. } = state {
+        if let State::Reading {
+            since,
+            fenced,
+            late,
+            ..
+        } = state
+        {
+            self.told_stored = true;
             self.state = State::Reading {
                 since,
                 last: now,
                 fenced,
+                late,
             };
         }
     }
@@ -538,16 +740,20 @@ impl Session {
         let silence = self.received + self.ping * 3 / 2;
         let own = match self.state {
             State::Connecting | State::Subscribing => self.asked + ANSWER_TIMEOUT,
-            State::Reading {
-                last, fenced: true, ..
-            } if !self.config.retained_filters.is_empty() => last + QUIET,
+            State::Reading { since, .. } if self.config.retained_filters.is_empty() => since,
             State::Reading {
                 since,
-                fenced: false,
-                ..
-            } => since + READING_MAX,
-            State::Reading { since, .. } => since,
-            State::Up => self.ping_at,
+                last,
+                fenced,
+                late,
+            } => {
+                let end = since + if late { READING_MAX } else { VALUES_WAIT_MAX };
+                if fenced { end.min(last + QUIET) } else { end }
+            }
+            State::Up => {
+                let answered = self.probe.and_then(|probe| probe.answered);
+                answered.map_or(self.ping_at, |answered| answered + QUIET)
+            }
         };
         own.min(silence).min(self.ping_at)
     }
@@ -569,10 +775,16 @@ impl Session {
             self.ping(out);
             self.ping_at = now + self.ping;
         }
+        if let Some(answered) = self.probe.and_then(|probe| probe.answered)
+            && now >= answered + QUIET
+        {
+            self.probed(false, out);
+        }
         let State::Reading {
             since,
             last,
             fenced,
+            late,
         } = self.state
         else {
             return Ok(false);
@@ -581,16 +793,35 @@ impl Session {
             || (fenced && now >= last + QUIET)
             || now >= since + READING_MAX;
         if told {
-            // Each packet has an id of its own until it is answered [MQTT-2.3.1-4].
-            for (id, filter) in (NOTICES_ID + 1..).zip(&self.config.retained_filters) {
-                match self.config.version {
-                    Version::V3 => v3::write_unsubscribe(out, id, filter),
-                    Version::V5 => v5::write_unsubscribe(out, id, filter),
-                }
-            }
-            self.state = State::Up;
+            self.end_reading(out);
+        } else if now >= since + VALUES_WAIT_MAX {
+            self.state = State::Reading {
+                since,
+                last,
+                fenced,
+                late: true,
+            };
+        } else {
+            return Ok(false);
         }
-        Ok(told)
+        Ok(!late)
+    }
+
+    fn end_reading(&mut self, out: &mut Vec<u8>) {
+        self.state = State::Up;
+        // Each packet has an id of its own until it is answered [MQTT-2.3.1-4].
+        for (id, filter) in (UNSUBSCRIBE_ID..).zip(&self.config.retained_filters) {
+            self.unsubscribe(id, filter, out);
+        }
+        let reads_status = |filter: &String| {
+            let head = filter.split(['+', '#']).next().unwrap_or_default();
+            self.config.will_topic.starts_with(head)
+        };
+        // Where nothing was asked for, nothing can be found out.
+        self.told_stored |= !self.config.retained_filters.iter().any(reads_status);
+        if self.told_stored {
+            self.watch(out);
+        }
     }
 
     /// Ends the session in order: the broker does not publish the last will.

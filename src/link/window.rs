@@ -53,6 +53,16 @@ impl Window {
         self.fences.retain(|fence| *fence != answered);
     }
 
+    /// How many PINGREQs went out so far.
+    pub fn number(&self) -> u32 {
+        self.asked
+    }
+
+    /// Whether so many PINGREQs were answered.
+    pub fn has_answered(&self, number: u32) -> bool {
+        self.answered.wrapping_sub(number) < u32::MAX / 2
+    }
+
     /// Whether more may be published.
     pub fn is_open(&self) -> bool {
         self.fences.len() < FENCES_MAX

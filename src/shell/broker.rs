@@ -26,7 +26,7 @@ use crate::link::backoff::jitter;
 use crate::link::dialect::{Dialect, Reached};
 use crate::link::publish_rate::PublishRate;
 use crate::link::retry::{End, Retry};
-use crate::link::session::{Event, LinkError, Session, SessionConfig};
+use crate::link::session::{Event, Finding, LinkError, Session, SessionConfig};
 use crate::model::name::PortalId;
 use crate::model::request::{Rejection, ResponseAddress};
 use crate::model::topic;
@@ -248,8 +248,9 @@ impl<'a> Connection<'a> {
     ) -> Connection<'a> {
         let portal_id = &config.portal_id;
         let prefix = &broker.prefix;
-        let mut will_payload = Vec::new();
+        let (mut will_payload, mut online_payload) = (Vec::new(), Vec::new());
         text_payload(&mut will_payload, "offline");
+        text_payload(&mut online_payload, "online");
         let session_config = SessionConfig {
             version: Version::V3,
             client_id: broker.client_id.clone(),
@@ -275,6 +276,8 @@ impl<'a> Connection<'a> {
                 .iter()
                 .map(|home| homeassistant::status_topic(&home.prefix))
                 .collect(),
+            watch_filter: format!("{prefix}{}", topic::notification_filter(portal_id)),
+            online_payload,
         };
         Connection {
             broker,
@@ -350,6 +353,9 @@ impl<'a> Connection<'a> {
             let now_monotonic = Instant::now();
             if now_monotonic >= session.deadline() && session.tick(now_monotonic, &mut self.out)? {
                 self.republish_at = Some(now_monotonic + jitter(self.republish, random_u32()));
+            }
+            if let Some(news) = session.news() {
+                self.found(news);
             }
             self.begin(now_monotonic);
         }
@@ -535,13 +541,6 @@ impl<'a> Connection<'a> {
                     }
                     self.shared.bridge().broker_retained(self.index, topic);
                 }
-                Event::Unheard => warn!(
-                    "{} {}:{}: our own status is not echoed; check the broker's access control list for {} (publish and read)",
-                    self.broker.name,
-                    self.broker.host,
-                    self.broker.port,
-                    self.session_config.retained_filters.join(" and ")
-                ),
                 Event::Skipped(beginning) => {
                     // A request all the same: counted and refused, and it keeps alive (§5.1, §5.8).
                     let Some(topic) = beginning.topic.strip_prefix(&*self.broker.prefix) else {
@@ -562,6 +561,11 @@ impl<'a> Connection<'a> {
                         });
                     }
                 }
+                Event::Foreign(message) => self.shared.with(|bridge| {
+                    let (topic, payload) = (message.topic, &*message.payload);
+                    bridge.broker_foreign(now(), self.index, topic, payload, message.retain);
+                }),
+                Event::Found(finding) => self.found(finding),
                 Event::Request(message) if is_birth(self.broker, &message) => {
                     self.shared
                         .with(|bridge| bridge.home_assistant_started(now(), self.index));
@@ -602,6 +606,43 @@ impl<'a> Connection<'a> {
             self.input.shrink_to_fit();
         }
         Ok(())
+    }
+
+    /// Takes what was found out about the broker.
+    fn found(&self, finding: Finding) {
+        let BrokerConfig {
+            name, host, port, ..
+        } = self.broker;
+        match finding {
+            Finding::Unheard => warn!(
+                "{name} {host}:{port}: our own status is not echoed; check the broker's access control list for {} (publish and read)",
+                self.session_config.retained_filters.join(" and ")
+            ),
+            Finding::NoStoredForWildcards => {
+                warn!(
+                    "{name} {host}:{port}: the broker sends no retained messages to subscriptions with wildcards: clients that subscribe to {} see each value only when it changes next, or after a keep-alive, and stale values are not cleared; `retain = false` suits such a broker",
+                    self.session_config.watch_filter
+                );
+                self.shared.bridge().broker_hides_retained(self.index);
+            }
+            Finding::NothingStored => {
+                warn!(
+                    "{name} {host}:{port}: the broker does not keep retained messages: clients see each value only when it changes next, or after a keep-alive"
+                );
+                self.shared.bridge().broker_hides_retained(self.index);
+            }
+            Finding::Watching => {
+                self.shared
+                    .with(|bridge| bridge.broker_watched(now(), self.index, true));
+            }
+            Finding::Unwatched => {
+                debug!(
+                    "{name} {host}:{port}: the broker sends us our own messages: those of others below our topics are not looked at"
+                );
+                self.shared
+                    .with(|bridge| bridge.broker_watched(now(), self.index, false));
+            }
+        }
     }
 
     /// What the broker and we agree on. Gives after what time it forgets values, where it does.

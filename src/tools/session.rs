@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
-use crate::codec::packet::v5::{Extra, Stored};
+use crate::codec::packet::v5::{Extra, Options};
 use crate::codec::packet::{self, ConnAck, InPublish, Inbound, Version, v3, v5};
 use crate::config::{BrokerConfig, Login, MqttVersion};
 use crate::link::reason;
@@ -106,7 +106,13 @@ impl Session {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         match self.version {
             Version::V3 => v3::write_subscribe(out, self.last_id, filters),
-            Version::V5 => v5::write_subscribe(out, self.last_id, filters, Stored::All),
+            Version::V5 => {
+                let options = Options {
+                    stored: true,
+                    ..Options::default()
+                };
+                v5::write_subscribe(out, self.last_id, filters, options);
+            }
         }
         let filters = filters.join(" and ");
         self.subscribing.push_back((self.last_id, filters, now));

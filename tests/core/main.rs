@@ -14,6 +14,7 @@
 mod alive;
 mod calls;
 mod claims;
+mod foreign;
 #[path = "../frames/mod.rs"]
 mod frames;
 mod homeassistant;

@@ -12,7 +12,7 @@ use super::peer::{Peer, Watch};
 use super::process::{Process, find};
 use super::service::Service;
 
-/// A bus of our own, where everything is allowed and no limit is met.
+/// A bus of our own, where everything is allowed, with the limits that dbus-daemon has by default.
 pub struct Bus {
     program: PathBuf,
     process: Option<Process>, // dropped before its folder
@@ -146,6 +146,8 @@ impl Bus {
     }
 }
 
+/// The limits are those that dbus-daemon has by default, as the system bus of a GX device does. Only the
+/// connections of one user are as many as all may have together: here all services have the same user.
 const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -160,14 +162,14 @@ const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bu
     <allow send_type="*"/>
     <allow receive_type="*"/>
   </policy>
-  <limit name="max_incoming_bytes">1000000000</limit>
-  <limit name="max_outgoing_bytes">1000000000</limit>
-  <limit name="max_message_size">134217728</limit>
-  <limit name="max_completed_connections">4096</limit>
-  <limit name="max_connections_per_user">4096</limit>
-  <limit name="max_incomplete_connections">1024</limit>
-  <limit name="max_names_per_connection">4096</limit>
-  <limit name="max_match_rules_per_connection">10000</limit>
-  <limit name="max_replies_per_connection">100000</limit>
+  <limit name="max_incoming_bytes">133169152</limit>
+  <limit name="max_outgoing_bytes">133169152</limit>
+  <limit name="max_message_size">33554432</limit>
+  <limit name="max_completed_connections">2048</limit>
+  <limit name="max_connections_per_user">2048</limit>
+  <limit name="max_incomplete_connections">64</limit>
+  <limit name="max_names_per_connection">512</limit>
+  <limit name="max_match_rules_per_connection">512</limit>
+  <limit name="max_replies_per_connection">128</limit>
 </busconfig>
 "#;

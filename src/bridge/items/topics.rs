@@ -27,6 +27,8 @@ impl Items {
                 }
                 Some(path) => {
                     let wanted = |slot: &SlotId| {
+                        #[cfg(test)]
+                        LOOKS.with(|looks| looks.set(looks.get() + 1));
                         self.get(*slot)
                             .is_some_and(|item| path.matches(self.path(item)))
                     };
@@ -35,4 +37,10 @@ impl Items {
             }
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many items were held against a filter, for a test that counts them.
+    pub static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }

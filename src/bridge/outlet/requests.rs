@@ -48,6 +48,8 @@ impl Outlet {
         filters: Vec<Box<str>>,
         items: &Items,
     ) -> Renewed {
+        let filters = filters.into_iter().map(|filter| self.relative(filter));
+        let filters = filters.collect();
         let renewed = self.interest.renew_selective(now, filters);
         self.update_wanted();
         for filter in &renewed.new {
@@ -69,7 +71,24 @@ impl Outlet {
 
     /// Renews a selective interest as far as it is live.
     pub fn renew_live(&mut self, now: Instant, filters: &[Box<str>]) {
-        self.interest.renew_live(now, filters);
+        let filters = filters.iter().map(|filter| self.relative(filter.clone()));
+        let filters: Vec<Box<str>> = filters.collect();
+        self.interest.renew_live(now, &filters);
+    }
+
+    /// A filter without what clients write before it that do not know that it is relative to the portal
+    /// id (§5.4).
+    fn relative(&self, filter: Box<str>) -> Box<str> {
+        let prefix = self.prefix.strip_prefix(&*self.config.prefix);
+        let rest = filter.strip_prefix('/').unwrap_or(&filter);
+        let rest = prefix
+            .and_then(|prefix| rest.strip_prefix(prefix))
+            .unwrap_or(rest);
+        if rest.len() == filter.len() {
+            filter
+        } else {
+            rest.into()
+        }
     }
 
     /// The requests that wait for their turn.

@@ -6,7 +6,7 @@ use super::super::board::Board;
 use super::super::interest::HEARTBEAT;
 use super::super::items::Items;
 use super::super::outbox::Control;
-use super::Outlet;
+use super::{Outlet, SAY_AGAIN};
 use crate::model::topic;
 
 impl Outlet {
@@ -16,6 +16,7 @@ impl Outlet {
         [
             self.interest.deadline(),
             self.heartbeat_at,
+            self.again_at,
             self.answers.deadline(),
             board.and_then(Board::deadline),
         ]
@@ -39,18 +40,19 @@ impl Outlet {
     /// Time has passed.
     pub fn tick(&mut self, now: Instant, items: &Items) {
         let expired = self.interest.expire(now);
-        if expired.selective {
-            self.covered.clear();
+        if self.interest.is_selective() {
             let (covered, gate) = (&mut self.covered, &self.gate);
-            for filter in self.interest.filters() {
+            for filter in &expired.filters {
                 items.matching(filter, |slot| {
                     if !gate.hides(slot) {
-                        covered.insert(slot);
+                        covered.remove(slot);
                     }
                 });
             }
+        } else {
+            self.covered.clear();
         }
-        if expired.general || expired.selective {
+        if expired.general || !expired.filters.is_empty() {
             self.update_wanted();
             self.sweep();
         }
@@ -64,6 +66,13 @@ impl Outlet {
             self.heartbeat_at = Some(now + HEARTBEAT);
             self.say_again(now);
             self.tell_stats(now);
+        }
+        if self.again_at.is_some_and(|at| at <= now) {
+            self.again_at = Some(now + SAY_AGAIN);
+            if !self.is_leaving() {
+                self.hurry(Control::Online);
+                self.hurry(Control::Serial);
+            }
         }
         self.advance(now, items);
     }

@@ -277,22 +277,26 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
     append(out, |buffer| packet.write(buffer));
 }
 
-/// What a subscription wants of the messages that the broker has in store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
-    /// Nothing of it: a request that is in store is an old one.
-    None,
-    /// All of it.
-    All,
+/// What a subscription wants besides messages that match [MQTT-3.8.3.1].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// What the broker has in store: without it only what comes from now on.
+    pub stored: bool,
+    /// What we publish ourselves is left out (no local).
+    pub others_only: bool,
+    /// A message has the retain flag that its sender gave it (retain as published).
+    pub retain_flag: bool,
 }
 
 /// Writes SUBSCRIBE with QoS 1: what a client sends with QoS 0 comes with QoS 0 all the same.
-pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String], stored: Stored) {
+pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String], options: Options) {
     let filters = filters.iter().map(|filter| {
         let mut filter = v5::SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce);
-        if stored == Stored::None {
+        if !options.stored {
             filter.retain_forward_rule = v5::RetainForwardRule::Never;
         }
+        filter.nolocal = options.others_only;
+        filter.preserve_retain = options.retain_flag;
         filter
     });
     let mut packet = v5::Subscribe::new_many(filters);

@@ -17,6 +17,8 @@ fn config(reads_back: bool) -> SessionConfig {
         request_filters: vec!["R/x/#".into(), "W/x/#".into()],
         retained_filters: reads_back.then(|| "N/x/#".into()).into_iter().collect(),
         notice_filters: Vec::new(),
+        watch_filter: "N/x/#".into(),
+        online_payload: b"{}".to_vec(),
     }
 }
 
@@ -164,7 +166,7 @@ fn s5_7_requests_in_store_are_not_asked_for() {
     out.clear();
     let ack = Inbound::ConnAck(conn_ack(Version::V5, 0));
     session.receive(now, ack, &mut out).unwrap();
-    assert_eq!(out, b"\x82\x13\0\x01\0\0\x05R/x/#\x21\0\x05W/x/#\x21");
+    assert_eq!(out, b"\x82\x13\0\x01\0\0\x05R/x/#\x29\0\x05W/x/#\x29");
     out.clear();
     let ack = Inbound::SubAck {
         refused: None,
@@ -314,7 +316,8 @@ fn what_else_is_subscribed_to_may_be_refused() {
                 Event::Retained(topic) => topic.to_owned(),
                 Event::Request(message) => format!("request {}", message.topic),
                 Event::Skipped(_) => unreachable!(),
-                Event::None | Event::Connected | Event::Unheard => "nothing".to_owned(),
+                Event::Foreign(message) => format!("foreign {}", message.topic),
+                Event::None | Event::Connected | Event::Found(_) => "nothing".to_owned(),
             }
         };
         assert_eq!(told("h/device/x/a/config", true), "h/device/x/a/config");
@@ -327,7 +330,7 @@ fn what_else_is_subscribed_to_may_be_refused() {
         // One UNSUBSCRIBE for each filter, with different ids.
         let ids = out.windows(4).filter(|bytes| bytes[0] == 0xa2);
         let ids: Vec<_> = ids.map(|bytes| bytes[3]).collect();
-        assert_eq!(ids, [4, 5]);
+        assert_eq!(ids, [6, 7]);
     }
 }
 
@@ -438,4 +441,158 @@ fn any_packet_at_any_time_ends_the_session_or_does_no_harm() {
         }
     }
     assert!(taken > 1_000, "{taken}");
+}
+
+fn published(topic: &str, payload: &mut [u8], retain: bool) -> Inbound<'static> {
+    Inbound::Publish(InPublish {
+        topic: topic.to_owned().leak(),
+        payload: payload.to_vec().leak(),
+        retain,
+        id: None,
+        respond_to: None,
+    })
+}
+
+/// A session that has read back: whether anything retained came.
+fn up(version: Version, told: bool, now: Instant) -> (Session, Vec<u8>) {
+    let config = SessionConfig {
+        version,
+        ..config(true)
+    };
+    let (mut session, mut out) = connected_as(config, conn_ack(version, 0), now);
+    let mut receive = |packet| session.receive(now, packet, &mut out).unwrap();
+    receive(published("N/x/bridge/status", &mut b"{}".to_vec(), false));
+    if told {
+        receive(published("N/x/a/0/A", &mut b"1".to_vec(), true));
+    }
+    receive(Inbound::PingResp);
+    out.clear();
+    assert!(session.tick(now + QUIET, &mut out).unwrap());
+    (session, out)
+}
+
+fn has(out: &[u8], packet: &[u8]) -> bool {
+    out.windows(packet.len()).any(|bytes| bytes == packet)
+}
+
+const WATCH: &[u8] = b"\x82\x0b\0\x04\0\0\x05N/x/#\x2d";
+
+#[test]
+fn s4_11_our_topics_are_watched_once_they_are_read_back() {
+    let now = Instant::now();
+    let (_, out) = up(Version::V3, true, now);
+    assert_eq!(out, b"\xa2\x09\0\x06\0\x05N/x/#");
+    let (mut session, mut out) = up(Version::V5, true, now);
+    assert!(has(&out, WATCH));
+    out.clear();
+    let refused = None;
+    let mut receive = |packet| session.receive(now, packet, &mut out).unwrap();
+    assert_eq!(receive(Inbound::UnsubAck), Event::None);
+    let ack = Inbound::SubAck {
+        refused,
+        id: WATCH_ID,
+    };
+    assert_eq!(receive(ack), Event::Found(Finding::Watching));
+    let foreign = receive(published("N/x/a/0/A", &mut b"9".to_vec(), true));
+    assert!(matches!(foreign, Event::Foreign(message) if message.retain));
+    let foreign = receive(published("N/x/bridge/status", &mut b"off".to_vec(), false));
+    assert!(matches!(foreign, Event::Foreign(_)));
+    let write = receive(published("W/x/a/0/A", &mut b"9".to_vec(), true));
+    assert!(matches!(write, Event::Request(message) if message.retain));
+    assert!(out.is_empty());
+}
+
+#[test]
+fn s4_11_a_broker_that_sends_us_our_own_is_not_watched() {
+    let now = Instant::now();
+    for (after, ours) in [(Duration::ZERO, true), (ECHO_MAX * 2, false)] {
+        let (mut session, mut out) = up(Version::V5, true, now);
+        let ack = Inbound::SubAck {
+            refused: None,
+            id: WATCH_ID,
+        };
+        session.receive(now, ack, &mut out).unwrap();
+        out.clear();
+        let own = published("N/x/bridge/status", &mut b"{}".to_vec(), false);
+        let event = session.receive(now + after, own, &mut out).unwrap();
+        assert_eq!(event == Event::Found(Finding::Unwatched), ours);
+        assert_eq!(has(&out, b"\xa2"), ours);
+    }
+}
+
+#[test]
+fn s4_9_a_broker_that_keeps_retained_messages_from_wildcards_is_found_out() {
+    let now = Instant::now();
+    let wild = b"N/x/bridge/+";
+    let exact = b"N/x/bridge/status";
+    for version in [Version::V3, Version::V5] {
+        // What it finds with a wildcard, and without.
+        for (found, finding) in [
+            ([true, false], None),
+            ([false, true], Some(Finding::NoStoredForWildcards)),
+            ([false, false], Some(Finding::NothingStored)),
+        ] {
+            let (mut session, mut out) = up(version, false, now);
+            assert!(!has(&out, WATCH));
+            out.clear();
+            session.receive(now, Inbound::UnsubAck, &mut out).unwrap();
+            for (filter, found) in [&wild[..], &exact[..]].into_iter().zip(found) {
+                assert!(
+                    has(&out, filter) && out.ends_with(&[0xc0, 0]),
+                    "{finding:?}"
+                );
+                out.clear();
+                if found {
+                    let stored = published("N/x/bridge/status", &mut b"{}".to_vec(), true);
+                    session.receive(now, stored, &mut out).unwrap();
+                    break;
+                }
+                session.receive(now, Inbound::PingResp, &mut out).unwrap();
+                assert_eq!(session.deadline(), now + QUIET);
+                assert!(!session.tick(now + QUIET, &mut out).unwrap());
+            }
+            assert_eq!(session.news(), finding);
+            assert_eq!(has(&out, WATCH), version == Version::V5);
+        }
+        // Where something retained came, nothing is asked.
+        let (mut session, mut out) = up(version, true, now);
+        out.clear();
+        session.receive(now, Inbound::UnsubAck, &mut out).unwrap();
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
+fn s4_9_endless_retained_messages_keep_values_back_for_three_seconds_only() {
+    let start = Instant::now();
+    for version in [Version::V3, Version::V5] {
+        let config = SessionConfig {
+            version,
+            ..config(true)
+        };
+        let (mut session, mut out) = connected_as(config, conn_ack(version, 0), start);
+        session.receive(start, Inbound::PingResp, &mut out).unwrap();
+        let (mut ready, mut told) = (None, 0);
+        for tenth in 0..600 {
+            let now = start + Duration::from_millis(100) * tenth;
+            let stored = published("N/x/a/0/A", &mut b"1".to_vec(), true);
+            if session.receive(now, stored, &mut out).unwrap() == Event::Retained("N/x/a/0/A") {
+                told += 1;
+            }
+            if now >= session.deadline() && session.tick(now, &mut out).unwrap() {
+                assert_eq!(ready, None);
+                ready = Some(now - start);
+                // From now on our own come back as well.
+                let own = published("N/x/a/0/A", &mut b"1".to_vec(), false);
+                assert_eq!(session.receive(now, own, &mut out).unwrap(), Event::None);
+            }
+            if session.state == State::Up {
+                assert!(now >= start + READING_MAX && now < start + READING_MAX * 2);
+                break;
+            }
+        }
+        assert_eq!(session.state, State::Up);
+        assert_eq!(ready, Some(VALUES_WAIT_MAX));
+        assert!(told > 290);
+    }
 }

@@ -23,7 +23,7 @@ type OfBroker = (
     fn(&BrokerStats<'_>) -> u64,
 );
 
-const OF_BROKERS: [OfBroker; 6] = [
+const OF_BROKERS: [OfBroker; 9] = [
     (
         "broker_connected",
         "gauge",
@@ -47,6 +47,24 @@ const OF_BROKERS: [OfBroker; 6] = [
         "counter",
         "Changes of a value that waited to be sent already.",
         |broker| broker.conflated,
+    ),
+    (
+        "foreign_total",
+        "counter",
+        "Wrong messages of other clients below the topics of this installation.",
+        |broker| broker.foreign,
+    ),
+    (
+        "corrected_total",
+        "counter",
+        "Those of them that were put right.",
+        |broker| broker.corrected,
+    ),
+    (
+        "broker_hides_retained",
+        "gauge",
+        "Whether subscriptions with wildcards get no retained messages.",
+        |broker| broker.hides_retained.into(),
     ),
     (
         "requests_total",

@@ -184,11 +184,23 @@ fn what_is_written_is_that_of_the_standard() {
     write_connect(&mut out, &connect);
     assert_eq!(out[9], 0x06);
     out.clear();
-    write_subscribe(&mut out, 1, &["a/#".into()], Stored::None);
+    write_subscribe(&mut out, 1, &["a/#".into()], Options::default());
     assert_eq!(out, b"\x82\x09\x00\x01\x00\x00\x03a/#\x21");
     out.clear();
-    write_subscribe(&mut out, 2, &["a/#".into()], Stored::All);
+    let all = Options {
+        stored: true,
+        ..Options::default()
+    };
+    write_subscribe(&mut out, 2, &["a/#".into()], all);
     assert_eq!(out, b"\x82\x09\x00\x02\x00\x00\x03a/#\x01");
+    out.clear();
+    let others = Options {
+        others_only: true,
+        retain_flag: true,
+        ..Options::default()
+    };
+    write_subscribe(&mut out, 3, &["a/#".into()], others);
+    assert_eq!(out, b"\x82\x09\x00\x03\x00\x00\x03a/#\x2d");
     out.clear();
     write_unsubscribe(&mut out, 2, "a/#");
     assert_eq!(out, b"\xa2\x08\x00\x02\x00\x00\x03a/#");
