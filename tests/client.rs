@@ -344,9 +344,12 @@ fn several_installations_are_listed_and_one_is_chosen() {
     client.fence();
     let said = run(&mut program(port, &["get", "battery/1/Soc"]));
     assert_eq!((said.status, said.out.as_str()), (0, expected), "{said:?}");
-    assert!(said.error.contains("but offline: aaa"), "{said:?}");
+    assert!(
+        said.error.contains("offline on this broker: aaa"),
+        "{said:?}"
+    );
     let began = Instant::now();
-    let offline = "the bridge of aaa is offline: it says so itself, and nothing answers";
+    let offline = "aaa is offline: its bridge has said so, and nothing answers";
     let named = ["get", "battery/1/Soc", "--portal-id", "aaa"];
     fails(port, &named, 1, offline);
     fails(port, &["devices", "--portal-id", "aaa"], 1, offline);
@@ -368,7 +371,7 @@ fn only_a_bridge_that_is_gone() {
     client.publish_retained("N/aaa/system/0/Serial", value("\"aaa\""));
     client.publish_retained("N/aaa/bridge/status", value("\"offline\""));
     client.fence();
-    let offline = "the bridge of aaa is offline: it says so itself, and nothing answers";
+    let offline = "aaa is offline: its bridge has said so, and nothing answers";
     fails(broker.port, &["devices"], 1, offline);
 }
 
@@ -459,8 +462,8 @@ fn whoever_does_not_answer_is_told_from_one_who_refuses() {
 
     // A broker where nobody has ever been.
     fake.behave(Manner::Good);
-    let sentence =
-        "there is no installation on this broker: nothing came on N/+/system/0/Serial within 1 s";
+    let sentence = "there is no installation on this broker: nothing came on N/+/system/0/Serial within \
+                    1 s (where the broker gives no retained messages to wildcards, name it with --portal-id)";
     for command in [
         &["devices", "--timeout", "1"][..],
         &["get", "battery/1/Soc", "--timeout", "1"],

@@ -83,7 +83,7 @@ pub enum ClientError {
         portals: Vec<Portal>,
     },
     /// The bridge has said that it is off, and nobody else answers for it.
-    #[error("the bridge of {portal} is offline: it says so itself, and nothing answers")]
+    #[error("{portal} is offline: its bridge has said so, and nothing answers")]
     Offline {
         /// The installation.
         portal: PortalId,
@@ -95,7 +95,7 @@ pub enum ClientError {
         portal: PortalId,
     },
     /// Nobody can be asked.
-    #[error("not cleared: nobody said yes (--yes clears without asking)")]
+    #[error("nothing was cleared; answer y, or use --yes")]
     NotConfirmed,
     /// The bridge said nothing that would be an answer.
     #[error(

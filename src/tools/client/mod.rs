@@ -262,8 +262,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Asked<'_, S> {
         if !portal.others.is_empty() {
             let others: Vec<&str> = portal.others.iter().map(PortalId::as_str).collect();
             screen.note(&format!(
-                "{} is online, so it is meant; also on this broker, but offline: {} (dbus-mqtt forget clears \
-                 what is left of one)",
+                "using {}, the only installation online; offline on this broker: {} (dbus-mqtt forget clears \
+                 what an old one left)",
                 portal.id,
                 others.join(", ")
             ));
