@@ -31,10 +31,9 @@ impl Bridge {
             return;
         };
         let owner = &*service.owner;
-        let alone = self
-            .registry
-            .owned_by(owner)
-            .is_none_or(|all| all.len() < 2);
+        // Until all names are known, nobody knows how many it has.
+        let owned = self.registry.owned_by(owner);
+        let alone = self.registry.listed && owned.is_none_or(|all| all.len() < 2);
         let callee = Callee {
             owner,
             destination: if alone { owner } else { service.name.as_str() },
