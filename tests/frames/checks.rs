@@ -143,6 +143,7 @@ impl World {
             }
             self.ready(broker);
         }
+        self.calls.append(&mut self.late);
         for _ in 0..3 {
             self.answer_all();
             self.pass(Duration::from_secs(61));

@@ -141,6 +141,8 @@ pub struct World {
     services: Vec<Service>,
     owners: usize,
     calls: Vec<Call>,
+    /// Calls that a service takes its time with.
+    late: Vec<Call>,
     brokers: Vec<Broker>,
     echoes: usize,
     writes: Vec<writes::Write>,
@@ -217,6 +219,7 @@ impl World {
             services: SERVICES.iter().map(|_| Service::default()).collect(),
             owners: 0,
             calls: Vec::new(),
+            late: Vec::new(),
             brokers: vec![
                 broker(true, "", Lists::default()),
                 broker(false, "", Lists::default()),
@@ -364,7 +367,7 @@ impl World {
         };
         self.services[service] = Service::default();
         let name = full_name(SERVICES[service]);
-        let unanswered = self.calls_to(&name);
+        let unanswered = self.calls_to(&name, &old);
         self.hear(&super::name_owner_changed(&name, &old, ""));
         self.no_reply(&unanswered);
     }
@@ -375,13 +378,15 @@ impl World {
         self.fill(service, some, instance);
         let (old, new) = self.new_owner(service);
         let name = full_name(SERVICES[service]);
-        let unanswered = self.calls_to(&name);
+        let unanswered = self.calls_to(&name, &old);
         self.hear(&super::name_owner_changed(&name, &old, &new));
         self.no_reply(&unanswered);
     }
 
-    fn calls_to(&mut self, name: &str) -> Vec<Call> {
-        let (to, others) = (self.calls.drain(..)).partition(|call| *call.destination == *name);
+    fn calls_to(&mut self, name: &str, owner: &str) -> Vec<Call> {
+        self.calls.append(&mut self.late);
+        let (to, others) =
+            (self.calls.drain(..)).partition(|call| [name, owner].contains(&&*call.destination));
         self.calls = others;
         to
     }
@@ -457,6 +462,7 @@ impl World {
     fn lose_bus(&mut self) {
         self.bus_up = false;
         self.calls.clear();
+        self.late.clear();
         self.bridge.bus_disconnected(self.now);
     }
 
@@ -473,8 +479,12 @@ impl World {
     }
 
     fn answer(&mut self, call: &Call, mood: u8) {
-        let at = (SERVICES.iter()).position(|name| *full_name(name) == *call.destination);
-        let Some(at) = at.filter(|at| self.services[*at].owner.is_some()) else {
+        let to = &*call.destination;
+        let is_called = |at: &usize| {
+            let owner = self.services[*at].owner.as_deref();
+            owner.is_some_and(|owner| to == owner || to == full_name(SERVICES[*at]))
+        };
+        let Some(at) = (0..SERVICES.len()).find(is_called) else {
             return self.no_reply(std::slice::from_ref(call));
         };
         let owner = self.services[at].owner.clone().unwrap();
@@ -490,8 +500,8 @@ impl World {
             // Where it is asked for its tree instead, that has no limits.
             (6, Method::GetItems) if at != TREE => refuse("Failed"),
             (6, _) => super::reply(&owner, call.id, &[s("nonsense"), V::I(1)]),
-            // It never comes.
-            (7, _) => return,
+            // It comes at the end: a service that owes an answer is asked nothing more (§2.9).
+            (7, _) => return self.late.push(call.clone()),
             (_, Method::GetItems) if at == TREE => refuse("UnknownMethod"),
             (_, Method::GetItems) => super::reply(&owner, call.id, &[self.all_items(at)]),
             (_, Method::GetValue) => match self.get_value(at, &call.path) {
