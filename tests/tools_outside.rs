@@ -19,8 +19,9 @@ use tempfile::TempDir;
 use support::bridge::Bridge;
 use support::bus::Bus;
 use support::process::Process;
-use support::program::folder_of;
-use support::service::{BUS_ITEM, Service};
+use support::program::{folder_of, program, run};
+use support::rig::Rig;
+use support::service::{BUS_ITEM, Reply, Service, battery};
 use support::wire::{Message, V, s, variant};
 use support::{PATIENCE, poll};
 
@@ -43,6 +44,89 @@ fn windmill() -> (TempDir, String) {
 fn recorded(folder: &Path) -> String {
     let file = folder.join(format!("{MILL}.jsonl"));
     fs::read_to_string(file).unwrap_or_default()
+}
+
+/// A line of the log, a sequence for the terminal, and a mark that turns the text around.
+const FORGED: &str =
+    "x\n2026-01-01T00:00:00.000Z  WARN forged\r\u{1b}[2J\u{9b}31m\u{202e}\u{2028}\u{85}\u{7f}y";
+
+/// Whether this is lines of characters that show themselves and do nothing else.
+#[track_caller]
+fn assert_plain(what: &str, text: &str) {
+    let marks = ['\u{202e}', '\u{2028}'];
+    let obeyed = |letter: char| letter != '\n' && (letter.is_control() || marks.contains(&letter));
+    assert!(!text.contains(obeyed), "{what}: {text:?}");
+    let forged = |line: &str| line.starts_with("2026-01-01");
+    assert!(!text.lines().any(forged), "{what}: {text}");
+}
+
+#[test]
+fn s5_9_no_text_from_outside_forges_a_line_or_reaches_a_terminal() {
+    let Some(rig) = Rig::start() else { return };
+    let names = Service::new("com.victronenergy.tank.evil")
+        .item("/Identifier", s(FORGED))
+        .item("/ProductName", s("Tank"));
+    let named = battery()
+        .item("/ProductName", s(FORGED))
+        .item("/CustomName", s(FORGED));
+    let _peers = [rig.bus.serve(names), rig.bus.serve(named)];
+    // One that says it in an error.
+    let failing = rig.bus.serve(Service::device("grid", "evil", 5));
+    failing.on(|_| Reply::Says("com.example.Error.Odd", FORGED));
+    let mut bridge = rig.bridge("--keep-alive 0 --debug");
+    // Topics of anybody's making, too.
+    rig.client
+        .publish("W/e0ff50a097c0/tank/9/\u{202e}\u{2028}x", "{}");
+    bridge.wait_log(&["rejected"]);
+    let topic = "battery/258/ProductName";
+    for words in [
+        &["devices"][..],
+        &["devices", "--json"],
+        &["get", topic],
+        &["get", topic, "--json"],
+        &["watch", topic, "--count", "1"],
+        &["watch", topic, "--count", "1", "--json"],
+        &["doctor", "--dbus", &rig.bus.address()],
+        &["doctor", "--dbus", &rig.bus.address(), "--json"],
+    ] {
+        let said = run(&mut program(rig.broker.port, words));
+        assert!(
+            words[0] == "doctor" || said.status == 0,
+            "{words:?} {said:?}"
+        );
+        assert!(
+            words[0] == "doctor" || said.out.contains("forged"),
+            "{words:?} {said:?}"
+        );
+        assert_plain(words[0], &said.out);
+        assert_plain(words[0], &said.error);
+        for line in said.out.lines().filter(|_| words.contains(&"--json")) {
+            assert!(
+                serde_json::from_str::<serde_json::Value>(line).is_ok(),
+                "{line}"
+            );
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("out").display().to_string();
+    let words = [
+        "record",
+        "--dbus",
+        &rig.bus.address(),
+        "--out",
+        &to,
+        "--seconds",
+        "2",
+    ];
+    let said = run(&mut program(rig.broker.port, &words));
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_plain("record", &said.out);
+    let file = format!("{to}/com.victronenergy.battery.ttyO0.jsonl");
+    let recorded = fs::read_to_string(file).unwrap();
+    assert_plain("a recording", &recorded);
+    assert!(recorded.contains("forged"), "{recorded}");
+    bridge.terminate();
+    assert_plain("the log", &bridge.log().join("\n"));
 }
 
 #[test]
