@@ -82,7 +82,7 @@ pub enum ToolError {
         reason: Box<zbus::Error>,
     },
     /// A file or directory cannot be used.
-    #[error("{path}: {reason}", path = path.display())]
+    #[error("{path}: {reason}", path = path.display(), reason = plain(reason))]
     File {
         /// Which.
         path: PathBuf,

@@ -52,6 +52,9 @@ pub enum TlsError {
     /// TLS 1.1 or older.
     #[error("the broker does not speak TLS 1.2 or newer")]
     OldTls,
+    /// A chain of certificates without end. Nothing else in a handshake is long.
+    #[error("the broker sends more than 64 KiB of certificates")]
+    LongChain,
     /// We and the broker have no method of encryption in common.
     #[error("the broker has no method of encryption that we have ({0})")]
     NothingInCommon(Error),
@@ -136,6 +139,7 @@ impl TlsError {
             | TlsError::Client(_)
             | TlsError::NoTls
             | TlsError::OldTls
+            | TlsError::LongChain
             | TlsError::NothingInCommon(_)
             | TlsError::UnknownName => true,
         }
@@ -188,6 +192,7 @@ impl TlsError {
             }
             Error::AlertReceived(alert) => from_alert(alert, settings),
             Error::PeerIncompatible(_) => TlsError::NothingInCommon(error),
+            Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => TlsError::LongChain,
             other => TlsError::Tls(other),
         }
     }
