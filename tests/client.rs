@@ -376,6 +376,40 @@ fn only_a_bridge_that_is_gone() {
 }
 
 #[test]
+fn no_room_to_print_is_one_sentence_and_status_1() {
+    let Some(rig) = Rig::start() else { return };
+    let _peer = rig.bus.serve(battery());
+    let _bridge = rig.bridge("--retain true --keep-alive 0");
+    let soc = "battery/258/Soc";
+    let bus = rig.bus.address();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    for arguments in [
+        &["get", soc][..],
+        &["get", "--json", soc],
+        &["devices"],
+        &["watch", "--for", "5", soc],
+        &["set", soc, "50"],
+        &["forget", "nobody"],
+        &["record", "-b", &bus, "--out", &out, "--seconds", "1"],
+        &["doctor", "-b", &bus, "--portal-id", PORTAL],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        let mut command = program(rig.broker.port, arguments);
+        let output = command.stdout(full.unwrap()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.code(), said.as_str()),
+            (
+                Some(1),
+                "dbus-mqtt: cannot print: No space left on device\n"
+            ),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
 fn what_was_likely_meant_by_a_topic() {
     let Some(rig) = Rig::start() else { return };
     let _peer = rig.bus.serve(battery());
