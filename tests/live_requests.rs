@@ -315,12 +315,14 @@ fn s5_6_more_than_1024_writes_in_flight_refuse_the_newest() {
             rig.client
                 .publish(&w("vebus/257/Mode"), value(&number.to_string()));
         }
+        // Few of them are at the service (§2.9), which answers reads meanwhile.
         rig.fence_by_read("vebus/257/State");
     }
     bridge.wait_log(&["vebus/257/Mode rejected"]);
-    // 64 of them are at the bus (§2.9); the others follow as those are answered.
+    // One service has its share of the 64 that may be at the bus (§2.9); the others follow as those are
+    // answered.
     let is_write = |call: &support::service::Call| call.member == "SetValue";
-    assert_eq!(peer.wait_calls("the writes", 64, is_write).len(), 64);
+    assert_eq!(peer.wait_calls("the writes", 8, is_write).len(), 8);
     peer.release();
     let calls = peer.wait_calls("the writes", 1_024, |call| call.member == "SetValue");
     let written: Vec<V> = calls.iter().map(support::service::Call::written).collect();

@@ -276,13 +276,7 @@ impl Peer {
             }
             Lane::Write => self.at_bus.writes < share,
         };
-        // A read tells what came of the writes before it.
-        let behind_a_write = lane == Lane::Read
-            && self
-                .writes
-                .front()
-                .is_some_and(|write| Some(write) < self.reads.front());
-        room && !self.paused && !behind_a_write
+        room && !self.paused
     }
 
     fn is_idle(&self) -> bool {

@@ -308,7 +308,7 @@ impl Bridge {
             outlet.queue(Control::Forget(object));
         }
         if republish {
-            outlet.answers().ask_republish(None);
+            outlet.answers().ask_republish(&None, None);
             outlet.advance(time, &self.items);
         }
         if born {

@@ -66,6 +66,12 @@ impl Control {
     }
 }
 
+impl Control {
+    fn is_completion(&self) -> bool {
+        matches!(self, Control::Completed(_))
+    }
+}
+
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -86,6 +92,8 @@ pub struct Outbox {
     answers_first: bool,
     /// How many of the controls clients have asked for.
     answers: usize,
+    /// How many of them end a full publish.
+    completions: usize,
 }
 
 /// Stands in the ring for the next control.
@@ -125,9 +133,15 @@ impl Outbox {
         self.answers
     }
 
+    /// How many completion messages wait.
+    pub fn completions(&self) -> usize {
+        self.completions
+    }
+
     /// Puts a control at the end.
     pub fn push_control(&mut self, control: Control) {
         self.answers += usize::from(control.is_answer());
+        self.completions += usize::from(control.is_completion());
         self.ring.push_back(CONTROL);
         self.controls.push_back(control);
     }
@@ -155,6 +169,7 @@ impl Outbox {
             CONTROL => {
                 let control = self.controls.pop_front()?;
                 self.answers -= usize::from(control.is_answer());
+                self.completions -= usize::from(control.is_completion());
                 Some(Entry::Control(control))
             }
             slot => {
@@ -176,6 +191,7 @@ impl Outbox {
         self.controls.clear();
         self.first.clear();
         self.answers = 0;
+        self.completions = 0;
         self.ring
             .drain(..)
             .filter(|&slot| slot != CONTROL)

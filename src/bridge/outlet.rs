@@ -349,7 +349,7 @@ impl Outlet {
         self.sweep();
         if self.interest.is_general() {
             if !self.answers.republish_waits() {
-                self.answers.ask_republish(None);
+                self.answers.ask_republish(&None, None);
             }
         } else if self.interest.is_selective() {
             for slot in items.all().filter(|slot| self.covered.contains(*slot)) {
@@ -574,7 +574,7 @@ impl Outlet {
         }
         // Beyond that they wait where they are counted, and new ones are refused.
         while self.outbox.answers() < ANSWERS_MAX
-            && let Some(answer) = self.answers.next(now)
+            && let Some(answer) = self.answers.next(now, self.outbox.completions() == 0)
         {
             match answer {
                 // An answer of its own, even where the item waits in a republish already: a client

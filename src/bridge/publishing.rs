@@ -182,6 +182,10 @@ impl Bridge {
                 }
                 Some(Entry::Control(control)) => {
                     self.publish_control(now, &control, broker, sink);
+                    // There is room again for what waited behind it.
+                    if let Some(outlet) = self.outlets.get_mut(broker) {
+                        outlet.advance(now.monotonic, &self.items);
+                    }
                     return self.has_published(broker);
                 }
                 Some(Entry::Item(slot)) => slot,

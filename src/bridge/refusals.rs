@@ -96,7 +96,7 @@ impl Bridge {
         if let Ok(Request::KeepAlive(KeepAlive::Selective(filters))) = request {
             outlet.renew_live(now.monotonic, filters);
         } else if outlet.renew(now.monotonic, keep_alive) {
-            outlet.answers().ask_republish(None);
+            outlet.answers().ask_republish(&None, None);
             outlet.advance(now.monotonic, &self.items);
         }
         let max = self.bounds.request_rate_max;

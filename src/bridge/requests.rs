@@ -1,7 +1,7 @@
 //! The bridge towards its clients: what they ask for, and what becomes of it (§5).
 
 use super::Bridge;
-use super::answers::{COMPLETIONS_MAX, Echo};
+use super::answers::{Echo, Requester, WAITING_MAX};
 use super::cache::{PresentType, SlotId};
 use super::calls::{Method, Missing, Purpose};
 use super::items::{DeviceId, ServiceId};
@@ -97,6 +97,7 @@ impl Bridge {
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return;
         };
+        let who: Requester = respond_to.as_ref().map(|to| (&*to.topic).into());
         let keep_alive_s = outlet.keep_alive().map_or(0, |time| time.as_secs());
         let mut keep_alive = false;
         let mut republish = false;
@@ -117,21 +118,21 @@ impl Bridge {
                 suppress_republish,
             })) => {
                 keep_alive = true;
-                self.respond_in_turn(now, broker, respond_to, Told::Alive(keep_alive_s));
-                if !suppress_republish {
-                    // Queued here, so that what this wakes is not published twice.
-                    republish = true;
-                    done = self.ask_republish(broker, echo);
-                }
+                // Queued here, so that what this wakes is not published twice.
+                republish = !suppress_republish;
+                let echo = republish.then_some(echo);
+                done = self.keep_all_alive(now, broker, &who, echo, respond_to);
             }
             Ok(Request::Serial) => {
                 keep_alive = true;
-                outlet.answers().ask_serial();
+                if !outlet.answers().ask_serial(&who) {
+                    done = Err(Rejection::Busy { max: WAITING_MAX });
+                }
                 let republishes = !outlet.retains();
                 self.respond_in_turn(now, broker, respond_to, Told::PortalId);
                 if republishes {
                     republish = true;
-                    done = self.ask_republish(broker, None);
+                    done = self.ask_republish(broker, &who, None);
                 }
             }
             Ok(Request::Read(address)) => {
@@ -160,7 +161,7 @@ impl Bridge {
             return;
         };
         if outlet.renew(now.monotonic, keep_alive) && !republish {
-            outlet.answers().ask_republish(None);
+            outlet.answers().ask_republish(&None, None);
         }
         outlet.advance(now.monotonic, &self.items);
         if let Err(rejection) = done {
@@ -168,14 +169,41 @@ impl Bridge {
         }
     }
 
-    fn ask_republish(&mut self, broker: usize, echo: Echo) -> Result<(), Rejection> {
+    /// Tells a client that its interest lives, and queues a full publish where that is asked for, which is
+    /// told too where there is no room for it.
+    fn keep_all_alive(
+        &mut self,
+        now: Now,
+        broker: usize,
+        who: &Requester,
+        republish: Option<Echo>,
+        respond_to: Option<ResponseAddress>,
+    ) -> Result<(), Rejection> {
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return Ok(());
+        };
+        let seconds = outlet.keep_alive().map_or(0, |time| time.as_secs());
+        let room = |echo: &Echo| outlet.answers().may_republish(who, echo);
+        let told = if republish.as_ref().is_none_or(room) {
+            Told::Alive(seconds)
+        } else {
+            Told::rejection(&Rejection::Completions)
+        };
+        self.respond_in_turn(now, broker, respond_to, told);
+        republish.map_or(Ok(()), |echo| self.ask_republish(broker, who, echo))
+    }
+
+    fn ask_republish(
+        &mut self,
+        broker: usize,
+        who: &Requester,
+        echo: Echo,
+    ) -> Result<(), Rejection> {
         let outlet = self.outlets.get_mut(broker);
-        if outlet.is_none_or(|outlet| outlet.answers().ask_republish(echo)) {
+        if outlet.is_none_or(|outlet| outlet.answers().ask_republish(who, echo)) {
             return Ok(());
         }
-        Err(Rejection::Busy {
-            max: COMPLETIONS_MAX,
-        })
+        Err(Rejection::Completions)
     }
 
     /// Tells a client how its request ended, when its turn among the requests has come (§5.5).
@@ -280,6 +308,7 @@ impl Bridge {
             }
         }
         let max = self.config.calls_in_flight_max;
+        let who: Requester = respond_to.map(|to| (&*to.topic).into());
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return Ok(());
         };
@@ -289,7 +318,10 @@ impl Bridge {
         if self.calls.owes(&service.owner) {
             return Err(Rejection::Silent);
         }
-        let ticket = outlet.answers().ask_read().ok_or(Rejection::Busy { max })?;
+        let ticket = outlet
+            .answers()
+            .ask_read(&who)
+            .ok_or(Rejection::Busy { max })?;
         if !convert::is_object_path(address.path) {
             // It came in an ItemsChanged, and no call can name it: what is known is all there is.
             let gate = outlet.gate();

@@ -179,6 +179,9 @@ pub enum Rejection {
         /// The limit.
         max: usize,
     },
+    /// Too many full publishes are asked for that have not ended (§5.3).
+    #[error("too many keep-alives wait for their full publish already")]
+    Completions,
     /// The service answered with a code that is not 0.
     #[error("the service refused it with code {code}")]
     Refused {
@@ -250,7 +253,9 @@ impl Rejection {
             Rejection::AmbiguousLabel { .. } => "ambiguous-label",
             Rejection::ReadOnly | Rejection::ReadOnlyItem => "read-only",
             Rejection::NotAllowed { .. } | Rejection::Guarded => "not-allowed",
-            Rejection::Busy { .. } | Rejection::Filters { .. } => "too-many",
+            Rejection::Busy { .. } | Rejection::Completions | Rejection::Filters { .. } => {
+                "too-many"
+            }
             Rejection::BusError { name, .. } => match name.rsplit('.').next() {
                 Some("UnknownObject" | "UnknownMethod" | "UnknownInterface") => "unknown-path",
                 Some("ServiceUnknown" | "NameHasNoOwner") => "unknown-service",

@@ -18,6 +18,7 @@ mod foreign;
 #[path = "../frames/mod.rs"]
 mod frames;
 mod homeassistant;
+mod keep_alive;
 mod log;
 mod log_budget;
 mod memory;

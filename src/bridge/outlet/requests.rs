@@ -36,7 +36,7 @@ impl Outlet {
         self.update_wanted();
         if woke && self.link == Link::Up {
             self.heartbeat_at.get_or_insert(now);
-            self.answers.ask_republish(None);
+            self.answers.ask_republish(&None, None);
             self.advance(now, items);
         }
     }

@@ -6,7 +6,7 @@ use super::super::board::Board;
 use super::super::interest::HEARTBEAT;
 use super::super::items::Items;
 use super::super::outbox::Control;
-use super::{Outlet, SAY_AGAIN};
+use super::{ANSWERS_MAX, Outlet, SAY_AGAIN};
 use crate::model::topic;
 
 impl Outlet {
@@ -17,12 +17,18 @@ impl Outlet {
             self.interest.deadline(),
             self.heartbeat_at,
             self.again_at,
-            self.answers.deadline(),
+            self.answers.deadline().filter(|_| self.may_republish()),
             board.and_then(Board::deadline),
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Whether a republish could begin now: not before the one before it is done, which a slow broker may
+    /// take its time for.
+    fn may_republish(&self) -> bool {
+        self.is_up() && self.outbox.completions() == 0 && self.outbox.answers() < ANSWERS_MAX
     }
 
     /// Queues values that the broker would forget soon.
