@@ -153,13 +153,18 @@ impl Bridge {
         writer: Writer,
         outcome: Outcome<'_>,
     ) {
-        let mut slot = None;
-        if let Outcome::Reply(frame) = outcome {
+        let slot = if let Outcome::Reply(frame) = outcome {
             // For all brokers, this one included: the answer is not a notification.
             let nobody = usize::MAX;
             let found = self.read_leaf(now, (nobody, writer.service), &writer.path, frame);
-            slot = found.ok().and_then(|slots| slots.first().copied());
-        }
+            found.ok().and_then(|slots| slots.first().copied())
+        } else {
+            // The write was taken all the same. What its signal brought is the latest that is known.
+            let service = self.registry.get(writer.service);
+            let device = service.and_then(|service| service.device);
+            let slot = device.and_then(|device| self.items.find(device, &writer.path));
+            slot.filter(|slot| self.items.is_live(*slot))
+        };
         let item = slot.and_then(|slot| self.items.item_ref(slot));
         self.respond(
             now,

@@ -3,6 +3,7 @@
 use dbus_mqtt::bridge::calls::Method;
 use dbus_mqtt::model::value::BusValue;
 
+use crate::frames;
 use crate::frames::wire::{V, invalid, s};
 use crate::scene::Scene;
 
@@ -128,6 +129,29 @@ fn s5_6_nobody_writes_around_what_is_blocked_or_secret() {
     assert_eq!(found, Ok(BusValue::Text("new one".into())));
     let found = written(&mut scene, "W/vebus/276/Ac", r#"{"value": 1}"#);
     assert_eq!(found, Ok(BusValue::I32(1)));
+}
+
+/// It has answered the write, and then says no more: what its signal brought is told.
+#[test]
+fn s5_8_a_write_that_was_taken_is_told_with_the_value_that_is_known() {
+    let mut scene = scene();
+    let topic = "W/vebus/276/Mode";
+    scene.ask_from(0, topic, r#"{"value": 4}"#, false, Some("answers/1"));
+    let write = scene.calls().pop().unwrap();
+    let taken = scene.answer(&write).unwrap();
+    scene.hear(&taken);
+    let read = scene.calls().pop().unwrap();
+    assert_eq!(read.method, Method::GetValue);
+    scene.change(VEBUS, "/Mode", V::I(4));
+    scene.hear(&frames::error(
+        ":1.5",
+        read.id,
+        "org.freedesktop.DBus.Error.NoReply",
+    ));
+    scene.settle();
+    let told = std::mem::take(&mut scene.brokers[0].responses);
+    let expected = r#"{"status": "ok", "value": 4}"#;
+    assert_eq!(told, [("answers/1".to_owned(), expected.to_owned())]);
 }
 
 /// Also where MQTT 5 shows the flag of a live message (retain as published, §4.11): the broker has
