@@ -410,6 +410,36 @@ fn no_room_to_print_is_one_sentence_and_status_1() {
 }
 
 #[test]
+fn s4_9_a_broker_that_gives_nothing_retained_to_a_wildcard() {
+    // It tells of no installation when asked for all: a heartbeat that comes by does.
+    let fake = FakeBroker::start(Manner::Good);
+    let asks_for = |from: usize, filter: &str| {
+        let such = |packet: &support::fake_broker::Packet| {
+            packet.kind() == support::fake_broker::SUBSCRIBE
+                && packet.filters().iter().any(|(own, _)| own == filter)
+        };
+        fake.wait_for(filter, PATIENCE, from, such).0 + 1
+    };
+    let client = program(fake.address.port(), &["get", "battery/1/Soc"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let from = asks_for(0, "N/+/heartbeat");
+    fake.publish(&n("heartbeat"), &value("1700000000"));
+    // It is asked for by its name then, where such a broker has what is in store.
+    let from = asks_for(from, &n("bridge/status"));
+    let from = fake.wait_published(from, &r("battery/1/Soc"), "");
+    assert!(from > 0);
+    fake.publish(&n("battery/1/Soc"), &value("50.5"));
+    let output = client.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed, "battery/1/Soc  50.5 %\n");
+}
+
+#[test]
 fn what_was_likely_meant_by_a_topic() {
     let Some(rig) = Rig::start() else { return };
     let _peer = rig.bus.serve(battery());

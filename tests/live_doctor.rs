@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use support::bridge::Bridge;
 use support::broker::{Broker, free_port};
+use support::fake_broker::{FakeBroker, Manner, Packet, SUBSCRIBE};
 use support::peer::Peer;
 use support::program::{Said, program, run};
 use support::rig::{Rig, n};
@@ -207,6 +208,49 @@ fn what_a_broker_should_not_have_in_store() {
         assert_found(&said, "FAULT", "foreign", &["not on the bus: tank/9"]);
         assert!(!said.out.contains("battery/258"), "{}", said.out);
     }
+}
+
+#[test]
+fn s4_9_a_broker_that_gives_nothing_retained_to_a_wildcard() {
+    let Some(rig) = Rig::start() else { return };
+    let _peer = rig.bus.serve(battery());
+    let fake = FakeBroker::start(Manner::Good);
+    let asked = |filter: &str| {
+        let such = |packet: &Packet| {
+            packet.kind() == SUBSCRIBE && packet.filters().iter().any(|(own, _)| own == filter)
+        };
+        fake.wait(filter, such);
+    };
+    let mut args = vec!["doctor".to_owned()];
+    args.extend(support::rig::bridge_args(
+        &rig.bus,
+        &fake.address.to_string(),
+        "--timeout 3",
+    ));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let said = std::thread::scope(|scope| {
+        let said = scope.spawn(|| run(&mut program(fake.address.port(), &args)));
+        // Only who asks for it by its name is given what is in store.
+        asked(&n("system/+/Serial"));
+        asked(&n("system/0/Serial"));
+        let (topic, payload) = (n("system/0/Serial"), r#"{"value": "e0ff50a097c0"}"#);
+        let mut packet = vec![
+            0x31,
+            u8::try_from(2 + topic.len() + payload.len()).unwrap(),
+            0,
+        ];
+        packet.push(u8::try_from(topic.len()).unwrap());
+        packet.extend_from_slice(topic.as_bytes());
+        packet.extend_from_slice(payload.as_bytes());
+        fake.send(&packet);
+        said.join().unwrap()
+    });
+    assert_found(
+        &said,
+        "note",
+        "retained",
+        &["no retained messages to subscriptions with wildcards"],
+    );
 }
 
 #[test]

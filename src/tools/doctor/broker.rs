@@ -472,7 +472,7 @@ fn is_unreachable(kind: ErrorKind) -> bool {
 const SILENT: &str = "is the broker on, in the same network, and behind no firewall?";
 const ONLINE: &str = "online";
 /// How long what is in store may come after the broker has said that it has told all.
-const QUIET: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_secs(1);
 /// How long a second bridge may take longer than the first.
 const SECOND_TIME: Duration = Duration::from_secs(3);
 /// As far as clocks that nobody sets may be apart.
