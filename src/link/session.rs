@@ -216,10 +216,12 @@ pub enum Event<'a> {
     Found(Finding),
     /// Another client published below our topics.
     Foreign(InPublish<'a>),
-    /// A request; the payload is the receiver's to rewrite.
-    Request(InPublish<'a>),
+    /// The same, too large for us, and skipped.
+    ForeignSkipped(Beginning<'a>),
     /// A request that was too large, and was skipped.
     Skipped(Beginning<'a>),
+    /// A request; the payload is the receiver's to rewrite.
+    Request(InPublish<'a>),
 }
 
 /// What was found out about a broker.
@@ -654,7 +656,7 @@ impl Session {
                 return Event::None;
             }
             if publish.retain {
-                self.read_back(now, state);
+                self.read_back(now);
             }
             // Before we publish, what is not retained is of others, and may be in store by now.
             return Event::Retained(publish.topic);
@@ -675,32 +677,21 @@ impl Session {
         }
     }
 
-    /// Whether a topic is one of those that are read back or watched.
+    /// Whether a topic is one of those that are read back, or watched.
     fn is_ours(&self, topic: &str) -> bool {
-        let is_below = |filter: &String| {
+        let mut filters = self.config.retained_filters.iter();
+        let covers = |filter: &String| {
             let head = filter.split(['+', '#']).next().unwrap_or_default();
             topic.starts_with(head)
         };
-        let mut filters = self.config.retained_filters.iter();
-        is_below(&self.config.watch_filter) || filters.any(is_below)
+        covers(&self.config.watch_filter) || filters.any(covers)
     }
 
     /// Something retained has come: the reading back is not over.
-    fn read_back(&mut self, now: Instant, state: State) {
-        if let State::Reading {
-            since,
-            fenced,
-            late,
-            ..
-        } = state
-        {
+    fn read_back(&mut self, now: Instant) {
+        if let State::Reading { last, .. } = &mut self.state {
+            *last = now;
             self.told_stored = true;
-            self.state = State::Reading {
-                since,
-                last: now,
-                fenced,
-                late,
-            };
         }
     }
 
@@ -723,10 +714,13 @@ impl Session {
         if !self.is_ours(beginning.topic) {
             return Ok(Event::Skipped(beginning));
         }
+        if self.state == State::Up && self.watching.is_some() {
+            return Ok(Event::ForeignSkipped(beginning));
+        }
         if !beginning.retain {
             return Ok(Event::None);
         }
-        self.read_back(now, self.state);
+        self.read_back(now);
         Ok(Event::Retained(beginning.topic))
     }
 

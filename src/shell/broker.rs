@@ -565,6 +565,15 @@ impl<'a> Connection<'a> {
                     let (topic, payload) = (message.topic, &*message.payload);
                     bridge.broker_foreign(now(), self.index, topic, payload, message.retain);
                 }),
+                Event::ForeignSkipped(beginning) => {
+                    let rate = self.shared.log_rate();
+                    (self.too_large).skipped(beginning.topic, self.skip, max, rate);
+                    // What it says is not known; it is no value of ours.
+                    let (topic, payload) = (beginning.topic, &b"too large"[..]);
+                    self.shared.with(|bridge| {
+                        bridge.broker_foreign(now(), self.index, topic, payload, beginning.retain);
+                    });
+                }
                 Event::Found(finding) => self.found(finding),
                 Event::Request(message) if is_birth(self.broker, &message) => {
                     self.shared

@@ -315,8 +315,8 @@ fn what_else_is_subscribed_to_may_be_refused() {
             match session.receive(start, publish, &mut out).unwrap() {
                 Event::Retained(topic) => topic.to_owned(),
                 Event::Request(message) => format!("request {}", message.topic),
-                Event::Skipped(_) => unreachable!(),
                 Event::Foreign(message) => format!("foreign {}", message.topic),
+                Event::Skipped(_) | Event::ForeignSkipped(_) => unreachable!(),
                 Event::None | Event::Connected | Event::Found(_) => "nothing".to_owned(),
             }
         };
@@ -500,6 +500,14 @@ fn s4_11_our_topics_are_watched_once_they_are_read_back() {
     let write = receive(published("W/x/a/0/A", &mut b"9".to_vec(), true));
     assert!(matches!(write, Event::Request(message) if message.retain));
     assert!(out.is_empty());
+    // One that is too large is foreign too.
+    let beginning = Beginning {
+        topic: "N/x/battery/0/Soc",
+        retain: true,
+        id: None,
+    };
+    let event = session.skip(now, beginning, &mut out).unwrap();
+    assert!(matches!(event, Event::ForeignSkipped(_)), "{event:?}");
 }
 
 #[test]
