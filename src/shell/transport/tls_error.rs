@@ -373,6 +373,21 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_without_end_is_named() {
+        let settings = Settings {
+            ca: None,
+            has_client: false,
+        };
+        let error = Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge);
+        let error = TlsError::from_handshake(error, &settings);
+        assert_eq!(
+            error.to_string(),
+            "the broker sends more than 64 KiB of certificates"
+        );
+        assert!(error.needs_operator());
+    }
+
+    #[test]
     fn names() {
         for (presented, name) in [
             ("DnsName(\"venus.local\")", "venus.local"),
