@@ -209,16 +209,17 @@ fn s6_what_is_read_is_acknowledged_at_once() {
         "--retain false --keep-alive 0 --mqtt-version 5",
     );
     broker.wait_completed(0);
-    let mut slow = 0;
-    for _ in 0..60 {
+    broker.send_with_delay();
+    // On a busy machine some are slow for other reasons, and without this nearly all are.
+    let quick = (0..300).filter(|_| {
         let from = broker.packets().len();
         let start = Instant::now();
         broker.publish("other/unknown", ""); // nobody answers this
         broker.publish(&r("battery/258/Soc"), "");
         broker.wait_published(from, &n(SOC), &value("87.5"));
-        slow += usize::from(start.elapsed() > Duration::from_millis(35));
-    }
-    assert!(slow <= 6, "{slow} of 60 requests took 40 ms");
+        start.elapsed() < Duration::from_millis(20)
+    });
+    assert_eq!(quick.take(60).count(), 60, "of 300 requests");
 }
 
 #[test]

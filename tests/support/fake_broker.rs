@@ -170,6 +170,13 @@ impl FakeBroker {
         current.map_or(Ok(()), |mut stream| stream.write_all(bytes))
     }
 
+    /// Sends to the newest connection as a broker without TCP_NODELAY does: one short message at a time,
+    /// until it is acknowledged.
+    pub fn send_with_delay(&self) {
+        let state = self.shared.state.lock().unwrap();
+        state.current.as_ref().unwrap().set_nodelay(false).unwrap();
+    }
+
     /// Publishes to the newest connection.
     pub fn publish(&self, topic: &str, payload: &str) {
         self.publish_with(topic, &[], payload);
