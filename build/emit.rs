@@ -157,6 +157,7 @@ fn types(out: &mut String, types: &[TypeRows]) -> Result<(), TooMany> {
     for TypeRows {
         name,
         description,
+        instance,
         patterns,
         ..
     } in types
@@ -166,8 +167,10 @@ fn types(out: &mut String, types: &[TypeRows]) -> Result<(), TooMany> {
             small("patterns", first, usize::from(EMPTY))?,
             small("patterns", end, usize::from(EMPTY))?,
         );
+        let instance = instance.unwrap_or(true);
         entries.push(format!(
-            "ServiceType {{ name: {name:?}, description: {description:?}, patterns: ({from}, {to}) }}"
+            "ServiceType {{ name: {name:?}, description: {description:?}, instance: {instance}, \
+             patterns: ({from}, {to}) }}"
         ));
         first = end;
     }

@@ -82,6 +82,7 @@ fn settings(bounds: Bounds, brokers: usize, stats: Option<Duration>) -> Settings
         read_timeout: MINUTE,
         bounds,
         stats,
+        refresh: None,
     }
 }
 

@@ -50,7 +50,6 @@ impl Bridge {
         payload: &[u8],
         retained: bool,
     ) {
-        let settled = self.registry.is_settled();
         let portal = self.config.portal_id.as_str();
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return;
@@ -123,6 +122,7 @@ impl Bridge {
             ),
             Correction::Correct => {}
         }
+        let settled = !self.registry.unscanned().may_have(&self.items, rest);
         outlet.correct(rest, right, retained, settled, &self.items);
         outlet.tally.corrected += 1;
     }

@@ -64,6 +64,9 @@ pub struct Item {
     pub shown: bool,
     /// Whether it was reported that a value of it is too long.
     unkept_told: bool,
+    /// Whether the last scan of its service gave it. What only signals have brought is no object on the
+    /// bus, for all we know: no scan and no read can say that it is gone.
+    pub scanned: bool,
     /// Tells the item from others that had, or will have, the same slot.
     serial: u32,
     /// The slot of the item that came after it in a signal the last time.
@@ -188,6 +191,13 @@ impl Items {
     #[inline]
     pub fn is_live(&self, slot: SlotId) -> bool {
         self.get(slot).is_some_and(|item| item.life == Life::Live)
+    }
+
+    /// Notes whether the last scan gave the item.
+    pub fn set_scanned(&mut self, slot: SlotId, scanned: bool) {
+        if let Some(item) = self.all.get_mut(slot.0 as usize) {
+            item.scanned = scanned;
+        }
     }
 
     /// Has a change of the item noted.
@@ -448,6 +458,7 @@ impl Items {
                 return (slot, false);
             };
             let back = item.life != Life::Live;
+            item.scanned &= !back;
             item.life = Life::Live;
             item.rule = marks;
             item.watched |= marks.role != Role::None;
@@ -465,6 +476,7 @@ impl Items {
             watched: marks.role != Role::None,
             shown: false,
             unkept_told: false,
+            scanned: false,
             serial: self.serial,
             next: EMPTY,
         };

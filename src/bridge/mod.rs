@@ -231,7 +231,8 @@ impl Bridge {
         let outlets = self.outlets.iter().filter_map(Outlet::deadline);
         outlets
             .chain(self.calls.deadline())
-            .chain(self.registry.next_retry)
+            .chain(self.registry.next_due)
+            .chain(self.registry.rounds.at)
             .chain(self.clashes_at)
             .chain(self.overflow.at)
             .chain(self.discovery.deadline())
@@ -241,7 +242,7 @@ impl Bridge {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Now) {
-        self.retry_scans(now);
+        self.scan_due(now);
         self.lower_access(now);
         while let Some(call) = self.calls.expire(now.monotonic) {
             self.unanswered(now, call);
@@ -251,7 +252,10 @@ impl Bridge {
         for outlet in &mut self.outlets {
             outlet.tick(now.monotonic, &self.items);
         }
-        self.settle();
+        let mut outlets = self.outlets.iter();
+        if outlets.any(|outlet| outlet.is_overdue(now.monotonic)) {
+            self.settle(now);
+        }
         self.tick_discovery(now);
     }
 

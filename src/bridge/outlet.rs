@@ -26,6 +26,7 @@ use super::items::{Item, Items, Life};
 use super::outbox::{Control, Entry, Outbox};
 use super::rate::Rates;
 use super::refresh::Refresh;
+use super::registry::Unscanned;
 use super::stats::Tally;
 use super::throttle::{Repeats, Throttle};
 use crate::model::access::Access;
@@ -37,6 +38,8 @@ mod time;
 
 /// How many retained topics without an item are remembered until the scans are done.
 const ORPHANS_MAX: usize = 100_000;
+/// How long they wait for services that are not scanned yet: longer than any that answers at all takes.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// How often a device that is not watched says who and what it is.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How many messages that are no items, and that clients have asked for, may wait.
@@ -101,8 +104,10 @@ pub struct Outlet {
     /// After what time the broker forgets what it retains of ours, and what is done against it.
     expiry: Option<Duration>,
     refresh: Option<Refresh>,
-    /// Retained topics that no item has, until the scans are done (§4.9).
+    /// Retained topics that no item has, until their devices are scanned (§4.9).
     orphans: Vec<Box<str>>,
+    /// When those that are left are cleared all the same.
+    settle_by: Option<Instant>,
     /// What is cleared of them, in turn with what the outbox has.
     clears: VecDeque<Box<str>>,
     clears_next: bool,
@@ -150,6 +155,7 @@ impl Outlet {
             expiry: None,
             refresh: None,
             orphans: Vec::new(),
+            settle_by: None,
             clears: VecDeque::new(),
             clears_next: false,
             again_at: None,
@@ -327,18 +333,16 @@ impl Outlet {
         }
     }
 
-    /// The broker has told all that it retains, or there was nothing to ask for. `settled` where
-    /// all scans are done: what has no item then is cleared before anything is published.
-    pub fn ready(&mut self, now: Instant, items: &Items, settled: bool) {
+    /// The broker has told all that it retains, or there was nothing to ask for. What no item can be any
+    /// more is cleared before anything is published.
+    pub fn ready(&mut self, now: Instant, items: &Items, unscanned: &Unscanned<'_>) {
         if self.link != Link::Reading {
             return;
         }
         self.link = Link::Up;
         self.again_at = (!self.watched).then(|| now + SAY_AGAIN);
         self.refresh = self.expiry.map(|expiry| Refresh::new(expiry, now));
-        if settled {
-            self.settle(items);
-        }
+        self.settle(now, items, unscanned);
         // What left while the broker was away, and what nobody asks for any more.
         for slot in items
             .all_gone()
@@ -362,25 +366,50 @@ impl Outlet {
         self.advance(now, items);
     }
 
-    /// The scans are done: retained topics that still have no item are cleared (§4.9).
-    pub fn settle(&mut self, items: &Items) {
-        if self.link != Link::Up || self.orphans.is_empty() {
+    /// Clears the retained topics that no item has and that no service can bring any more (§4.9). One
+    /// service that answers slowly holds up only those of its own type, and those not for ever.
+    pub fn settle(&mut self, now: Instant, items: &Items, unscanned: &Unscanned<'_>) {
+        if !self.is_unsettled() {
             return;
         }
+        let overdue = self.is_overdue(now) && unscanned.is_listed();
+        self.sort_orphans(items, |rest| !overdue && unscanned.may_have(items, rest));
+        if self.orphans.is_empty() || !unscanned.is_listed() {
+            self.settle_by = None;
+        } else {
+            self.settle_by.get_or_insert(now + SETTLE_MAX);
+        }
+    }
+
+    /// A retained topic came late, when all services are scanned.
+    pub fn settle_late(&mut self, items: &Items) {
+        self.sort_orphans(items, |_| false);
+    }
+
+    fn sort_orphans(&mut self, items: &Items, may_come: impl Fn(&str) -> bool) {
+        let mut waiting = Vec::new();
         for rest in std::mem::take(&mut self.orphans) {
             if let Some(slot) = items.find_topic(&rest) {
                 if self.published.insert(slot) && !self.covers(slot) {
                     self.outbox.push(slot);
                 }
+            } else if may_come(&rest) {
+                waiting.push(rest);
             } else {
                 self.clears.push_back(rest);
             }
         }
+        self.orphans = waiting;
     }
 
     /// Whether [`Outlet::settle`] has something to do.
     pub fn is_unsettled(&self) -> bool {
         self.link == Link::Up && !self.orphans.is_empty()
+    }
+
+    /// Whether [`Outlet::settle`] has something to do that waits for nothing but the time.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.is_unsettled() && self.settle_by.is_some_and(|at| at <= now)
     }
 
     /// The broker is lost. Gives the slots that waited and that nobody must be told of any more.
@@ -389,6 +418,7 @@ impl Outlet {
         self.refresh = None;
         self.urgent.clear();
         self.orphans.clear();
+        self.settle_by = None;
         self.clears.clear();
         self.again_at = None;
         self.watched = false;

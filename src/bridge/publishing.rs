@@ -69,7 +69,7 @@ impl Bridge {
             Some(rest) => {
                 outlet.retained(rest, &self.items);
                 if outlet.is_up() && self.registry.is_settled() {
-                    outlet.settle(&self.items);
+                    outlet.settle_late(&self.items);
                 }
             }
             None => outlet.config_retained(topic),
@@ -85,11 +85,11 @@ impl Bridge {
 
     /// A broker has told all that it retains, or there was nothing to ask for.
     pub fn broker_ready(&mut self, now: Now, broker: usize) {
-        let settled = self.registry.is_settled();
         // Before any value, so that who is told of them is there to take it.
         self.describe_all(now, broker);
         if let Some(outlet) = self.outlets.get_mut(broker) {
-            outlet.ready(now.monotonic, &self.items, settled);
+            let unscanned = self.registry.unscanned();
+            outlet.ready(now.monotonic, &self.items, &unscanned);
         }
     }
 
@@ -142,11 +142,13 @@ impl Bridge {
         self.outlets.len()
     }
 
-    /// Clears retained topics that no item has, once all scans are done.
-    pub(super) fn settle(&mut self) {
-        if self.outlets.iter().any(Outlet::is_unsettled) && self.registry.is_settled() {
+    /// Clears retained topics that no item has, of devices that are scanned or that no service can be.
+    /// Called whenever a service is scanned, comes or goes.
+    pub(super) fn settle(&mut self, now: Now) {
+        if self.outlets.iter().any(Outlet::is_unsettled) {
+            let unscanned = self.registry.unscanned();
             for outlet in &mut self.outlets {
-                outlet.settle(&self.items);
+                outlet.settle(now.monotonic, &self.items, &unscanned);
             }
         }
     }

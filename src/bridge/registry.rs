@@ -1,16 +1,19 @@
 //! The services on the bus: who owns them, and how far their scans are (§2).
 //!
 //! ```text
-//!  owned     ┌──────── fails ────────┐
-//! ───────▶ Scanning ◀── time is up ── Retry
+//!  owned     ┌─── fails, or no items ──┐
+//! ───────▶ Scanning ◀── time is up ── Failed, Empty
 //!            │ done        ▲
-//!            ├──────▶ Live ┤ a new owner, another device instance
+//!            ├──────▶ Live ┤ a new owner, another device instance, a refresh, a path that is new
 //!            │         ▼   │
 //!            └──────▶ Clash┘ the other service of that type and instance is gone, or has the
 //!                            lesser claim (`super::claim`)
 //!
 //!  (from every state: the owner is lost, and the service is gone)
 //! ```
+//!
+//! When a service is scanned without a cause from outside is [`Service::due`]; the rounds through all of
+//! them are [`Rounds`].
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -20,7 +23,7 @@ use smallvec::SmallVec;
 use super::bits::Bits;
 use super::cache::Update;
 use super::hash;
-use super::items::{DeviceId, ServiceId};
+use super::items::{DeviceId, Items, ServiceId};
 use super::kept::{Keeping, Kept};
 use super::rights::Says;
 use crate::model::access::Access;
@@ -37,11 +40,10 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 pub enum State {
     /// Its items are being asked for.
     Scanning(Scan),
-    /// The scan failed, and is repeated then.
-    Retry {
-        /// When.
-        at: Instant,
-    },
+    /// The scan failed, and is repeated.
+    Failed,
+    /// The scan found nothing, and is repeated: after a while, or when a signal brings something.
+    Empty,
     /// Its items are known.
     Live,
     /// Another service of its type and instance has the better claim to the topics (§2.7), or its
@@ -58,6 +60,9 @@ pub enum Scan {
     Tree,
     /// The tree is walked.
     Walk(Walk),
+    /// It came a moment ago and has no instance: it is asked again soon, and nothing of it is published
+    /// before that.
+    Unnamed,
 }
 
 /// A walk through a service's tree, some nodes at a time.
@@ -69,8 +74,8 @@ pub struct Walk {
     pub in_flight: usize,
     /// How many nodes were found.
     pub nodes: usize,
-    /// How many items were found.
-    pub given: usize,
+    /// The items that were found.
+    pub given: Vec<Box<str>>,
     /// How many nodes and items were left out, and what was wrong with the first of them.
     pub left_out: usize,
     /// Its path and the reason.
@@ -92,6 +97,10 @@ pub struct Service {
     pub owner: Box<str>,
     /// How far it is.
     pub state: State,
+    /// Since when its owner has the name; `None` where that was before we looked.
+    pub since: Option<Instant>,
+    /// When it is scanned next without another cause.
+    pub due: Option<Instant>,
     /// The number of its last scan: answers to earlier ones are ignored.
     pub scan: u32,
     /// How many scans failed in a row.
@@ -99,10 +108,6 @@ pub struct Service {
     /// What its owner answered to `GetItems`, where that was an error that says more than that it has
     /// no such method.
     pub refusal: Option<Box<str>>,
-    /// Whether that was reported.
-    pub refusal_reported: bool,
-    /// How many items were reported to be left out.
-    pub left_out_reported: usize,
     /// The device that topics call it.
     pub device: Option<DeviceId>,
     /// How many services came to the bus before it.
@@ -127,8 +132,33 @@ pub struct Service {
     pub left_out: bool,
     /// Whether a value of it is longer than one may be.
     pub too_long: bool,
-    /// Whether malformed data was reported.
-    pub malformed_reported: bool,
+    /// What was reported of it.
+    pub reported: Reported,
+}
+
+/// What was reported of a service, once per owner.
+#[derive(Debug, Default)]
+pub struct Reported {
+    /// Malformed data.
+    pub malformed: bool,
+    /// An error that it answered to `GetItems`.
+    pub refusal: bool,
+    /// How many items were left out.
+    pub left_out: usize,
+    /// An item that has no object.
+    pub no_object: bool,
+}
+
+/// The rounds of scans that find what was never signalled (§2.2): each service once in the time, one
+/// after the other.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    /// How long a round takes; `None`: there are none.
+    pub every: Option<Duration>,
+    /// When the next service's turn is.
+    pub at: Option<Instant>,
+    /// Whose turn it was last, and the number of that scan.
+    pub last: Option<(ServiceId, u32)>,
 }
 
 /// All services.
@@ -144,8 +174,18 @@ pub struct Registry {
     came: u64,
     /// Whether the names on the bus are known.
     pub listed: bool,
-    /// No retry is due before this.
-    pub next_retry: Option<Instant>,
+    /// No service is due before this.
+    pub next_due: Option<Instant>,
+    /// The rounds through all services.
+    pub rounds: Rounds,
+}
+
+/// The services that no scan has told of yet.
+#[derive(Debug)]
+pub struct Unscanned<'a> {
+    /// Their types, and the devices that they were before they had another owner; `None` where even the
+    /// names on the bus are not known.
+    services: Option<Vec<(&'a str, Option<DeviceId>)>>,
 }
 
 impl Service {
@@ -184,6 +224,26 @@ impl Service {
         let changed = *place != new;
         *place = new;
         changed
+    }
+
+    /// Whether it is being asked for its items at this moment.
+    pub fn is_asked(&self) -> bool {
+        matches!(
+            self.state,
+            State::Scanning(Scan::Items | Scan::Tree | Scan::Walk(_))
+        )
+    }
+
+    /// Whether nothing says which of several devices of its type it is.
+    pub fn is_unnamed(&self) -> bool {
+        self.instance.is_none() && self.identifier.is_none()
+    }
+
+    /// Whether it has not been scanned yet, and no scan of it failed.
+    fn is_unscanned(&self) -> bool {
+        matches!(self.state, State::Scanning(_))
+            && self.failures == 0
+            && (self.device.is_none() || self.replaced)
     }
 
     /// How long to wait after the scans that failed.
@@ -277,11 +337,11 @@ impl Registry {
             name,
             owner: owner.into(),
             state,
+            since: None,
+            due: None,
             scan: 0,
             failures: 0,
             refusal: None,
-            refusal_reported: false,
-            left_out_reported: 0,
             device: None,
             came: self.came,
             denied: None,
@@ -294,7 +354,7 @@ impl Registry {
             has_blocked: false,
             left_out: false,
             too_long: false,
-            malformed_reported: false,
+            reported: Reported::default(),
         };
         match self.services.get_mut(free) {
             Some(place) => *place = Some(service),
@@ -315,8 +375,9 @@ impl Registry {
         service.instance = None;
         service.identifier = None;
         service.replaced = true;
-        service.refusal_reported = false;
-        service.left_out_reported = 0;
+        service.seen = Bits::default();
+        service.failures = 0;
+        service.reported = Reported::default();
         self.forget_owner(&old, id);
         self.by_owner.entry(owner.into()).or_default().push(id);
     }
@@ -405,18 +466,121 @@ impl Registry {
         }
     }
 
-    /// A service in [`State::Retry`] is due then.
-    pub fn retry_at(&mut self, at: Instant) {
-        self.next_retry = Some(self.next_retry.map_or(at, |next| next.min(at)));
+    /// Has a service scanned at that time, unless it is sooner.
+    pub fn scan_at(&mut self, id: ServiceId, at: Instant) {
+        let Some(service) = self.get_mut(id) else {
+            return;
+        };
+        service.due = service.due.into_iter().chain([at]).min();
+        self.next_due = self.next_due.into_iter().chain([at]).min();
     }
+
+    /// The services that are due now. Those that are being asked already are so again a moment later:
+    /// what they are due for may be newer than the question.
+    pub fn take_due(&mut self, now: Instant) -> Vec<ServiceId> {
+        if self.next_due.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        self.next_due = None;
+        for (id, service) in (0..).map(ServiceId).zip(&mut self.services) {
+            let Some(service) = service else { continue };
+            if service.due.is_some_and(|at| at <= now) {
+                service.due = None;
+                if service.is_asked() {
+                    service.due = Some(now + RETRY_MIN);
+                } else {
+                    due.push(id);
+                }
+            }
+            self.next_due = self.next_due.into_iter().chain(service.due).min();
+        }
+        due
+    }
+
+    // The rounds.
+
+    /// The length of a round is another one.
+    pub fn set_rounds(&mut self, now: Instant, every: Option<Duration>) {
+        if self.rounds.every != every {
+            self.rounds.every = every;
+            self.rounds.at = None;
+            self.plan_round(now);
+        }
+    }
+
+    /// Has the next turn of the rounds come no later than the services there are now ask for.
+    pub fn plan_round(&mut self, now: Instant) {
+        let at = self.rounds.every.and_then(|every| {
+            let count = u32::try_from(self.count()).ok()?;
+            now.checked_add(every.checked_div(count)?)
+        });
+        self.rounds.at = self.rounds.at.into_iter().chain(at).min();
+    }
+
+    /// The service whose turn in the rounds has come. There is none while the last one is still asked.
+    pub fn take_turn(&mut self, now: Instant) -> Option<ServiceId> {
+        self.rounds.at.take_if(|at| *at <= now)?;
+        self.plan_round(now);
+        let mut after = None;
+        if let Some((last, scan)) = self.rounds.last {
+            let running = |service: &Service| service.scan == scan && service.is_asked();
+            if self.get(last).is_some_and(running) {
+                return None;
+            }
+            after = Some(last);
+        }
+        let live = |id: &ServiceId| {
+            let service = self.get(*id);
+            service.is_some_and(|service| matches!(service.state, State::Live))
+        };
+        let next = self.ids().filter(live).find(|id| Some(*id) > after);
+        let next = next.or_else(|| self.ids().find(live))?;
+        let scan = self.get(next)?.scan.wrapping_add(1);
+        self.rounds.last = Some((next, scan));
+        Some(next)
+    }
+
+    // What topics there may be.
 
     /// Whether every service that is there has been scanned, or failed to be.
     pub fn is_settled(&self) -> bool {
-        let first_scan = |service: &Service| {
-            matches!(service.state, State::Scanning(_))
-                && service.failures == 0
-                && service.device.is_none()
+        self.listed && !self.services.iter().flatten().any(Service::is_unscanned)
+    }
+
+    /// The services that no scan has told of yet.
+    pub fn unscanned(&self) -> Unscanned<'_> {
+        let unscanned = self.services.iter().flatten();
+        let unscanned = unscanned.filter(|service| service.is_unscanned());
+        let services = unscanned.map(|service| (service.name.service_type(), service.device));
+        Unscanned {
+            services: self.listed.then(|| services.collect()),
+        }
+    }
+}
+
+impl Unscanned<'_> {
+    /// Whether the names on the bus are known.
+    pub fn is_listed(&self) -> bool {
+        self.services.is_some()
+    }
+
+    /// Whether the item of this topic, `battery/7/Soc`, may still come: its own device is not scanned yet,
+    /// or no service is that device, and one of its type may turn out to be.
+    pub fn may_have(&self, items: &Items, topic: &str) -> bool {
+        let Some(services) = &self.services else {
+            return true;
         };
-        self.listed && !self.services.iter().flatten().any(first_scan)
+        let Some((service_type, rest)) = topic.split_once('/') else {
+            return false;
+        };
+        let mut alike = services.iter().filter(|(other, _)| *other == service_type);
+        let instance = rest.split('/').next().unwrap_or_default();
+        let device = topic.get(..service_type.len() + 1 + instance.len());
+        let device = device.and_then(|key| items.find_device(key));
+        match device.filter(|device| items.service(*device).is_some()) {
+            Some(device) => alike.any(|(_, other)| *other == Some(device)),
+            None => alike.next().is_some(),
+        }
     }
 }

@@ -39,6 +39,8 @@ pub struct Settings {
     pub bounds: Bounds,
     /// How often the bridge tells of itself; `None`: never.
     pub stats: Option<Duration>,
+    /// How often each service is scanned anew (§2.2); `None`: never.
+    pub refresh: Option<Duration>,
 }
 
 /// The bounds on what clients and services can do at will.
@@ -80,6 +82,7 @@ impl Bridge {
             read_timeout,
             bounds,
             stats,
+            refresh,
         } = settings;
         self.started.get_or_insert(now.monotonic);
         let limits = (services_max, bounds.sizes);
@@ -94,6 +97,7 @@ impl Bridge {
         self.config.calls_in_flight_max = calls_in_flight_max;
         self.config.call_timeout = call_timeout;
         self.config.read_timeout = read_timeout;
+        self.registry.set_rounds(now.monotonic, refresh);
         for (outlet, keep_alive) in self.outlets.iter_mut().zip(keep_alive) {
             outlet.set_keep_alive(now.monotonic, keep_alive, &self.items);
             outlet.set_stats(stats);
@@ -116,7 +120,7 @@ impl Bridge {
                 self.describe_soon(now, device);
             }
         }
-        self.settle();
+        self.settle(now);
     }
 
     /// Has one service's items follow the schema. `true` where something is wanted that was never

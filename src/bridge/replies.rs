@@ -110,13 +110,12 @@ impl Bridge {
             .copied()
             .collect();
         for id in ids {
-            let Some(service) = self.registry.get_mut(id) else {
+            let Some(service) = self.registry.get(id) else {
                 continue;
             };
             let name = service.name.clone();
-            if let State::Retry { at } = &mut service.state {
-                *at = now.monotonic;
-                self.registry.retry_at(now.monotonic);
+            if matches!(service.state, State::Failed) {
+                self.registry.scan_at(id, now.monotonic);
             }
             if self.may_warn(now) {
                 info!("{name}: answers again");
@@ -146,7 +145,7 @@ impl Bridge {
                 {
                     self.owner_changed(now, &name, owner);
                 }
-                self.settle();
+                self.settle(now);
             }
             (
                 Purpose::Scan {
@@ -225,6 +224,6 @@ impl Bridge {
                 warn!("no Victron service is on this bus yet; is it the right bus?");
             }
         }
-        self.settle();
+        self.settle(now);
     }
 }

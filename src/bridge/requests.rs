@@ -1,12 +1,15 @@
 //! The bridge towards its clients: what they ask for, and what becomes of it (§5).
 
+use tracing::warn;
+
 use super::Bridge;
 use super::answers::{Echo, Requester, WAITING_MAX};
 use super::cache::{PresentType, SlotId};
 use super::calls::{Method, Missing, Purpose};
-use super::items::{DeviceId, ServiceId};
+use super::items::{DeviceId, Life, ServiceId};
 use super::outlet::Outlet;
 use super::responses::{self, Response, Told, Writer};
+use super::scans::UNKNOWN;
 use super::{convert, validate};
 use crate::codec::bus_item::{self, Changes};
 use crate::codec::frame::Frame;
@@ -461,6 +464,9 @@ impl Bridge {
         let slots = match outcome {
             Outcome::Reply(frame) if leaf => self.read_leaf(now, (broker, service), path, frame),
             Outcome::Reply(frame) => Ok(self.read_node(now, (broker, service), path, frame)),
+            Outcome::Error(frame) if UNKNOWN.contains(&frame.error_name) => self
+                .read_unknown(now, service, path, leaf)
+                .ok_or_else(|| outcome.rejection()),
             Outcome::Error(_) | Outcome::Lost(_) => Err(outcome.rejection()),
         };
         let slots = slots.map(|slots| self.readable(broker, slots));
@@ -492,6 +498,43 @@ impl Bridge {
             outlet.answers().answer(ticket, found);
             outlet.advance(now.monotonic, &self.items);
         }
+    }
+
+    /// The service has no such object. An item that the last scan gave is gone then, and is taken back.
+    /// One that only signals have brought never had an object, for all we know: it is answered with what
+    /// is known. So are the items below a node that is no object itself, as with services that have
+    /// objects for their items only.
+    fn read_unknown(
+        &mut self,
+        now: Now,
+        id: ServiceId,
+        path: &str,
+        leaf: bool,
+    ) -> Option<Vec<SlotId>> {
+        let service = self.registry.get_mut(id)?;
+        let device = service.device?;
+        if !leaf {
+            let below = self.below(device, path);
+            return (!below.is_empty()).then_some(below);
+        }
+        let slot = self.items.find(device, path)?;
+        let item = self
+            .items
+            .get(slot)
+            .filter(|item| item.life == Life::Live)?;
+        if item.scanned {
+            self.retire(slot);
+            self.describe_soon(now, device);
+            return None;
+        }
+        if !std::mem::replace(&mut service.reported.no_object, true) {
+            warn!(
+                "{}: has no object {path}, although it signals it; reads of such items are answered with \
+                 the last value",
+                service.name
+            );
+        }
+        Some(vec![slot])
     }
 
     /// Those of the slots that a broker's clients may read (§8).
@@ -530,7 +573,9 @@ impl Bridge {
             let change = change.map_err(|_| Rejection::Answer)?;
             match known {
                 Some(slot) => self.refresh(broker, slot, &change),
-                None => self.change_of(now, service, &change),
+                None => {
+                    self.change_of(now, service, &change);
+                }
             }
             let unkept = || {
                 let slot = known.or_else(|| self.items.find(device, path));
@@ -592,7 +637,9 @@ impl Bridge {
                     .filter(|slot| self.items.is_live(*slot))
                 {
                     Some(slot) => self.refresh(broker, slot, &change),
-                    None => self.change_of(now, service, &change),
+                    None => {
+                        self.change_of(now, service, &change);
+                    }
                 }
             }
         }

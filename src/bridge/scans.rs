@@ -15,19 +15,22 @@
 //! (`super::registry`).
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
 use super::bits::Bits;
+use super::cache::SlotId;
 use super::cache::Update;
 use super::calls::{Method, Missing, Purpose, Step};
-use super::items::{DeviceId, ServiceId};
+use super::items::{DeviceId, Life, ServiceId};
 use super::registry::{Scan, State, Walk};
 use super::requests::Outcome;
 use super::{BUS, Bridge, convert};
 use crate::codec::bus_item::{self, Changes, absolute};
 use crate::codec::introspect;
+use crate::model::item::ItemChange;
+use crate::model::name::ServiceName;
 use crate::model::request::Rejection;
 use crate::model::time::Now;
 use crate::schema::rule::Role;
@@ -48,6 +51,30 @@ pub(super) const UNKNOWN: [&str; 3] = [
     "org.freedesktop.DBus.Error.UnknownInterface",
 ];
 
+/// How long nothing is published of a service that came a moment ago and has no instance, and when after
+/// its coming it is scanned again while it has none.
+const UNNAMED: Duration = Duration::from_secs(2);
+const UNNAMED_SCANS: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+
+/// A scan whose answers are there.
+struct Finished {
+    /// What the service has told of since the scan began, with signals or answers.
+    seen: Bits,
+    /// What its answers gave.
+    given: Bits,
+    /// Whether what was not seen is of an owner before this one.
+    replaced: bool,
+    /// Whether nothing of the device is published yet.
+    is_first: bool,
+    /// Whether items came or went.
+    has_more: bool,
+}
+
 const ACCESS_DENIED: &str = "org.freedesktop.DBus.Error.AccessDenied";
 
 impl Bridge {
@@ -61,7 +88,11 @@ impl Bridge {
             self.calls.abandon_scan(id);
         }
         service.scan = service.scan.wrapping_add(1);
-        service.seen = Bits::default();
+        // What a new owner has said stays its own, however many scans it takes.
+        if !service.replaced {
+            service.seen = Bits::default();
+        }
+        service.due = None;
         service.refusal = None;
         service.state = State::Scanning(Scan::Items);
         self.scan_call(now, id, "/", Method::GetItems, Step::Items);
@@ -122,49 +153,43 @@ impl Bridge {
     }
 
     fn fail_scan(&mut self, now: Now, id: ServiceId, outcome: Outcome<'_>) {
+        // What it said to the first question says more than what it said to the last.
+        let service = self.registry.get_mut(id);
+        let refusal = service.and_then(|service| service.refusal.take());
+        let refusal = refusal.filter(|_| !is_silence(outcome));
+        let reason = refusal.unwrap_or_else(|| outcome.rejection().to_string().into());
+        self.repeat_scan(now, id, State::Failed, &reason);
+    }
+
+    /// A scan gave nothing; `state` says why.
+    fn repeat_scan(&mut self, now: Now, id: ServiceId, state: State, reason: &str) {
         let Some(service) = self.registry.get_mut(id) else {
             return;
         };
         let after = service.retry_after();
-        let at = now.monotonic + after;
+        let is_first = service.failures == 0;
         service.failures = service.failures.saturating_add(1);
         service.scan = service.scan.wrapping_add(1);
-        service.state = State::Retry { at };
+        // One that has no items may well stay so: once is enough.
+        let is_news = is_first || matches!(state, State::Failed);
+        service.state = state;
         self.calls.abandon_scan(id);
         let name = service.name.clone();
-        // What it said to the first question says more than what it said to the last.
-        let refusal = service.refusal.take().filter(|_| !is_silence(outcome));
-        if self.may_warn(now) {
-            let reason = refusal.unwrap_or_else(|| outcome.rejection().to_string().into());
+        self.registry.scan_at(id, now.monotonic + after);
+        if is_news && self.may_warn(now) {
             let after = after.as_secs();
             warn!("{name}: scan failed ({reason}); retrying in {after} s");
         }
-        self.registry.retry_at(at);
-        self.settle();
+        self.settle(now);
     }
 
-    pub(super) fn retry_scans(&mut self, now: Now) {
-        if self.registry.next_retry.is_none_or(|at| at > now.monotonic) {
-            return;
+    /// Scans the services whose time has come: those that are due, and the next one of the rounds.
+    pub(super) fn scan_due(&mut self, now: Now) {
+        for id in self.registry.take_due(now.monotonic) {
+            self.start_scan(now, id);
         }
-        let retry_at = |id: &ServiceId| match self.registry.get(*id).map(|service| &service.state) {
-            Some(State::Retry { at }) => Some(*at),
-            _ => None,
-        };
-        let waiting: Vec<(ServiceId, Instant)> = self
-            .registry
-            .ids()
-            .filter_map(|id| Some((id, retry_at(&id)?)))
-            .collect();
-        self.registry.next_retry = waiting
-            .iter()
-            .map(|(_, at)| *at)
-            .filter(|at| *at > now.monotonic)
-            .min();
-        for (id, at) in waiting {
-            if at <= now.monotonic {
-                self.start_scan(now, id);
-            }
+        if let Some(id) = self.registry.take_turn(now.monotonic) {
+            self.start_scan(now, id);
         }
     }
 
@@ -192,7 +217,7 @@ impl Bridge {
             let Some(walk) = self.walk(id) else { return };
             if walk.todo.is_empty() && walk.in_flight == 0 {
                 let walk = std::mem::take(walk);
-                if walk.stopped && walk.given == 0 {
+                if walk.stopped && walk.given.is_empty() {
                     return self.fail_scan(now, id, Outcome::Lost(Missing::TimedOut));
                 }
                 return self.finish_scan(now, id, None, &walk);
@@ -275,9 +300,11 @@ impl Bridge {
         let Some(walk) = self.walk(id) else { return };
         walk.in_flight -= 1;
         if let Some(change) = change {
-            walk.given += 1;
+            walk.given.push(path.into());
             // In the order of the stream, like a signal: a later one is newer, an earlier one older.
-            self.change_of(now, id, &change);
+            if !self.learn(now, id, &change) {
+                self.change_of(now, id, &change);
+            }
         } else {
             leave_out(walk, path, outcome);
         }
@@ -291,8 +318,8 @@ impl Bridge {
             return;
         };
         let refusal = service.refusal.take();
-        let refusal = refusal.filter(|_| !std::mem::replace(&mut service.refusal_reported, true));
-        let left_out = std::mem::replace(&mut service.left_out_reported, walk.left_out);
+        let refusal = refusal.filter(|_| !std::mem::replace(&mut service.reported.refusal, true));
+        let left_out = std::mem::replace(&mut service.reported.left_out, walk.left_out);
         let name = service.name.clone();
         if let Some(refusal) = refusal
             && self.may_warn(now)
@@ -316,26 +343,36 @@ impl Bridge {
     /// before is older than the reply, and counts only where the reply says nothing (§2.3).
     fn finish_scan(&mut self, now: Now, id: ServiceId, changes: Option<Changes<'_>>, walk: &Walk) {
         self.report_trouble(now, id, walk);
-        let Some(service) = self.registry.get_mut(id) else {
-            return;
-        };
-        service.failures = 0;
-        let mut buffer = String::new();
-        for change in changes.iter().flat_map(Clone::clone).map_while(Result::ok) {
-            let path = absolute(change.path, &mut buffer);
-            let row = self.schema.lookup(service.name.service_type(), path);
-            let role = row.rule.role;
-            service.note_role(role, change.value.as_ref());
-        }
+        self.note_roles(id, changes.as_ref());
         self.follow_access(now, id);
         let Some(service) = self.registry.get(id) else {
             return;
         };
-        let old = service.device;
+        let is_empty = changes.is_none() && walk.given.is_empty();
+        if is_empty && service.device.is_none() && !self.registry.has_any_early(id) {
+            return self.repeat_scan(now, id, State::Empty, "it has no items");
+        }
+        if self.waits_for_instance(now, id) {
+            return;
+        }
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        // It is there, but not with all it has: it is asked again, ever less often.
+        if is_empty || walk.stopped {
+            let at = now.monotonic + service.retry_after();
+            service.failures = service.failures.saturating_add(1);
+            self.registry.scan_at(id, at);
+        } else {
+            service.failures = 0;
+        }
         let Some((name, instance, key)) = self.identity(id) else {
             return;
         };
-        if let Some(old) = old.filter(|old| self.items.device_key(*old) != &*key) {
+        let service = self.registry.get(id);
+        let old = service.and_then(|service| service.device);
+        let is_same = old.is_some_and(|old| self.items.device_key(old) == &*key);
+        if let Some(old) = old.filter(|_| !is_same) {
             if self.may_tell(now, &name) {
                 info!("{name}: was {}, is {key} now", self.items.device_key(old));
             }
@@ -351,30 +388,124 @@ impl Bridge {
             return;
         };
         let Some(device) = device else {
-            return self.settle();
+            return self.settle(now);
         };
-        let mut seen = std::mem::take(&mut service.seen);
+        let mut scan = Finished {
+            seen: std::mem::take(&mut service.seen),
+            given: Bits::default(),
+            replaced: service.replaced,
+            is_first: !is_same || service.replaced,
+            has_more: false,
+        };
+        service.replaced &= walk.stopped;
         let early = self.registry.take_early(id);
         self.charge();
-        self.take_items(now, (id, device), changes, early, &mut seen);
-        let missing: Vec<_> = self
-            .items
-            .slots(device)
-            .filter(|slot| !seen.contains(*slot) && !walk.stopped)
-            .collect();
-        for slot in missing {
-            let role = self.items.get(slot).map(|item| item.rule.role);
-            if role == Some(Role::VrmAccess) {
-                self.access_in_doubt(now, &name);
+        self.take_items(now, (id, device), changes, early, &mut scan);
+        for path in &walk.given {
+            if let Some(slot) = self.items.find(device, path) {
+                scan.given.insert(slot);
             }
-            self.retire(slot);
         }
-        self.publish_device(device);
-        if self.may_tell(now, &name) {
-            let items = self.items.slots(device).count();
+        scan.has_more |= self.drop_missing(now, (&name, device), &scan, walk.stopped);
+        if scan.is_first {
+            self.publish_device(device);
+        } else if scan.has_more {
+            self.describe_soon(now, device);
+        }
+        let items = self.items.slots(device).count();
+        if !scan.is_first {
+            debug!("{name}: scanned again, {items} items");
+        } else if self.may_tell(now, &name) {
             info!("{name}: {items} items as {key}");
         }
-        self.settle();
+        self.settle(now);
+    }
+
+    /// Takes note of what says which device the service is.
+    fn note_roles(&mut self, id: ServiceId, changes: Option<&Changes<'_>>) {
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        let mut buffer = String::new();
+        for change in changes
+            .into_iter()
+            .flat_map(Clone::clone)
+            .map_while(Result::ok)
+        {
+            let path = absolute(change.path, &mut buffer);
+            let known = service
+                .device
+                .and_then(|device| self.items.find_item(device, path.as_bytes()))
+                .filter(|(_, item)| item.life == Life::Live);
+            let role = if let Some((_, item)) = known {
+                item.rule.role
+            } else {
+                let row = self.schema.lookup(service.name.service_type(), path);
+                row.rule.role
+            };
+            service.note_role(role, change.value.as_ref());
+        }
+    }
+
+    /// Whether it is too early to say which device a service is that came a moment ago and has no
+    /// instance: drivers claim their name before their paths exist (§2.2). It is scanned again, before and
+    /// after it is published without one.
+    fn waits_for_instance(&mut self, now: Now, id: ServiceId) -> bool {
+        let Some(service) = self.registry.get_mut(id) else {
+            return false;
+        };
+        let has_none = !self.schema.has_instance(service.name.service_type());
+        let Some(since) = service.since.filter(|_| service.is_unnamed() && !has_none) else {
+            return false;
+        };
+        let waits = since + UNNAMED > now.monotonic;
+        if waits {
+            service.state = State::Scanning(Scan::Unnamed);
+        }
+        let mut next = UNNAMED_SCANS.iter().map(|after| since + *after);
+        if let Some(at) = next.find(|at| *at > now.monotonic) {
+            self.registry.scan_at(id, at);
+        }
+        waits
+    }
+
+    /// Takes over what a scan says of an item that is known already. `false` where it is not.
+    fn learn(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) -> bool {
+        let Some(service) = self.registry.get_mut(id) else {
+            return false;
+        };
+        let known = service
+            .device
+            .and_then(|device| self.items.find_item(device, change.path.as_bytes()))
+            .filter(|(_, item)| item.life == Life::Live);
+        let Some((slot, item)) = known else {
+            return false;
+        };
+        let (device, rule) = (item.device, item.rule);
+        if service.seen.insert(slot) && service.replaced {
+            self.cache.clear(slot);
+        }
+        if self.cache.apply(slot, change, rule) {
+            self.differs(now, (id, device), slot, change);
+        }
+        true
+    }
+
+    /// A scan found another value than the one that is known: a change that was not signalled.
+    fn differs(
+        &mut self,
+        now: Now,
+        owner: (ServiceId, DeviceId),
+        slot: SlotId,
+        change: &ItemChange<'_>,
+    ) {
+        for outlet in &mut self.outlets {
+            outlet.changed(slot);
+        }
+        let watched = self.items.get(slot).is_some_and(|item| item.watched);
+        if watched || change.min.is_some() || change.max.is_some() {
+            self.noted(now, owner, slot, change);
+        }
     }
 
     fn take_items(
@@ -383,23 +514,30 @@ impl Bridge {
         (id, device): (ServiceId, DeviceId),
         changes: Option<Changes<'_>>,
         early: HashMap<Box<str>, Update>,
-        seen: &mut Bits,
+        scan: &mut Finished,
     ) {
         let mut early = early;
-        let replaced = self
-            .registry
-            .get_mut(id)
-            .is_some_and(|service| std::mem::take(&mut service.replaced));
         let mut buffer = String::new();
         for change in changes.into_iter().flatten().map_while(Result::ok) {
             let path = absolute(change.path, &mut buffer);
-            let Some(rule) = self.admit(now, id, path) else {
-                continue;
+            let known = self.items.find_item(device, path.as_bytes());
+            let known = known.filter(|(_, item)| item.life == Life::Live);
+            let known = known.map(|(slot, item)| (slot, item.rule));
+            let (slot, rule) = if let Some(known) = known {
+                known
+            } else {
+                let Some(rule) = self.admit(now, id, path) else {
+                    continue;
+                };
+                let Some(slot) = self.add_item(id, device, path) else {
+                    continue;
+                };
+                scan.has_more = true;
+                (slot, rule)
             };
-            let Some(slot) = self.add_item(id, device, path) else {
-                continue;
-            };
-            if seen.insert(slot) && replaced {
+            let is_new = known.is_none();
+            scan.given.insert(slot);
+            if scan.seen.insert(slot) && scan.replaced {
                 self.cache.clear(slot);
             }
             // What came before the reply is older, but may have told limits that this does not.
@@ -411,7 +549,10 @@ impl Bridge {
                 }
                 self.cache.apply_update(slot, update);
             }
-            self.cache.apply(slot, &change, rule);
+            let differs = self.cache.apply(slot, &change, rule) || is_new;
+            if differs && !scan.is_first {
+                self.differs(now, (id, device), slot, &change);
+            }
         }
         for (path, mut update) in early {
             let Some(rule) = self.admit(now, id, &path) else {
@@ -423,11 +564,44 @@ impl Bridge {
             let Some(slot) = self.add_item(id, device, &path) else {
                 continue;
             };
-            if seen.insert(slot) && replaced {
+            if scan.seen.insert(slot) && scan.replaced {
                 self.cache.clear(slot);
             }
             self.cache.apply_update(slot, update);
         }
+    }
+
+    /// Items that a scan gave before and that this one did not are gone, and so are those of an owner
+    /// before this one. What signals brought while it ran, or what only they have ever brought, stays.
+    /// Tells whether any is gone.
+    fn drop_missing(
+        &mut self,
+        now: Now,
+        (name, device): (&ServiceName, DeviceId),
+        scan: &Finished,
+        stopped: bool,
+    ) -> bool {
+        let mut missing = Vec::new();
+        let slots: Vec<_> = self.items.slots(device).collect();
+        for slot in slots {
+            if scan.given.contains(slot) {
+                self.items.set_scanned(slot, true);
+            } else if stopped {
+                // Nobody knows.
+            } else if scan.seen.contains(slot) {
+                self.items.set_scanned(slot, false);
+            } else if scan.replaced || self.items.get(slot).is_some_and(|item| item.scanned) {
+                missing.push(slot);
+            }
+        }
+        for slot in &missing {
+            let role = self.items.get(*slot).map(|item| item.rule.role);
+            if role == Some(Role::VrmAccess) {
+                self.access_in_doubt(now, name);
+            }
+            self.retire(*slot);
+        }
+        !missing.is_empty()
     }
 
     /// Queues a device's items: first those that tell what it is.

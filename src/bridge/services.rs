@@ -10,7 +10,7 @@ use super::claim::Claim;
 use super::flapping::Turn;
 use super::items::{DeviceId, ServiceId};
 use super::kept::{Keeping, Refused};
-use super::registry::State;
+use super::registry::{Scan, State};
 use super::{BUS, BUS_PATH, Bridge};
 use crate::codec::bus_item::{self, Changes, INTERFACE};
 use crate::codec::cursor::Malformed;
@@ -23,6 +23,9 @@ use crate::schema::rule::{Marks, Publish, Role};
 
 /// How often a service is reported that another keeps from its topics (§2.7).
 const CLASH_REPORT: Duration = Duration::from_secs(60 * 60);
+/// How long after a signal of a path that no scan knew its service is scanned (§2.2): what comes together
+/// is looked for together.
+const NEW_PATH_SCAN: Duration = Duration::from_secs(1);
 /// How much of a path that can be no topic is shown.
 const PATH_CHARS_SHOWN: usize = 200;
 
@@ -75,7 +78,8 @@ impl Bridge {
         self.calls.end_all();
         self.forget_overflow();
         self.registry.listed = false;
-        self.registry.next_retry = None;
+        self.registry.next_due = None;
+        self.registry.rounds.at = None;
         self.flapping.clear();
         self.owners_pending = 0;
     }
@@ -118,6 +122,7 @@ impl Bridge {
                     return self.leave_out_service(name);
                 }
                 let id = self.registry.add(service, owner, State::Live);
+                self.registry.plan_round(now.monotonic);
                 self.scan_owner(now, id);
             }
         }
@@ -126,18 +131,20 @@ impl Bridge {
     /// A name has an owner that was not asked yet. Where that happens all the time, it is asked later
     /// (§2.9).
     fn scan_owner(&mut self, now: Now, id: ServiceId) {
+        let listed = self.registry.listed;
         let Some(service) = self.registry.get_mut(id) else {
             return;
         };
+        // What is there while the names are listed may have been so for long.
+        service.since = listed.then_some(now.monotonic);
         let turn = self.flapping.owned(now.monotonic, service.name.as_str());
         let Turn::Later { after, is_new } = turn else {
             return self.start_scan(now, id);
         };
         self.calls.abandon_scan(id);
-        let at = now.monotonic + after;
         service.scan = service.scan.wrapping_add(1);
-        service.state = State::Retry { at };
-        self.registry.retry_at(at);
+        service.state = State::Failed;
+        self.registry.scan_at(id, now.monotonic + after);
         if is_new
             && self.may_warn(now)
             && let Some(service) = self.registry.get(id)
@@ -169,7 +176,7 @@ impl Bridge {
         }
         self.charge();
         self.made_room(now);
-        self.settle();
+        self.settle(now);
     }
 
     /// A device has no service any more: its items are gone, and who waited for it may have it (§2.7).
@@ -253,7 +260,9 @@ impl Bridge {
             let path = bus_item::absolute(path, &mut buffer);
             let change = ItemChange { path, ..change };
             if let [service] = *owned {
-                self.change_of(now, service, &change);
+                if self.change_of(now, service, &change) {
+                    self.scan_soon(now, service);
+                }
             } else {
                 self.change_of_any(now, owned, &change);
             }
@@ -282,19 +291,30 @@ impl Bridge {
         };
         let (known, early): (Vec<_>, Vec<_>) = having.into_iter().partition(is_known);
         for id in known {
-            self.change_of(now, id, change);
+            if self.change_of(now, id, change) {
+                self.scan_soon(now, id);
+            }
         }
         self.early_change(now, &early, change);
     }
 
-    /// A change of one service's item, known or not (§2.4).
-    pub(super) fn change_of(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) {
+    /// A signal brought a path that no scan knew: where there is one, there may be others that say
+    /// nothing (§2.2).
+    fn scan_soon(&mut self, now: Now, id: ServiceId) {
+        self.registry.scan_at(id, now.monotonic + NEW_PATH_SCAN);
+    }
+
+    /// A change of one service's item, known or not (§2.4). `true` where it is a new one.
+    pub(super) fn change_of(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) -> bool {
         if self.known_change(now, id, change.path.as_bytes(), change, &mut None) {
-            return;
+            return false;
         }
         match self.registry.get(id).map(|service| service.device) {
-            None => {}
-            Some(None) => self.early_change(now, &[id], change),
+            None => false,
+            Some(None) => {
+                self.early_change(now, &[id], change);
+                false
+            }
             Some(Some(device)) => self.new_item(now, id, device, change),
         }
     }
@@ -361,10 +381,10 @@ impl Bridge {
                 self.move_device(now, id, device);
                 self.contest(now, device);
             }
-            // Nothing of it is kept while another has its topics.
-            (State::Clash, _) => self.start_scan(now, id),
+            // Nothing of it is kept while another has its topics, or before it says which it is.
+            (State::Clash | State::Scanning(Scan::Unnamed), _) => self.start_scan(now, id),
             // The end of the scan sees to it.
-            (State::Live | State::Scanning(_) | State::Retry { .. }, _) => {}
+            (State::Live | State::Scanning(_) | State::Failed | State::Empty, _) => {}
         }
     }
 
@@ -397,6 +417,8 @@ impl Bridge {
             };
             if let Some(moved) = self.add_item(id, new, &path) {
                 self.cache.copy(slot, moved);
+                let scanned = self.items.get(slot).is_some_and(|item| item.scanned);
+                self.items.set_scanned(moved, scanned);
             }
         }
         self.leave_device(now, old);
@@ -597,9 +619,13 @@ impl Bridge {
                 self.role_changed(now, id, rule.role, change);
                 continue;
             }
-            service.note_role(rule.role, change.value.as_ref());
-            if rule.role == Role::VrmAccess {
-                self.follow_access(now, id);
+            if matches!(service.state, State::Scanning(Scan::Unnamed)) {
+                self.role_changed(now, id, rule.role, change);
+            } else {
+                service.note_role(rule.role, change.value.as_ref());
+                if rule.role == Role::VrmAccess {
+                    self.follow_access(now, id);
+                }
             }
             // A secret of one of them is one of all.
             let secret = rule.secret || kept_for.is_some_and(|(_, rule)| rule.secret);
@@ -614,6 +640,12 @@ impl Bridge {
             .registry
             .add_early(id, change.path, update, rule.secret, shares);
         self.charge();
+        for id in ids {
+            let service = self.registry.get(*id);
+            if service.is_some_and(|service| matches!(service.state, State::Empty)) {
+                self.start_scan(now, *id);
+            }
+        }
         let Some(Keeping::LeftOut { first }) = keeping else {
             return;
         };
@@ -673,12 +705,18 @@ impl Bridge {
     }
 
     /// An item that first shows up in a signal, or is back (§2.4).
-    fn new_item(&mut self, now: Now, id: ServiceId, device: DeviceId, change: &ItemChange<'_>) {
+    fn new_item(
+        &mut self,
+        now: Now,
+        id: ServiceId,
+        device: DeviceId,
+        change: &ItemChange<'_>,
+    ) -> bool {
         let Some(rule) = self.admit(now, id, change.path) else {
-            return;
+            return false;
         };
         let Some(slot) = self.add_item(id, device, change.path) else {
-            return;
+            return false;
         };
         self.cache.apply(slot, change, rule);
         for outlet in &mut self.outlets {
@@ -689,6 +727,7 @@ impl Bridge {
         }
         self.describe_soon(now, device);
         self.role_changed(now, id, rule.role, change);
+        true
     }
 
     pub(super) fn add_item(
@@ -717,7 +756,7 @@ impl Bridge {
     pub(super) fn malformed(&mut self, now: Now, owned: &[ServiceId], frame: &Frame<'_>) {
         let reported = |id: &ServiceId| {
             let service = self.registry.get(*id);
-            service.is_none_or(|service| service.malformed_reported)
+            service.is_none_or(|service| service.reported.malformed)
         };
         if owned.iter().all(reported) {
             return;
@@ -734,7 +773,7 @@ impl Bridge {
         for id in owned {
             let service = self.registry.get_mut(*id);
             let is_new = service
-                .is_some_and(|service| !std::mem::replace(&mut service.malformed_reported, true));
+                .is_some_and(|service| !std::mem::replace(&mut service.reported.malformed, true));
             if is_new
                 && self.may_warn(now)
                 && let Some(service) = self.registry.get(*id)

@@ -69,6 +69,12 @@ impl Layers {
             &gather,
             &set("gather-ms", |raw| raw.gather_ms.is_some()),
         );
+        let refresh = config.refresh.unwrap_or_default().as_secs().to_string();
+        text.line(
+            "refresh-s",
+            &refresh,
+            &set("refresh-s", |raw| raw.refresh_s.is_some()),
+        );
         text.line(
             "debug",
             &self.debug().to_string(),

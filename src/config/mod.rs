@@ -70,6 +70,8 @@ pub struct Config {
     pub vrm: Option<VrmConfig>,
     /// How long changes may be gathered before they are read; zero is not at all.
     pub gather: Duration,
+    /// How often each service is scanned anew (§2.2); `None`: never.
+    pub refresh: Option<Duration>,
     /// How often the bridge tells of itself on MQTT; `None`: never.
     pub stats: Option<Duration>,
     /// Where it tells that over HTTP, for Prometheus.

@@ -52,6 +52,10 @@ pub struct RawConfig {
     /// each at once (default: 20)
     #[arg(long, value_name = "MILLISECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]
     pub gather_ms: Option<u32>,
+    /// Read all values of each service anew every so many seconds, for those that change without a
+    /// signal; 0 is never (default: 300)
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]
+    pub refresh_s: Option<u32>,
 
     /// Publish what the program does, as the topic bridge/stats below the portal id, every so many
     /// seconds while values flow; 0 is never (default: 0)

@@ -20,6 +20,11 @@ impl Layers {
             brokers,
             vrm,
             gather: self.gather()?,
+            refresh: self
+                .find("refresh-s", |raw| raw.refresh_s)
+                .map_or(Some(REFRESH), |found| {
+                    (found.value > 0).then(|| Duration::from_secs(found.value.into()))
+                }),
             stats: self
                 .find("stats", |raw| raw.stats)
                 .filter(|found| found.value > 0)
@@ -129,5 +134,6 @@ fn variable(machine: &Machine, name: &'static str) -> Result<Option<Found<String
 
 const SYSTEM_BUS: &str = "unix:path=/var/run/dbus/system_bus_socket";
 const GATHER: Duration = Duration::from_millis(20);
+const REFRESH: Duration = Duration::from_secs(300);
 /// With more, a change would no longer be published at once (§4.4).
 const GATHER_MS_MAX: u32 = 1_000;

@@ -145,6 +145,7 @@ fn defaults() {
         brokers: vec![broker],
         vrm: None,
         gather: Duration::from_millis(20),
+        refresh: Some(Duration::from_secs(300)),
         stats: None,
         metrics: None,
         limits: Limits::default(),
@@ -211,6 +212,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             | "home-assistant" => ("false", "false"),
             "keep-alive"
             | "gather-ms"
+            | "refresh-s"
             | "expire"
             | "ping"
             | "stats"
@@ -235,7 +237,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 35);
+    assert_eq!(keys, 36);
 }
 
 #[test]

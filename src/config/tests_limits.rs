@@ -56,6 +56,15 @@ fn stats_are_never_unless_it_is_said() {
 }
 
 #[test]
+fn s2_2_a_refresh_is_every_five_minutes_unless_it_is_said() {
+    let refresh = |given: Given<'_>| given.resolve().unwrap().refresh;
+    assert_eq!(refresh(Given::default()), Some(Duration::from_secs(300)));
+    assert_eq!(refresh(flags(&["--refresh-s", "0"])), None);
+    let hour = Some(Duration::from_secs(3_600));
+    assert_eq!(refresh(file("refresh-s = 3600")), hour);
+}
+
+#[test]
 fn limits_are_set_one_by_one() {
     let config = file("[limits]\nitems-max = 7\nread-timeout-s = 9")
         .resolve()

@@ -22,6 +22,11 @@ pub(super) fn describe(service_type: &str) -> Option<&'static str> {
         .filter(|text| !text.is_empty())
 }
 
+/// Whether services of this type have an instance; `None` where nothing is known of it.
+pub(super) fn has_instance(service_type: &str) -> Option<bool> {
+    find(service_type).map(|known| known.instance)
+}
+
 /// The units that rows may name.
 pub(super) fn units() -> &'static [&'static str] {
     &tables::UNITS
@@ -128,6 +133,7 @@ struct Pattern {
 struct ServiceType {
     name: &'static str,
     description: &'static str,
+    instance: bool,
     /// Which patterns it has, the end excluded.
     patterns: (u16, u16),
 }

@@ -164,6 +164,16 @@ impl Schema {
             .or_else(|| built_in::describe(service_type))
     }
 
+    /// Whether services of this type have a device instance. Of those that have none there is one, and
+    /// topics call it 0.
+    #[must_use]
+    pub fn has_instance(&self, service_type: &str) -> bool {
+        let mut over = self.layers.iter().rev();
+        over.find_map(|layer| layer.has_instance(service_type))
+            .or_else(|| built_in::has_instance(service_type))
+            .unwrap_or(true)
+    }
+
     /// The rows of a service type, by path, one for each path that a row names. In a pattern, `{n}`
     /// stands for any number and `{name}` for any text. Those that every service may have go by
     /// `_default`.
@@ -334,6 +344,31 @@ mod tests {
         // A row of the type goes before: `/Serial` of the system is the portal id.
         assert_eq!(lookup("system", "/Serial").rule.publish, Publish::PortalId);
         assert_eq!(lookup("battery", "/Serial").rule.publish, Publish::Normal);
+    }
+
+    #[test]
+    fn s2_2_some_types_have_no_instance() {
+        for service_type in ["settings", "hub4", "platform", "modem"] {
+            assert!(!BUILT_IN.has_instance(service_type), "{service_type}");
+        }
+        for service_type in ["system", "battery", "vecan", "nosuchtype", ""] {
+            assert!(BUILT_IN.has_instance(service_type), "{service_type}");
+        }
+        let file = |text: &str| Source {
+            name: "dir/windmill.toml".to_owned(),
+            text: text.to_owned(),
+        };
+        let mut schema = Schema::default();
+        let text = "description = \"turns\"\ninstance = false\n[items]\n";
+        schema.add(&[file(text)]).unwrap();
+        assert!(!schema.has_instance("windmill"));
+        // A later directory that does not say changes nothing, and one that does goes before.
+        schema.add(&[file("[items]\n\"/A\" = {}\n")]).unwrap();
+        assert!(!schema.has_instance("windmill"));
+        schema.add(&[file("instance = true\n[items]\n")]).unwrap();
+        assert!(schema.has_instance("windmill"));
+        let mistakes = schema.add(&[file("instance = 1\n[items]\n")]).unwrap_err();
+        assert_eq!(mistakes.len(), 1);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(super) struct Layer {
 #[derive(Debug, Default, Clone, PartialEq)]
 struct Rows {
     description: String,
+    instance: Option<bool>,
     exact: HashMap<String, Said>,
     /// In the order in which they are tried.
     patterns: Vec<(String, Said)>,
@@ -55,6 +56,7 @@ impl Layer {
         let rows = |rows: TypeRows| {
             let own = Rows {
                 description: rows.description,
+                instance: rows.instance,
                 exact: rows.exact.into_iter().map(pair).collect(),
                 patterns: rows.patterns.into_iter().map(pair).collect(),
             };
@@ -85,6 +87,11 @@ impl Layer {
             rule: self.rules.get(said.rule)?,
             description: &said.description,
         })
+    }
+
+    /// Whether services of this type have an instance; `None` where it does not say.
+    pub(super) fn has_instance(&self, service_type: &str) -> Option<bool> {
+        self.types.get(service_type)?.instance
     }
 
     pub(super) fn service_types(&self) -> impl Iterator<Item = &str> {

@@ -73,6 +73,7 @@ pub(super) fn settings(config: &Config) -> Settings {
             },
         },
         stats: config.stats,
+        refresh: config.refresh,
     }
 }
 
@@ -89,6 +90,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         schema: _,
         strict_writes: _,
         stats: _,
+        refresh: _,
         metrics,
     } = new;
     let mut keys = Vec::new();

@@ -131,6 +131,8 @@ fn s2_7_the_real_system_service_has_the_topics() {
             scene.own(names[at], &format!(":1.{at}"), &items);
             scene.settle();
         }
+        // Long enough that what comes without an instance is believed.
+        scene.pass(Duration::from_secs(60));
         let soc = "system/0/Dc/Battery/Soc";
         assert_eq!(scene.value(soc), Some(r#"{"value": 0}"#));
         assert_eq!(written(&mut scene, soc), real);

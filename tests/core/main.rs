@@ -23,6 +23,7 @@ mod log;
 mod log_budget;
 mod memory;
 mod pace;
+mod refresh;
 mod rights;
 mod scan;
 mod scene;

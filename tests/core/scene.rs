@@ -123,6 +123,7 @@ pub fn settings(brokers: usize) -> Settings {
         read_timeout: Duration::from_secs(5),
         bounds: Bounds::default(),
         stats: None,
+        refresh: None,
     }
 }
 

@@ -49,7 +49,8 @@ fn s4_7_an_identifier_that_no_broker_takes_leaves_its_service_out_until_it_says_
         let mut scene = Scene::new();
         scene.own(VECAN, ":1.5", &[("/Identifier", s(bad)), ("/X", V::I(1))]);
         scene.own(TANK, ":1.6", &[("/Level", V::D(0.5))]);
-        scene.settle();
+        // As long as a service that is new may take to say its instance (§2.2).
+        scene.pass(std::time::Duration::from_secs(3));
         scene.change(VECAN, "/X", V::I(2));
         scene.settle();
         assert_eq!(scene.topics(), ["tank/0/Level"], "{bad:?}");

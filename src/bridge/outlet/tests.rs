@@ -3,6 +3,7 @@
 use super::*;
 use crate::bridge::items::ServiceId;
 use crate::bridge::items::topics::LOOKS;
+use crate::bridge::registry::Registry;
 use crate::model::access::AccessRule;
 use crate::model::filter::{Filter, Lists};
 use crate::model::name::{DeviceInstance, ServiceName};
@@ -63,7 +64,7 @@ fn s5_4_a_hundred_filters_a_second_cost_next_to_nothing() {
     let mut outlet = outlet();
     let items = items(&mut outlet);
     let start = Instant::now();
-    outlet.ready(start, &items, true);
+    outlet.ready(start, &items, &Registry::default().unscanned());
     let before = LOOKS.get();
     let seconds = 80;
     for step in 0..seconds * 100_u32 {
@@ -106,7 +107,7 @@ fn s5_4_what_another_filter_matches_stays() {
     let items = items(&mut outlet);
     let start = Instant::now();
     let texts = |all: &[&str]| all.iter().map(|text| (*text).into()).collect::<Vec<_>>();
-    outlet.ready(start, &items, true);
+    outlet.ready(start, &items, &Registry::default().unscanned());
     outlet.renew_selective(
         start,
         texts(&["battery/#", "+/+/Group/7/+", "tank/2/Group/7/P7"]),

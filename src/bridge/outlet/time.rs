@@ -16,6 +16,7 @@ impl Outlet {
         [
             self.interest.deadline(),
             self.heartbeat_at,
+            self.settle_by,
             self.again_at,
             self.answers.deadline().filter(|_| self.may_republish()),
             board.and_then(Board::deadline),

@@ -54,6 +54,8 @@ pub(crate) struct TypeRows {
     pub(crate) name: String,
     /// Empty where another schema below this one has it.
     pub(crate) description: String,
+    /// Whether its services have an instance; `None` where that is not said.
+    pub(crate) instance: Option<bool>,
     pub(crate) exact: Vec<Place>,
     /// In the order in which they are tried.
     pub(crate) patterns: Vec<Place>,
@@ -164,6 +166,7 @@ impl Checker<'_> {
         let mut rows = TypeRows {
             name: file.service_type.clone(),
             description: file.description.clone().unwrap_or_default(),
+            instance: file.instance,
             exact: vec![],
             patterns: vec![],
         };

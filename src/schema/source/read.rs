@@ -23,6 +23,8 @@ pub(crate) struct SchemaFile {
     pub(crate) service_type: String,
     /// None where the file has none; empty where it has a wrong one, which was told.
     pub(crate) description: Option<String>,
+    /// Whether its services have an instance; `None` where it does not say.
+    pub(crate) instance: Option<bool>,
     pub(crate) units: Vec<String>,
     pub(crate) sets: Vec<LabelSet>,
     pub(crate) rows: Vec<Row>,
@@ -89,6 +91,7 @@ pub(crate) fn read(name: &str, text: &str, errors: &mut Vec<SchemaError>) -> Sch
         name: name.to_owned(),
         service_type: stem.to_owned(),
         description: None,
+        instance: None,
         units: vec![],
         sets: vec![],
         rows: vec![],
@@ -126,11 +129,12 @@ impl Reader<'_> {
                 ("description", false) => {
                     file.description = Some(self.text("description", value).unwrap_or_default());
                 }
+                ("instance", false) => file.instance = self.truth("instance", value),
                 ("units", true) => file.units = self.texts("units", value),
                 ("items", _) => file.rows = self.rows(value),
                 ("labels", _) => file.sets = self.sets(value),
                 (_, true) => self.unknown(key, "units, items and labels"),
-                (_, false) => self.unknown(key, "description, items and labels"),
+                (_, false) => self.unknown(key, "description, instance, items and labels"),
             }
         }
     }
@@ -309,11 +313,15 @@ impl Reader<'_> {
     }
 
     fn flag(&mut self, key: &str, value: &Value<'_>) -> bool {
+        self.truth(key, value).unwrap_or(false)
+    }
+
+    fn truth(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {
         let flag = value.get_ref().as_bool();
         if flag.is_none() {
             self.wrong_kind(key, "true or false", value);
         }
-        flag.unwrap_or(false)
+        flag
     }
 
     fn choice<T: Copy>(

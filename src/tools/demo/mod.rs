@@ -231,6 +231,7 @@ fn config(bus: &str, ports: Ports, schema: Arc<Schema>) -> Result<Config, ToolEr
         }],
         vrm: None,
         gather: Duration::from_millis(20),
+        refresh: Some(Duration::from_secs(300)),
         stats: None,
         metrics: None,
         limits: Limits::default(),
