@@ -67,7 +67,7 @@ fn s4_11_what_a_broker_bridge_brings_back_is_corrected_and_a_write_refused() {
         return;
     };
     // It comes last, and so all before it has come.
-    bridge.wait_log(&["rejected", "vebus/257/Mode", "retained"]);
+    bridge.wait_log(&["rejected", "vebus/257/Mode", "it has the retain flag"]);
     rig.wait_retained("the right values again", &right);
     let own = poll("serial and status to be right again", PATIENCE, || {
         let retained = rig.retained();
