@@ -19,7 +19,7 @@ use crate::model::request::{ItemAddress, KeepAlive, Rejection, Request, Response
 use crate::model::time::Now;
 use crate::model::topic;
 use crate::model::value::Json;
-use crate::schema::rule::Publish;
+use crate::schema::rule::{Publish, Role};
 
 /// What came of a call.
 #[derive(Debug, Clone, Copy)]
@@ -523,6 +523,10 @@ impl Bridge {
             .get(slot)
             .filter(|item| item.life == Life::Live)?;
         if item.scanned {
+            if item.rule.role == Role::VrmAccess {
+                let name = service.name.clone();
+                self.access_in_doubt(now, &name);
+            }
             self.retire(slot);
             self.describe_soon(now, device);
             return None;

@@ -166,6 +166,19 @@ fn s8_another_owner_has_a_minute_to_say_it() {
 }
 
 #[test]
+fn s8_a_setting_that_a_read_finds_gone_is_gone() {
+    let mut scene = scene();
+    says(&mut scene, SETTINGS, ":1.6", V::I(2));
+    scene.service(SETTINGS).items = Vec::new();
+    scene.ask("R/settings/0/Settings/Network/VrmPortal", "");
+    scene.settle();
+    scene.pass(MINUTE - MOMENT);
+    assert_eq!(may(&mut scene), "write");
+    scene.pass(MOMENT);
+    assert_eq!(may(&mut scene), "read");
+}
+
+#[test]
 fn s8_a_bus_that_is_gone_says_nothing() {
     let mut scene = scene();
     says(&mut scene, SETTINGS, ":1.6", V::I(2));
