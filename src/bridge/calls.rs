@@ -180,6 +180,8 @@ pub struct Answered {
     pub purpose: Option<Purpose>,
     /// Whether its peer owed answers, and may be asked again.
     pub again: bool,
+    /// Whether another connection got the call, which had the name by then: its answer does not count.
+    pub another: bool,
 }
 
 /// Who is called.
@@ -212,6 +214,8 @@ struct Pending {
     call: Option<Call>,
     /// When it was sent, counted in calls.
     sent: Option<u64>,
+    /// The service's name, where the call went to that: another owner of it may have got it.
+    name: Option<Box<str>>,
 }
 
 /// Calls that were sent and not answered, those that we gave up on included.
@@ -389,6 +393,7 @@ impl Calls {
             deadline,
             call: Some(call),
             sent: None,
+            name: (callee.destination != callee.owner).then(|| callee.destination.into()),
         };
         self.pending.insert(id, pending);
     }
@@ -464,20 +469,24 @@ impl Calls {
     }
 
     /// A call has an answer, or an error. It counts only from the connection that was asked; the bus
-    /// answers in the place of one that left, or that cannot be reached (§2.10).
+    /// answers in the place of one that left, or that cannot be reached (§2.10). `has_name` tells whether
+    /// the sender owns a name now.
     pub fn answer(
         &mut self,
         now: Instant,
         id: CallId,
         sender: &str,
         error: Option<&str>,
+        has_name: impl FnOnce(&str) -> bool,
     ) -> Answered {
         let Some(pending) = self.pending.get_mut(&id) else {
             return Answered::default();
         };
         let from_peer = *pending.peer == *sender;
         let from_bus = error.is_some() && sender == BUS;
-        let Some(sent) = pending.sent.filter(|_| from_peer || from_bus) else {
+        let another = !from_peer && !from_bus && pending.name.as_deref().is_some_and(has_name);
+        let known = from_peer || from_bus || another;
+        let Some(sent) = pending.sent.filter(|_| known) else {
             return Answered::default();
         };
         let (lane, name) = (pending.lane, Arc::clone(&pending.peer));
@@ -504,7 +513,11 @@ impl Calls {
         if let Some(purpose) = &purpose {
             self.count(purpose, false);
         }
-        Answered { purpose, again }
+        Answered {
+            purpose,
+            again,
+            another,
+        }
     }
 
     /// Has a call wait once more, before all others of its peer, which is left alone for a moment.

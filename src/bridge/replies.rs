@@ -31,12 +31,19 @@ impl Bridge {
             return;
         };
         let owner = &*service.owner;
-        // Until all names are known, nobody knows how many it has.
-        let owned = self.registry.owned_by(owner);
-        let alone = self.registry.listed && owned.is_none_or(|all| all.len() < 2);
+        let several = self
+            .registry
+            .owned_by(owner)
+            .is_some_and(|all| all.len() > 1);
+        // A scan may come before its other names are known.
+        let by_name = several || matches!(purpose, Purpose::Scan { .. });
         let callee = Callee {
             owner,
-            destination: if alone { owner } else { service.name.as_str() },
+            destination: if by_name {
+                service.name.as_str()
+            } else {
+                owner
+            },
         };
         self.calls
             .call(now.monotonic, timeout, callee, path, method, purpose);
@@ -44,9 +51,17 @@ impl Bridge {
 
     pub(super) fn reply(&mut self, now: Now, frame: &Frame<'_>) {
         let error = (frame.kind == Kind::Error).then_some(frame.error_name);
+        let has_name = |name: &str| {
+            let service = self
+                .registry
+                .find(name)
+                .and_then(|id| self.registry.get(id));
+            service.is_some_and(|service| *service.owner == *frame.sender)
+        };
+        let (id, sender) = (frame.reply_serial, frame.sender);
         let answered = self
             .calls
-            .answer(now.monotonic, frame.reply_serial, frame.sender, error);
+            .answer(now.monotonic, id, sender, error, has_name);
         if answered.again {
             self.answers_again(now, frame.sender);
         }
@@ -54,6 +69,7 @@ impl Bridge {
             return;
         };
         let outcome = match error {
+            _ if answered.another => Outcome::Lost(Missing::TimedOut),
             Some(_) => Outcome::Error(frame),
             // Who was asked has left, and the number of its service may be another's by now.
             None if self.has_left(&purpose, frame.sender) => Outcome::Lost(Missing::TimedOut),

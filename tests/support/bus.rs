@@ -147,7 +147,8 @@ impl Bus {
 }
 
 /// The limits are those that dbus-daemon has by default, as the system bus of a GX device does. Only the
-/// connections of one user are as many as all may have together: here all services have the same user.
+/// connections of one user are as many as all may have together, since here all services have the same
+/// user, and a message may be longer than the 32 MiB after which the bridge leaves it out.
 const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -164,7 +165,7 @@ const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bu
   </policy>
   <limit name="max_incoming_bytes">133169152</limit>
   <limit name="max_outgoing_bytes">133169152</limit>
-  <limit name="max_message_size">33554432</limit>
+  <limit name="max_message_size">134217728</limit>
   <limit name="max_completed_connections">2048</limit>
   <limit name="max_connections_per_user">2048</limit>
   <limit name="max_incomplete_connections">64</limit>

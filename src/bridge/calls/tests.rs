@@ -79,7 +79,7 @@ impl Scene {
             .iter()
             .position(|call| *call.destination == *owner);
         let call = self.sent.remove(at.unwrap());
-        self.calls.answer(self.now, call.id, owner, None)
+        self.calls.answer(self.now, call.id, owner, None, |_| false)
     }
 
     /// Time passes; why calls ended.
@@ -121,7 +121,9 @@ fn every_call_ends_once() {
     let ids: Vec<_> = scene.sent.iter().map(|call| call.id).collect();
     assert_eq!(ids, [CALL_ID_MIN, CALL_ID_MIN + 1, CALL_ID_MIN + 2]);
     assert_eq!(scene.answer(BUS).purpose, Some(Purpose::Names));
-    let again = scene.calls.answer(scene.now, CALL_ID_MIN, BUS, None);
+    let again = scene
+        .calls
+        .answer(scene.now, CALL_ID_MIN, BUS, None, |_| false);
     assert_eq!(again, Answered::default());
     assert_eq!(scene.pass(TIMEOUT), [Missing::TimedOut, Missing::TimedOut]);
     scene.call(BUS, Method::ListNames, Purpose::Names);
@@ -272,8 +274,8 @@ fn s2_9_a_peer_that_owes_answers_is_asked_nothing_more() {
     assert_eq!(
         scene.answer(":1.1"),
         Answered {
-            purpose: None,
-            again: true
+            again: true,
+            ..Answered::default()
         }
     );
     assert!(!scene.calls.owes(":1.1"));
@@ -299,7 +301,9 @@ fn s2_9_a_peer_that_left_owes_nothing() {
     let no_reply = Some("org.freedesktop.DBus.Error.NoReply");
     let call = scene.sent.remove(0);
     assert_eq!(
-        scene.calls.answer(scene.now, call.id, BUS, no_reply),
+        scene
+            .calls
+            .answer(scene.now, call.id, BUS, no_reply, |_| false),
         Answered::default()
     );
     scene.assert_settled();
@@ -316,7 +320,9 @@ fn s2_9_one_lost_answer_is_no_silence() {
     assert_eq!(scene.pass(TIMEOUT), [Missing::TimedOut]);
     assert!(!scene.calls.owes(":1.1"));
     assert_eq!(scene.calls.at_bus.reads, 1);
-    scene.calls.answer(scene.now, lost.id, ":1.1", None);
+    scene
+        .calls
+        .answer(scene.now, lost.id, ":1.1", None, |_| false);
     scene.assert_settled();
 }
 
@@ -331,7 +337,7 @@ fn s2_9_the_bus_says_that_its_limits_are_exceeded() {
     let mut refuse = |id| {
         scene
             .calls
-            .answer(scene.now, id, BUS, Some(LIMITS_EXCEEDED))
+            .answer(scene.now, id, BUS, Some(LIMITS_EXCEEDED), |_| false)
     };
     assert_eq!(refuse(second.id), Answered::default());
     assert_eq!(refuse(first.id), Answered::default());
@@ -345,13 +351,15 @@ fn s2_9_the_bus_says_that_its_limits_are_exceeded() {
     let first = scene.sent.remove(0);
     let answered = scene
         .calls
-        .answer(scene.now, first.id, ":1.1", Some(LIMITS_EXCEEDED));
+        .answer(scene.now, first.id, ":1.1", Some(LIMITS_EXCEEDED), |_| {
+            false
+        });
     assert!(answered.purpose.is_some());
     // What was never delivered when the time is up is not owed.
     let second = scene.sent.remove(0);
     scene
         .calls
-        .answer(scene.now, second.id, BUS, Some(LIMITS_EXCEEDED));
+        .answer(scene.now, second.id, BUS, Some(LIMITS_EXCEEDED), |_| false);
     scene.answer(":1.1");
     assert_eq!(scene.pass(TIMEOUT), [Missing::NoTurn]);
     assert!(!scene.calls.owes(":1.1"));
@@ -364,7 +372,9 @@ fn s2_10_only_who_was_asked_can_answer() {
     scene.write(":1.1");
     // Before it is sent nobody can.
     let stranger = |scene: &mut Scene, sender, error| {
-        scene.calls.answer(scene.now, CALL_ID_MIN, sender, error)
+        scene
+            .calls
+            .answer(scene.now, CALL_ID_MIN, sender, error, |_| false)
     };
     assert_eq!(stranger(&mut scene, ":1.1", None), Answered::default());
     scene.send();
@@ -423,5 +433,30 @@ fn s2_9_abandoned_scans_are_not_made() {
     for _ in 0..3 {
         assert_eq!(scene.answer(":1.1").purpose, None);
     }
+    scene.assert_settled();
+}
+
+#[test]
+fn s2_10_the_next_owner_of_a_name_may_have_got_the_call() {
+    let mut scene = Scene::new();
+    let callee = Callee {
+        owner: ":1.1",
+        destination: "com.victronenergy.tank.a",
+    };
+    let (now, method) = (scene.now, Method::ListNames);
+    let purpose = Purpose::Scan {
+        service: ServiceId(0),
+        scan: 1,
+        step: Step::Items,
+    };
+    scene.calls.call(now, TIMEOUT, callee, "/", method, purpose);
+    let id = scene.calls.poll().unwrap().id;
+    // Its answer counts for nothing, but the place is free.
+    let ignored = scene.calls.answer(now, id, ":1.3", None, |_| false);
+    assert_eq!(ignored, Answered::default());
+    let answered = scene
+        .calls
+        .answer(now, id, ":1.2", None, |name| name == callee.destination);
+    assert!(answered.another && answered.purpose.is_some());
     scene.assert_settled();
 }
