@@ -370,7 +370,7 @@ fn the_bridge_tells_what_it_did() {
     let expected = json!({"value": {
         "uptime": 100, "memory": 4_711, "services": 1, "items": 3, "changes": 5, "too-long": 0,
         "bus-reconnects": 0, "reconnects": 0, "published": published, "conflated": 5,
-        "foreign": 0, "corrected": 0,
+        "foreign": 0, "corrected": 0, "left-out": 0,
         "requests": 4, "skipped": 0, "refused": {"unknown-service": 2, "not-json": 1},
     }});
     assert_eq!(stats(&seen), expected);

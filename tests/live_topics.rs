@@ -12,8 +12,10 @@ mod support;
 
 use dbus_mqtt::model::name::{PATH_BYTES_MAX, TOPIC_LEVELS_MAX, is_topic_char, is_topic_path};
 use support::broker::Broker;
+use support::bus::Bus;
 use support::client::Client;
-use support::rig::{Rig, n, value};
+use support::fake_broker::{FakeBroker, Manner};
+use support::rig::{Rig, bridge_to, n, value};
 use support::service::{BATTERY, Service, battery};
 use support::wire::{V, s};
 
@@ -87,5 +89,29 @@ fn s4_7_names_that_mosquitto_refuses_cost_no_connection() {
         assert!(bridge.log_with(&["disconnected"]).is_empty());
         assert!(bridge.log_with(&["closed the connection"]).is_empty());
         bridge.terminate();
+    }
+}
+
+#[test]
+fn s4_12_a_topic_or_a_value_that_closes_the_connection_is_found_and_left_out() {
+    for version in ["3", "5"] {
+        let Some(bus) = Bus::start() else { return };
+        let long = "x".repeat(30_000);
+        let service = battery().item("/Poison", V::I(1)).item("/Long", s(&long));
+        let peer = bus.serve(service);
+        let fake = FakeBroker::start(Manner::Touchy("/Poison"));
+        let bridge = bridge_to(&bus, &fake, &format!("-k 0 --mqtt-version {version}"));
+        for topic in ["battery/258/Poison", "battery/258/Long"] {
+            bridge.wait_log(&["closes the connection when", topic, "left out for an hour"]);
+        }
+        // From then on the connection holds, and everything else goes its way.
+        let connections = fake.connections();
+        assert!(connections <= 6, "{connections}");
+        for round in 0..20 {
+            peer.items_changed([("/Poison", V::I(round)), ("/Long", s(&long))]);
+            peer.update(BATTERY, "/Soc", V::D(f64::from(round) + 0.5));
+            fake.wait_published(0, &n("battery/258/Soc"), &value(&format!("{round}.5")));
+        }
+        assert_eq!(fake.connections(), connections);
     }
 }

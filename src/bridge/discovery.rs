@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::Bridge;
 use super::cache::{PresentType, SlotId};
-use super::items::{DeviceId, ServiceId};
+use super::items::{DeviceId, Items, ServiceId};
 use super::outbox::Control;
 use super::outlet::{Outlet, OutletConfig};
 use super::publishing::PublishSink;
@@ -85,6 +85,22 @@ impl Outlet {
         if let Some(board) = &mut self.board {
             board.retained(topic);
         }
+    }
+
+    /// The device whose configuration has this topic.
+    pub(super) fn described(&self, topic: &str, items: &Items) -> Option<DeviceId> {
+        let head = self.board.as_ref()?.config.names.head();
+        let object = topic.strip_prefix(head)?.strip_suffix(CONFIG)?;
+        let is_it = |device: &DeviceId| *Names::object(items.device_key(*device)) == *object;
+        items.devices().find(is_it)
+    }
+
+    /// Whether the configuration of this object made the broker close the connection.
+    fn leaves_out(&self, object: &str) -> bool {
+        let topic =
+            |board: &super::board::Board| [board.config.names.head(), object, CONFIG].concat();
+        let topic = self.board.as_ref().map(topic);
+        topic.is_some_and(|topic| self.fit.is_banned(&topic))
     }
 }
 
@@ -340,6 +356,7 @@ impl Bridge {
         }
         let payload = self.render_config(broker, device, &object);
         let outlet = self.outlets.get_mut(broker);
+        let outlet = outlet.filter(|outlet| !outlet.leaves_out(&object));
         let Some(board) = outlet.and_then(|outlet| outlet.board.as_mut()) else {
             return false;
         };

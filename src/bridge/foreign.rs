@@ -83,7 +83,7 @@ impl Bridge {
                 number_payload(&mut present, 1);
                 Right::Own(Control::KeepAlive)
             }
-            _ => match self.items.find_topic(rest) {
+            _ => match outlet.find(rest, &self.items) {
                 Some(slot) => {
                     if outlet.covers(slot) {
                         let item = self.items.get(slot);

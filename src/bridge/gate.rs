@@ -11,6 +11,7 @@ use super::board::DiscoveryConfig;
 use super::cache::SlotId;
 use crate::model::access::{Access, AccessRule};
 use crate::model::filter::Lists;
+use crate::model::topic::TopicRules;
 
 /// What an outlet is told at the start.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct OutletConfig {
     pub lists: Lists,
     /// Whether answers to requests go before values: where values may have to wait long (§4.13).
     pub answers_first: bool,
+    /// What topics it takes (§4.12).
+    pub topics: TopicRules,
     /// Home Assistant, where it is set up by us, or was.
     pub discovery: Option<DiscoveryConfig>,
 }
@@ -111,6 +114,17 @@ impl Gate {
         } else {
             self.hidden.insert(slot);
         }
+    }
+
+    /// From now on not everything may be published.
+    pub fn close(&mut self) {
+        self.open = false;
+    }
+
+    /// The item may not be published, whatever the lists say.
+    pub fn hide(&mut self, slot: SlotId) {
+        self.open = false;
+        self.hidden.insert(slot);
     }
 
     /// A slot is free.

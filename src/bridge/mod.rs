@@ -19,6 +19,7 @@ mod convert;
 mod corrections;
 mod description;
 mod discovery;
+mod fit;
 mod flapping;
 mod foreign;
 mod gate;

@@ -14,11 +14,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use tracing::{debug, warn};
+
 use super::answers::{Answer, Answers};
 use super::bits::{Bits, Counts};
 use super::board::Board;
 use super::cache::SlotId;
 use super::corrections::Corrections;
+use super::fit::Fit;
 use super::gate::Gate;
 pub use super::gate::OutletConfig;
 use super::interest::Interest;
@@ -30,7 +33,7 @@ use super::registry::Unscanned;
 use super::stats::Tally;
 use super::throttle::{Repeats, Throttle};
 use crate::model::access::Access;
-use crate::model::topic;
+use crate::model::topic::{self, Misfit};
 use crate::schema::rule::Publish;
 
 mod requests;
@@ -40,6 +43,8 @@ mod time;
 const ORPHANS_MAX: usize = 100_000;
 /// How long they wait for services that are not scanned yet: longer than any that answers at all takes.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// How many topics that do not fit are shown in the log, if not at the level of debug.
+const LEFT_OUT_SHOWN: u64 = 10;
 /// How often a device that is not watched says who and what it is.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// How many messages that are no items, and that clients have asked for, may wait.
@@ -87,6 +92,7 @@ pub struct Outlet {
     /// What its topics begin with: `N/<portal id>/`, and before that its own prefix.
     prefix: Box<str>,
     gate: Gate,
+    pub(super) fit: Fit,
     link: Link,
     interest: Interest,
     wanted: Wanted,
@@ -139,9 +145,15 @@ impl Outlet {
     pub fn new(config: OutletConfig, prefix: &str) -> Outlet {
         let board = config.discovery.clone().map(Board::new);
         let keep_alive = config.keep_alive_wanted();
+        let mut gate = Gate::new(config.access, config.lists.clone());
+        let fit = Fit::new(config.topics.clone());
+        if !fit.is_open() {
+            gate.close();
+        }
         let mut outlet = Outlet {
             prefix: [&*config.prefix, prefix].concat().into(),
-            gate: Gate::new(config.access, config.lists.clone()),
+            gate,
+            fit,
             wanted: Wanted::Nothing,
             link: Link::Down,
             interest: Interest::new(keep_alive, config.filters_max),
@@ -321,8 +333,9 @@ impl Outlet {
         ) {
             return;
         }
-        match items.find_topic(rest) {
+        match self.find(rest, items) {
             Some(slot) => {
+                self.fit.holds(slot);
                 self.published.insert(slot);
                 if self.link == Link::Up && !self.covers(slot) {
                     self.outbox.push(slot);
@@ -389,7 +402,7 @@ impl Outlet {
     fn sort_orphans(&mut self, items: &Items, may_come: impl Fn(&str) -> bool) {
         let mut waiting = Vec::new();
         for rest in std::mem::take(&mut self.orphans) {
-            if let Some(slot) = items.find_topic(&rest) {
+            if let Some(slot) = self.find(&rest, items) {
                 if self.published.insert(slot) && !self.covers(slot) {
                     self.outbox.push(slot);
                 }
@@ -490,14 +503,78 @@ impl Outlet {
 
     // Items.
 
+    /// The live item that has this topic here.
+    pub fn find(&self, rest: &str, items: &Items) -> Option<SlotId> {
+        let is_called_so = |slot: &SlotId| self.fit.topic(*slot).is_none_or(|topic| topic == rest);
+        let renamed = || self.fit.find(rest).filter(|slot| items.is_live(*slot));
+        (items.find_topic(rest).filter(is_called_so)).or_else(renamed)
+    }
+
+    /// A topic made the broker close the connection: it is left out until then (§4.12).
+    pub fn leave_out(&mut self, topic: &str, until: Instant, items: &Items) {
+        let rest = topic.strip_prefix(&*self.prefix);
+        if matches!(rest, Some(topic::SERIAL | topic::STATUS | topic::KEEPALIVE)) {
+            return;
+        }
+        self.tally.left_out += 1;
+        let Some(rest) = rest else {
+            return self.fit.ban(topic, None, until);
+        };
+        let slot = items.find_gone_topic(rest).or_else(|| self.fit.find(rest));
+        self.fit.ban(rest, slot, until);
+        self.gate.close();
+        if let Some(slot) = slot {
+            self.gate.hide(slot);
+            self.covered.set(slot, 0);
+            if items.is_live(slot) {
+                self.published.remove(slot);
+            }
+        }
+        self.update_wanted();
+    }
+
+    /// Tries again what was left out for long enough.
+    pub(super) fn take_in(&mut self, now: Instant, items: &Items) {
+        for rest in self.fit.returning(now) {
+            let Some(slot) = self.find(&rest, items) else {
+                continue;
+            };
+            let Some(item) = items.get(slot) else {
+                continue;
+            };
+            self.fit.holds(slot);
+            self.added(slot, items.device_key(item.device), items.path(item));
+            self.changed(slot);
+        }
+    }
+
     /// An item is new, or back.
     pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
         self.gate.added(slot, key, path);
+        if let Err(why) = self.fit.added(slot, &self.prefix, key, path) {
+            self.gate.hide(slot);
+            if let Some(why) = why {
+                self.tally.left_out += 1;
+                self.report_left_out(&[key, path].concat(), why);
+            }
+        }
         if self.interest.is_selective() && !self.gate.hides(slot) {
             let filters = self.interest.filters();
             let count = filters.filter(|filter| filter.matches(key, path)).count();
             self.covered
                 .set(slot, u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
+
+    fn report_left_out(&self, rest: &str, why: Misfit) {
+        let rest = rest.escape_debug().take(200).collect::<String>();
+        match self.tally.left_out {
+            ..LEFT_OUT_SHOWN => warn!("{}: {rest} is left out: {why}", self.config.name),
+            LEFT_OUT_SHOWN => warn!(
+                "{}: {rest} is left out: {why}; further ones are not shown",
+                self.config.name
+            ),
+            _ => debug!("{}: {rest} is left out: {why}", self.config.name),
         }
     }
 
@@ -514,6 +591,7 @@ impl Outlet {
     /// A slot is free, and may be another item's soon.
     pub fn released(&mut self, slot: SlotId) {
         self.gate.released(slot);
+        self.fit.released(slot);
         self.covered.set(slot, 0);
         self.forced.remove(slot);
         self.published.remove(slot);
@@ -571,7 +649,7 @@ impl Outlet {
     }
 
     fn unpublish(&mut self, slot: SlotId, always: bool) -> Verdict {
-        if self.published.remove(slot) && !always {
+        if self.published.remove(slot) && !always && !self.fit.refuses(slot) {
             self.tally.published += 1;
             return Verdict::Unpublish {
                 retain: self.config.retain,

@@ -192,35 +192,105 @@ impl Bridge {
                 }
                 Some(Entry::Item(slot)) => slot,
             };
-            let Some(item) = self.items.get(slot) else {
-                continue;
-            };
-            let verdict = outlet.verdict(slot, item, || self.values.has_value(slot));
-            let topic = [
-                outlet.prefix().as_bytes(),
-                self.items.device_key(item.device).as_bytes(),
-                self.items.path(item).as_bytes(),
-            ];
-            match verdict {
-                Verdict::Nothing => {}
-                Verdict::Publish { retain } => {
-                    if item.rule.publish == crate::schema::rule::Publish::PortalId {
-                        let portal = self.config.portal_id.as_str();
-                        sink.publish(retain, &topic, |out| text_payload(out, portal));
-                    } else {
-                        let item = item.at(slot);
-                        sink.notify(item, retain, &topic, |out| self.values.render(slot, out));
-                    }
-                }
-                Verdict::Unpublish { retain } => sink.publish(retain, &topic, |_| {}),
-            }
-            if item.life != super::items::Life::Live {
-                self.told(slot);
-            }
-            if verdict != Verdict::Nothing {
+            if self.publish_item(broker, slot, sink) {
                 return true;
             }
         }
+    }
+
+    /// Publishes an item whose turn has come, or takes it back. `false` where nothing is to be said.
+    #[inline]
+    fn publish_item(&mut self, broker: usize, slot: SlotId, sink: &mut impl PublishSink) -> bool {
+        let (Some(outlet), Some(item)) = (self.outlets.get_mut(broker), self.items.get(slot))
+        else {
+            return false;
+        };
+        let verdict = outlet.verdict(slot, item, || self.values.has_value(slot));
+        let mut topic = [
+            outlet.prefix().as_bytes(),
+            self.items.device_key(item.device).as_bytes(),
+            self.items.path(item).as_bytes(),
+        ];
+        if let Some(rest) = outlet.fit.topic(slot) {
+            topic = [outlet.prefix().as_bytes(), rest.as_bytes(), b""];
+        }
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Publish { retain } => {
+                if item.rule.publish == crate::schema::rule::Publish::PortalId {
+                    let portal = self.config.portal_id.as_str();
+                    sink.publish(retain, &topic, |out| text_payload(out, portal));
+                } else {
+                    let item = item.at(slot);
+                    sink.notify(item, retain, &topic, |out| self.values.render(slot, out));
+                }
+            }
+            Verdict::Unpublish { retain } => sink.publish(retain, &topic, |_| {}),
+        }
+        if item.life != super::items::Life::Live {
+            self.told(slot);
+        }
+        verdict != Verdict::Nothing
+    }
+
+    /// Publishes what has this topic once more, alone (§4.12): an item, a configuration, or, where it was
+    /// `empty`, nothing. `false` where it is none of ours any more, or nobody wants it.
+    pub fn publish_alone(
+        &mut self,
+        now: Now,
+        broker: usize,
+        (topic, empty): (&str, bool),
+        sink: &mut impl PublishSink,
+    ) -> bool {
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return false;
+        };
+        if !outlet.is_up() || outlet.is_leaving() {
+            return false;
+        }
+        let Some(rest) = topic.strip_prefix(outlet.prefix()) else {
+            let device = outlet.described(topic, &self.items);
+            return device.is_some_and(|device| self.publish_config(now, broker, device, sink))
+                && self.has_published(broker);
+        };
+        let gone = || self.items.find_gone_topic(rest);
+        match outlet.find(rest, &self.items).or_else(gone) {
+            Some(slot) => self.publish_item(broker, slot, sink),
+            None if empty => {
+                let topic = [outlet.prefix().as_bytes(), b"", rest.as_bytes()];
+                sink.publish(true, &topic, |_| {});
+                self.has_published(broker)
+            }
+            None => false,
+        }
+    }
+
+    /// A topic made the broker close the connection: it is left out for that long (§4.12).
+    pub fn leave_topic_out(&mut self, now: Now, broker: usize, topic: &str, time: Duration) {
+        if let Some(outlet) = self.outlets.get_mut(broker) {
+            outlet.leave_out(topic, now.monotonic + time, &self.items);
+        }
+    }
+
+    /// Whether a broker is connected and read back.
+    pub fn is_up(&self, broker: usize) -> bool {
+        self.outlets.get(broker).is_some_and(Outlet::is_up)
+    }
+
+    /// A topic of a request as it would be called without `topic-replace`; `None` where it is the same.
+    pub fn original(&self, broker: usize, topic: &str) -> Option<String> {
+        let outlet = self.outlets.get(broker)?;
+        let (_, rest) = topic::parse_any(topic)?;
+        let head = topic.strip_suffix(rest)?;
+        if let Some(slot) = outlet.fit.find(rest) {
+            let item = self.items.get(slot)?;
+            let key = self.items.device_key(item.device);
+            return Some([head, key, self.items.path(item)].concat());
+        }
+        let (at, _) = rest.match_indices('/').nth(1)?;
+        let (key, path) = rest.split_at_checked(at)?;
+        let item = self.items.get(outlet.fit.find_device(key)?)?;
+        Some([head, self.items.device_key(item.device), path].concat())
     }
 
     /// Counts a message that is no item; items are counted where it is decided to publish them.

@@ -314,6 +314,7 @@ mod tests {
             filters_max: 1,
             prefix: "home/gx/".into(),
             access: AccessRule::Always(Access::Full),
+            topics: crate::model::topic::TopicRules::default(),
             lists: Lists {
                 respond: respond.iter().map(filter).collect(),
                 ..Lists::default()

@@ -50,6 +50,8 @@ pub struct BrokerStats<'a> {
     pub foreign: u64,
     /// See `foreign`.
     pub corrected: u64,
+    /// Topics that were left out because the broker does not take them (§4.12).
+    pub left_out: u64,
     /// Whether subscriptions with wildcards get no retained messages (§4.9): late clients see nothing.
     pub hides_retained: bool,
     /// Requests of its clients.
@@ -83,6 +85,8 @@ pub struct Tally {
     pub foreign: u64,
     /// See `foreign`.
     pub corrected: u64,
+    /// Topics that were left out because the broker does not take them.
+    pub left_out: u64,
     /// Whether subscriptions with wildcards get no retained messages.
     pub hides_retained: bool,
     /// Requests of its clients.
@@ -112,6 +116,7 @@ impl Outlet {
             conflated: self.tally.conflated,
             foreign: self.tally.foreign,
             corrected: self.tally.corrected,
+            left_out: self.tally.left_out,
             hides_retained: self.tally.hides_retained,
             requests: self.tally.requests,
             skipped: self.tally.skipped,
@@ -177,6 +182,7 @@ impl Bridge {
             ("conflated", Some(broker.conflated)),
             ("foreign", Some(broker.foreign)),
             ("corrected", Some(broker.corrected)),
+            ("left-out", Some(broker.left_out)),
             ("requests", Some(broker.requests)),
             ("skipped", Some(broker.skipped)),
         ];

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Secret;
 use crate::model::access::AccessRule;
 use crate::model::filter::Lists;
+use crate::model::topic::TopicRules;
 
 /// One broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct BrokerConfig {
     pub prefix: String,
     /// What may be published there, read and written from there.
     pub lists: Lists,
+    /// What topics it takes (§4.12).
+    pub topics: TopicRules,
     /// Home Assistant, where the settings say anything of it.
     pub home_assistant: Option<HomeAssistant>,
 }

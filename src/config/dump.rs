@@ -240,6 +240,33 @@ impl Text {
         }
         let origin = set("response-allow", |raw| raw.response_allow.is_some());
         self.line("response-allow", &filters(respond), &origin);
+        self.topics(layers, broker);
+    }
+
+    /// What topics it takes: no value means all of them.
+    fn topics(&mut self, layers: BrokerLayers<'_>, broker: &BrokerConfig) {
+        let set = |key, is_set| layers.origin_of(key, is_set);
+        let topics = &broker.topics;
+        if let Some(max) = topics.levels_max {
+            let origin = set("topic-levels-max", |raw| raw.topic_levels_max.is_some());
+            self.line("topic-levels-max", &max.to_string(), &origin);
+        }
+        if let Some(max) = topics.bytes_max {
+            let origin = set("topic-bytes-max", |raw| raw.topic_bytes_max.is_some());
+            self.line("topic-bytes-max", &max.to_string(), &origin);
+        }
+        if !topics.replace.is_empty() {
+            let pair = |(from, to): &(char, Box<str>)| {
+                format!("{} = {}", quoted(&from.to_string()), quoted(to))
+            };
+            let pairs: Vec<_> = topics.replace.iter().map(pair).collect();
+            let origin = set("topic-replace", |raw| raw.topic_replace.is_some());
+            self.line(
+                "topic-replace",
+                &format!("{{ {} }}", pairs.join(", ")),
+                &origin,
+            );
+        }
     }
 
     fn connection(

@@ -204,6 +204,11 @@ pub enum Problem {
         "{0:?} cannot stand before a topic: at most {PREFIX_BYTES_MAX} bytes and {PREFIX_LEVELS_MAX} levels, without + # and control characters, and without $ in front"
     )]
     Prefix(String),
+    /// A character that cannot be replaced, or by nothing that a topic can have.
+    #[error(
+        "{0:?} cannot become {1:?} in a topic: one character becomes one or more that are not replaced themselves, without / + #"
+    )]
+    Replace(String, String),
     /// No topic filter below the portal id that some item could match.
     #[error("{0:?} matches no topic; a filter looks like battery/+/Soc or settings/#")]
     Filter(String),

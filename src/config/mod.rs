@@ -46,7 +46,7 @@ pub(crate) use self::machine::open_regular;
 pub use self::portal::PortalSource;
 pub use self::raw::RawConfig;
 pub(crate) use self::raw::whole;
-pub use self::raw_broker::{RawBroker, RawVrm};
+pub use self::raw_broker::{RawBroker, RawReplace, RawVrm};
 pub use self::schema::read_schema;
 pub(crate) use self::secrets::exposure;
 pub use self::secrets::{Exposure, SecretFile};

@@ -2,6 +2,7 @@
 //! first broker, and keys of the settings file: of `[[broker]]` and `[vrm]` without the flag's `mqtt-`,
 //! and of the file's top as the flag is called.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
@@ -138,6 +139,26 @@ pub struct RawBroker {
     /// Where its clients may have answers sent, as filters of whole topics.
     #[arg(skip)]
     pub response_allow: Option<Vec<String>>,
+
+    /// How many levels a topic may have there. In the file only.
+    #[arg(skip)]
+    pub topic_levels_max: Option<u32>,
+    /// How many bytes.
+    #[arg(skip)]
+    pub topic_bytes_max: Option<u32>,
+    /// Which characters it does not take.
+    #[arg(skip)]
+    pub topic_replace: Option<RawReplace>,
+}
+
+/// Characters that a broker does not take in a topic, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum RawReplace {
+    /// Each of them becomes `_`.
+    All(String),
+    /// Each becomes what is said.
+    Each(BTreeMap<String, String>),
 }
 
 /// The table `[vrm]` as written (§8).
@@ -224,7 +245,7 @@ impl RawBroker {
 const PORTAL_ID: &str = "{portal-id}";
 
 /// What no flag has.
-const FILE_ONLY: [&str; 8] = [
+const FILE_ONLY: [&str; 11] = [
     "name",
     "publish-allow",
     "publish-deny",
@@ -233,6 +254,9 @@ const FILE_ONLY: [&str; 8] = [
     "write-allow",
     "write-deny",
     "response-allow",
+    "topic-levels-max",
+    "topic-bytes-max",
+    "topic-replace",
 ];
 
 fn version(text: &str) -> Result<MqttVersion, String> {

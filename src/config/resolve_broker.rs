@@ -10,12 +10,13 @@ use super::secrets::Privacy;
 use super::server::{Server, is_host};
 use super::{
     AccessRule, BrokerConfig, ConfigError, HomeAssistant, Login, MqttVersion, Problem, RawBroker,
-    Secret, TlsConfig, Transport, VrmConfig, secrets,
+    RawReplace, Secret, TlsConfig, Transport, VrmConfig, secrets,
 };
 use crate::homeassistant;
 use crate::model::access::Access;
 use crate::model::filter::{Filter, List, Lists, TopicFilter};
 use crate::model::name::{PortalId, is_topic_char, is_topic_level};
+use crate::model::topic::TopicRules;
 
 /// What holds for a broker of which nothing is said.
 #[derive(Debug)]
@@ -160,8 +161,51 @@ impl BrokerLayers<'_> {
                     )?
                     .unwrap_or_else(|| Lists::default().respond),
             },
+            topics: self.topics()?,
             home_assistant: self.home_assistant()?,
         })
+    }
+
+    /// What topics it takes (§4.12).
+    fn topics(&self) -> Result<TopicRules, ConfigError> {
+        let least = |found: Option<Found<u32>>, min: u32| match found {
+            None => Ok(None),
+            Some(found) if found.value < min => {
+                let value = found.value;
+                Err(found.wrong(Problem::TooSmall { value, min }))
+            }
+            Some(found) => Ok(usize::try_from(found.value).ok()),
+        };
+        let levels = self.find("topic-levels-max", |raw| raw.topic_levels_max);
+        let bytes = self.find("topic-bytes-max", |raw| raw.topic_bytes_max);
+        Ok(TopicRules {
+            levels_max: least(levels, TOPIC_LEVELS_MIN)?,
+            bytes_max: least(bytes, TOPIC_BYTES_MIN)?,
+            replace: self.replace()?,
+        })
+    }
+
+    fn replace(&self) -> Result<Vec<(char, Box<str>)>, ConfigError> {
+        let Some(found) = self.find("topic-replace", |raw| raw.topic_replace.clone()) else {
+            return Ok(Vec::new());
+        };
+        let pairs: Vec<(String, String)> = match &found.value {
+            RawReplace::All(text) => text.chars().map(|c| (c.into(), "_".into())).collect(),
+            RawReplace::Each(pairs) => pairs.clone().into_iter().collect(),
+        };
+        let froms: String = pairs.iter().map(|(from, _)| from.as_str()).collect();
+        let mut replace = Vec::new();
+        for (from, to) in &pairs {
+            let mut chars = from.chars();
+            let from_one = chars.next().filter(|c| *c != '/' && chars.next().is_none());
+            match from_one {
+                Some(from) if is_topic_level(to) && !to.contains(|c| froms.contains(c)) => {
+                    replace.push((from, to.as_str().into()));
+                }
+                _ => return Err(found.wrong(Problem::Replace(from.clone(), to.clone()))),
+            }
+        }
+        Ok(replace)
     }
 
     fn home_assistant(&self) -> Result<Option<HomeAssistant>, ConfigError> {
@@ -405,6 +449,9 @@ fn is_discovery_prefix(text: &str) -> bool {
         && text.split('/').count() <= PREFIX_LEVELS_MAX
 }
 
+/// `N/<portal>/<type>/<instance>/<path>`, and less would leave nothing.
+const TOPIC_LEVELS_MIN: u32 = 5;
+const TOPIC_BYTES_MIN: u32 = 64;
 const KEEP_ALIVE_S: u32 = 60;
 const HOME_ASSISTANT_KEEP_S: u32 = 86_400;
 const PING: Duration = Duration::from_secs(30);

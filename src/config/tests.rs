@@ -137,6 +137,7 @@ fn defaults() {
         access: AccessRule::Always(Access::Full),
         prefix: String::new(),
         lists: Lists::default(),
+        topics: crate::model::topic::TopicRules::default(),
         home_assistant: None,
     };
     let expected = Config {

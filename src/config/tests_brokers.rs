@@ -181,6 +181,32 @@ fn what_a_broker_cannot_be_told() {
             .resolve()
             .is_ok()
     );
+    for (text, sentence) in [
+        (
+            "topic-levels-max = 4",
+            "topic-levels-max: 4 is too small: at least 5",
+        ),
+        (
+            "topic-bytes-max = 63",
+            "topic-bytes-max: 63 is too small: at least 64",
+        ),
+        (
+            "topic-replace = { ' ' = 'a/b' }",
+            "topic-replace: \" \" cannot become \"a/b\" in a topic: one character becomes one or more that are not replaced themselves, without / + #",
+        ),
+        (
+            "topic-replace = '_'",
+            "topic-replace: \"_\" cannot become \"_\" in a topic: one character becomes one or more that are not replaced themselves, without / + #",
+        ),
+    ] {
+        file(text).refused(&format!("FILE:1: {sentence}"));
+    }
+    let replaced = |text: &str| {
+        let config = file(&format!("topic-replace = {text}")).resolve().unwrap();
+        config.brokers[0].topics.replace.clone()
+    };
+    assert_eq!(replaced("' *'"), [(' ', "_".into()), ('*', "_".into())]);
+    assert_eq!(replaced("{ ' ' = '-' }"), [(' ', "-".into())]);
     for text in ["a+", "#", "$SYS/", "a\nb", "a\u{ffff}", &"a/".repeat(20)] {
         flags(&["--mqtt-prefix", text]).refused(&format!(
             "--mqtt-prefix: {text:?} cannot stand before a topic: at most 256 bytes and 20 levels, without + # and control characters, and without $ in front"
@@ -527,6 +553,7 @@ fn the_configuration_is_shown_with_where_it_is_from() {
         file: Some(
             "gather-ms = 3\n\n[limits]\nitems-max = 9\n[[broker]]\nretain = false\n\
              publish-deny = ['settings/#', '+/+/Serial']\n\
+             topic-levels-max = 8\ntopic-bytes-max = 256\ntopic-replace = ' >'\n\
              [[broker]]\nname = 'two'\nserver = 'two'\naccess = 'off'\n\
              home-assistant = false\nhome-assistant-keep = 9\n",
         ),
@@ -543,11 +570,14 @@ fn the_configuration_is_shown_with_where_it_is_from() {
         "services-max = 2000  # default",
         "retain = false  # FILE:6",
         "publish-deny = [\"settings/#\", \"+/+/Serial\"]  # FILE:7",
-        "server = \"mqtt://two:1883\"  # FILE:10",
-        "access = \"off\"  # FILE:11",
-        "home-assistant = false  # FILE:12",
+        "topic-levels-max = 8  # FILE:8",
+        "topic-bytes-max = 256  # FILE:9",
+        "topic-replace = { \" \" = \"_\", \">\" = \"_\" }  # FILE:10",
+        "server = \"mqtt://two:1883\"  # FILE:13",
+        "access = \"off\"  # FILE:14",
+        "home-assistant = false  # FILE:15",
         "home-assistant-prefix = \"homeassistant\"  # default",
-        "home-assistant-keep = 9  # FILE:13",
+        "home-assistant-keep = 9  # FILE:16",
         "portal-id = \"e0ff50a097c0\"  # this device",
     ] {
         assert!(
@@ -566,7 +596,9 @@ fn the_configuration_is_shown_with_where_it_is_from() {
         let hidden = ["user", "password", "password-file", "server-name"].contains(&key)
             || key.contains("certificate")
             || key == "client-key"
-            || key.starts_with("home-assistant");
+            || key.starts_with("home-assistant")
+            // Without a value the broker takes all topics.
+            || ["topic-levels-max", "topic-bytes-max", "topic-replace"].contains(&key);
         assert!(hidden || broker.contains_key(key), "{key}");
     }
 }

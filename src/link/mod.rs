@@ -2,7 +2,8 @@
 //!
 //! The bridge and the link never meet: the shell carries what one says to the other. Begin with
 //! [`session`]; [`dialect`] chooses between the versions of MQTT, [`aliases`] gives numbers to
-//! topics, [`reason`] knows what a broker's codes mean, and [`retry`] when to try again.
+//! topics, [`reason`] knows what a broker's codes mean, and [`retry`] when to try again; [`suspects`]
+//! finds the topic for which a broker closes the connection.
 
 pub mod aliases;
 pub mod backoff;
@@ -11,5 +12,6 @@ pub mod publish_rate;
 pub mod reason;
 pub mod retry;
 pub mod session;
+pub mod suspects;
 pub mod vrm;
 pub mod window;

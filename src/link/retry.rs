@@ -65,6 +65,13 @@ impl Retry {
         }
     }
 
+    /// What was wrong is known better now, and the next attempt is another one.
+    pub fn reset(&mut self) {
+        self.backoff.reset();
+        self.refused = 0;
+        self.short = 0;
+    }
+
     /// Whether another client may have our client id: each throws the other out.
     pub fn suspects_client_id(&self, error: &LinkError) -> bool {
         self.short >= SHORT_MAX || matches!(error, LinkError::Dismissed { code: 0x8e, .. })

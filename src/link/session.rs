@@ -24,6 +24,7 @@
 //! interval takes the place of ours, and [`Session::grants`] has the rest. What it allows to be
 //! unacknowledged does not touch us, since all that we publish has QoS 0.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use super::reason::{self, Cure, In};
@@ -174,6 +175,34 @@ impl LinkError {
             LinkError::Io(_)
             | LinkError::Closed
             | LinkError::ClosedEarly { .. }
+            | LinkError::NoAnswer { .. }
+            | LinkError::Silent { .. }
+            | LinkError::Packet(_)
+            | LinkError::OutOfTurn => false,
+        }
+    }
+
+    /// Whether the broker may have ended the session because of something that it was sent: without a
+    /// word, or in the words that mean just that.
+    pub fn blames_what_was_sent(&self) -> bool {
+        match self {
+            LinkError::Closed | LinkError::ClosedEarly { .. } => true,
+            LinkError::Io(error) => matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::UnexpectedEof
+            ),
+            // Unspecified, malformed, protocol error, not as the broker likes it, not authorized, topic,
+            // too large, payload format [MQTT-3.14.2.1].
+            LinkError::Dismissed { code, .. } => {
+                matches!(code, 0x80 | 0x81 | 0x82 | 0x83 | 0x87 | 0x90 | 0x95 | 0x99)
+            }
+            LinkError::Version { .. }
+            | LinkError::Refused { .. }
+            | LinkError::Subscription { .. }
+            | LinkError::Wildcards
             | LinkError::NoAnswer { .. }
             | LinkError::Silent { .. }
             | LinkError::Packet(_)
@@ -337,6 +366,23 @@ impl Session {
         if self.window.published(bytes) {
             packet::write_pingreq(out);
         }
+    }
+
+    /// Has the broker asked whether it took what was published so far; gives how many such questions are
+    /// to be answered then.
+    pub fn fence(&mut self, out: &mut Vec<u8>) -> u32 {
+        self.ping(out);
+        self.pings()
+    }
+
+    /// How many such questions were asked.
+    pub fn pings(&self) -> u32 {
+        self.window.number()
+    }
+
+    /// Whether so many of them were answered.
+    pub fn has_answered(&self, pings: u32) -> bool {
+        self.window.has_answered(pings)
     }
 
     /// Whether publishing has begun.

@@ -94,6 +94,75 @@ pub fn device(service_type: &str, instance: &str) -> Box<str> {
     format!("{service_type}/{instance}").into()
 }
 
+/// What topics one broker takes, where it does not take all (§4.12).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicRules {
+    /// The most levels, those of prefix and portal id included.
+    pub levels_max: Option<usize>,
+    /// The most bytes.
+    pub bytes_max: Option<usize>,
+    /// Characters that it does not take below the portal id, and what stands in their place.
+    pub replace: Vec<(char, Box<str>)>,
+}
+
+impl TopicRules {
+    /// Whether it takes all.
+    pub fn are_none(&self) -> bool {
+        self.levels_max.is_none() && self.bytes_max.is_none() && self.replace.is_empty()
+    }
+
+    /// What is published below the portal id in place of `rest`; `None` where it is the same.
+    pub fn replaced(&self, rest: &str) -> Option<String> {
+        let other = |c: char| self.replace.iter().find(|(from, _)| *from == c);
+        if !rest.chars().any(|c| other(c).is_some()) {
+            return None;
+        }
+        let mut text = String::with_capacity(rest.len());
+        for c in rest.chars() {
+            match other(c) {
+                Some((_, to)) => text.push_str(to),
+                None => text.push(c),
+            }
+        }
+        Some(text)
+    }
+
+    /// Why the topic of these two parts is left out.
+    pub fn misfit(&self, prefix: &str, rest: &str) -> Option<Misfit> {
+        let levels = prefix.matches('/').count() + rest.matches('/').count() + 1;
+        if let Some(max) = self.levels_max.filter(|max| levels > *max) {
+            return Some(Misfit::Levels { levels, max });
+        }
+        let bytes = prefix.len() + rest.len();
+        let max = self.bytes_max.filter(|max| bytes > *max)?;
+        Some(Misfit::Bytes { bytes, max })
+    }
+}
+
+/// Why a topic is left out at a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// It has too many levels.
+    #[error("it has {levels} levels, more than topic-levels-max = {max}")]
+    Levels {
+        /// How many.
+        levels: usize,
+        /// The most.
+        max: usize,
+    },
+    /// It is too long.
+    #[error("it has {bytes} bytes, more than topic-bytes-max = {max}")]
+    Bytes {
+        /// How many.
+        bytes: usize,
+        /// The most.
+        max: usize,
+    },
+    /// Another item has the topic already, since characters were replaced.
+    #[error("with its characters replaced it is the topic of another value")]
+    Taken,
+}
+
 /// What a request topic asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestTopic<'a> {

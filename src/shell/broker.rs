@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::run::{Shared, now, random_u32};
-use super::sink::{Buffered, Modern, Plain, Terms, TooLarge};
+use super::sink::{Buffered, Modern, Noting, Plain, Terms, TooLarge};
 use super::transport::{self, Endpoint, Stream};
 use crate::bridge::{EXPIRY_MIN, text_payload};
 use crate::codec::packet::{self, InPublish, PacketError, Version};
@@ -27,6 +27,7 @@ use crate::link::dialect::{Dialect, Reached};
 use crate::link::publish_rate::PublishRate;
 use crate::link::retry::{End, Retry};
 use crate::link::session::{Event, Finding, LinkError, Session, SessionConfig};
+use crate::link::suspects::{self, Ending, Mode, Suspects};
 use crate::model::name::PortalId;
 use crate::model::request::{Rejection, ResponseAddress};
 use crate::model::topic;
@@ -50,6 +51,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
     let mut last_error = String::new();
     let mut dialect = Dialect::new(wanted(broker));
     let mut too_large = TooLarge::default();
+    let mut suspects = Suspects::default();
     while shared.is_wanted(index).await {
         let began = Instant::now();
         let version = dialect.version(began);
@@ -59,11 +61,13 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
             let stream = connect(broker, packet::SENT_BYTES_MAX).await?;
             reached = Reached::Asked;
             let mut connection = Connection::new(&config, broker, index, &shared, &mut too_large);
+            connection.suspects = std::mem::take(&mut suspects);
             connection.session_config.version = version;
             connection.session_config.plain_will = dialect.plain_will();
             connection.republish = republish;
             let result = connection.serve(stream).await;
             was_connected = connection.was_connected;
+            suspects = std::mem::take(&mut connection.suspects);
             if connection.was_taken {
                 reached = Reached::Taken;
             }
@@ -79,6 +83,10 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
             dialect.taken(began, version);
         }
         let Err(error) = result else { continue };
+        if suspected(broker, &mut suspects, was_connected, &error) {
+            // The next connection will be another one: no reason to wait for long.
+            retry.reset();
+        }
         if dialect.failed(Instant::now(), version, reached, &error) {
             info!(
                 "{} {}:{}: {error}; going on {}",
@@ -139,6 +147,36 @@ async fn connect(broker: &BrokerConfig, packet_bytes_max: usize) -> Result<Strea
     let endpoint = Endpoint::of(broker, packet_bytes_max);
     let connected = transport::connect(&endpoint).await;
     connected.map_err(|error| LinkError::Io(error.into()))
+}
+
+/// Whether something was found out about what the broker closes connections for (§4.12).
+fn suspected(
+    broker: &BrokerConfig,
+    suspects: &mut Suspects,
+    was_connected: bool,
+    error: &LinkError,
+) -> bool {
+    if !was_connected {
+        suspects.unreachable();
+        return false;
+    }
+    let tried = suspects.left() > 0;
+    let ending = if error.blames_what_was_sent() {
+        Ending::Closed
+    } else {
+        Ending::Other
+    };
+    let found = suspects.ended(Instant::now(), ending);
+    if found && !tried && suspects.left() > 0 {
+        info!(
+            "{} {}:{}: closed twice just after something was published; the last {} topics are tried one by one",
+            broker.name,
+            broker.host,
+            broker.port,
+            suspects.left()
+        );
+    }
+    found
 }
 
 /// Whether trying again soon is of no use: somebody must change something first.
@@ -236,6 +274,7 @@ struct Connection<'a> {
     /// With MQTT 5: what the broker and we agreed on.
     terms: Option<Terms>,
     too_large: &'a mut TooLarge,
+    suspects: Suspects,
 }
 
 impl<'a> Connection<'a> {
@@ -300,6 +339,7 @@ impl<'a> Connection<'a> {
             rate: PublishRate::new(broker.publish_rate_max),
             terms: None,
             too_large,
+            suspects: Suspects::default(),
         }
     }
 
@@ -382,6 +422,13 @@ impl<'a> Connection<'a> {
         if !session.takes_publishes() {
             return session.is_connected();
         }
+        let suspicion = self.suspects.mode(Instant::now());
+        let is_up = || self.shared.bridge().is_up(self.index);
+        if suspicion == Mode::Trial && self.shared.wants(self.index) && is_up() {
+            self.try_one(session);
+            return true;
+        }
+        let noting = (suspicion == Mode::Recording).then(|| session.pings());
         let Connection {
             out,
             terms,
@@ -389,26 +436,81 @@ impl<'a> Connection<'a> {
             shared,
             index,
             rate,
+            suspects,
             ..
         } = self;
         let allowed = rate.allowed(Instant::now());
         let before = out.len();
         let full = self.sent + self.out_bytes;
         let (sent, more) = match terms {
-            None => pull(shared, *index, full, allowed, &mut Plain(out)),
+            None => pull_noting(
+                shared,
+                *index,
+                (full, allowed),
+                Plain(out),
+                suspects,
+                noting,
+            ),
             Some(terms) => {
-                let mut sink = Modern {
+                let sink = Modern {
                     out,
                     terms,
                     too_large,
                     log: shared.log_rate(),
                 };
-                pull(shared, *index, full, allowed, &mut sink)
+                pull_noting(shared, *index, (full, allowed), sink, suspects, noting)
             }
         };
         rate.sent(sent);
-        session.published(self.out.len() - before, &mut self.out);
+        let written = self.out.len() - before;
+        if written > 0 {
+            self.suspects.published(Instant::now());
+        }
+        session.published(written, &mut self.out);
+        if written > 0 && noting.is_some() {
+            session.fence(&mut self.out);
+        }
         more
+    }
+
+    /// Publishes what is suspected, one after the other: the next when the broker has taken the last.
+    fn try_one(&mut self, session: &mut Session) {
+        if self.rate.allowed(Instant::now()) == 0 {
+            return;
+        }
+        while let Some(suspect) = self.suspects.next_one() {
+            let Connection {
+                out,
+                terms,
+                too_large,
+                shared,
+                index,
+                ..
+            } = self;
+            let what = (&*suspect.topic, suspect.empty);
+            let published = match terms {
+                None => shared
+                    .bridge()
+                    .publish_alone(now(), *index, what, &mut Plain(out)),
+                Some(terms) => {
+                    let mut sink = Modern {
+                        out,
+                        terms,
+                        too_large,
+                        log: shared.log_rate(),
+                    };
+                    shared
+                        .bridge()
+                        .publish_alone(now(), *index, what, &mut sink)
+                }
+            };
+            if published {
+                self.rate.sent(1);
+                self.suspects.published(Instant::now());
+                let pings = session.fence(&mut self.out);
+                self.suspects.try_one(pings, suspect);
+            }
+        }
     }
 
     /// Writes and reads what is possible, and waits until something was, or the bridge or the clock
@@ -516,6 +618,7 @@ impl<'a> Connection<'a> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            self.suspects.answered(|pings| session.has_answered(pings));
             match event {
                 Event::None => {}
                 Event::Connected => {
@@ -527,6 +630,22 @@ impl<'a> Connection<'a> {
                         session.version()
                     );
                     self.was_connected = true;
+                    if let Some(guilty) = self.suspects.connected(Instant::now()) {
+                        let time = suspects::LEFT_OUT;
+                        warn!(
+                            "{} {}:{}: the broker closes the connection when {} is published; left out for an hour",
+                            self.broker.name,
+                            self.broker.host,
+                            self.broker.port,
+                            guilty.topic.escape_debug()
+                        );
+                        self.shared.bridge().leave_topic_out(
+                            now(),
+                            self.index,
+                            &guilty.topic,
+                            time,
+                        );
+                    }
                     let expiry = self.agree(session);
                     self.shared.with(|bridge| {
                         bridge.broker_expires(self.index, expiry);
@@ -584,6 +703,12 @@ impl<'a> Connection<'a> {
                     let Some(topic) = message.topic.strip_prefix(&*self.broker.prefix) else {
                         continue;
                     };
+                    let original = if self.broker.topics.replace.is_empty() {
+                        None
+                    } else {
+                        self.shared.bridge().original(self.index, topic)
+                    };
+                    let topic = original.as_deref().unwrap_or(topic);
                     let request = self.requests.read(topic, message.payload, self.portal_id);
                     let respond_to = message.respond_to.map(|to| ResponseAddress {
                         topic: to.topic.into(),
@@ -698,6 +823,27 @@ impl<'a> Connection<'a> {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
         Ok(())
     }
+}
+
+/// The same as [`pull`], and notes what is written where that is wanted.
+fn pull_noting(
+    shared: &Shared,
+    index: usize,
+    (full, allowed): (usize, usize),
+    sink: impl Buffered,
+    suspects: &mut Suspects,
+    noting: Option<u32>,
+) -> (usize, bool) {
+    let mut sink = sink;
+    let Some(pings) = noting else {
+        return pull(shared, index, full, allowed, &mut sink);
+    };
+    let mut sink = Noting {
+        sink,
+        suspects,
+        pings,
+    };
+    pull(shared, index, full, allowed, &mut sink)
 }
 
 /// Has the bridge fill the buffer up to `full`, with as many messages as are allowed. Gives their number,

@@ -126,6 +126,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             access,
             prefix,
             lists,
+            topics,
             home_assistant,
         } = broker;
         differs("mqtt-server", (host, *port) != (&old.host, old.port));
@@ -146,6 +147,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         differs("access", *access != old.access);
         differs("prefix", *prefix != old.prefix);
         differs("the allow and deny lists", *lists != old.lists);
+        let names = "topic-levels-max, topic-bytes-max or topic-replace";
+        differs(names, *topics != old.topics);
         let home = *home_assistant != old.home_assistant;
         differs("home-assistant", home);
     }

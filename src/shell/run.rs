@@ -327,6 +327,7 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         access: broker.access,
         lists: broker.lists.clone(),
         answers_first: broker.publish_rate_max > 0,
+        topics: broker.topics.clone(),
         discovery: broker.home_assistant.as_ref().map(|home| DiscoveryConfig {
             names: Names::new(&home.prefix, &config.portal_id),
             enabled: home.enabled,

@@ -13,6 +13,7 @@ use crate::bridge::{ItemRef, LogRate, PublishSink, Throttle};
 use crate::codec::packet::v5::{self, Extra};
 use crate::codec::packet::{self, Grants, RespondTo};
 use crate::link::aliases::Aliases;
+use crate::link::suspects::{Suspect, Suspects};
 use crate::model::request::ResponseAddress;
 
 /// How many topics are remembered as reported.
@@ -26,6 +27,59 @@ const ANSWER_TOO_LARGE: &[u8] = b"{\"status\": \"error\", \"error\": \"too-large
 pub(super) trait Buffered: PublishSink {
     /// How long the buffer is.
     fn len(&self) -> usize;
+}
+
+/// Notes what is written, while the broker is suspected to close the connection because of some of it
+/// (§4.12).
+pub(super) struct Noting<'a, S> {
+    pub sink: S,
+    pub suspects: &'a mut Suspects,
+    /// How many PINGREQs went out before.
+    pub pings: u32,
+}
+
+impl<S> Noting<'_, S> {
+    fn note(&mut self, topic: &[&[u8]; 3], empty: bool) {
+        let topic = String::from_utf8_lossy(&topic.concat()).into();
+        self.suspects.note(self.pings, Suspect { topic, empty });
+    }
+}
+
+impl<S: PublishSink> PublishSink for Noting<'_, S> {
+    fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
+        let mut empty = false;
+        self.sink.publish(retain, topic, |out| {
+            let start = out.len();
+            payload(out);
+            empty = out.len() == start;
+        });
+        self.note(topic, empty);
+    }
+
+    fn notify(
+        &mut self,
+        item: ItemRef,
+        retain: bool,
+        topic: &[&[u8]; 3],
+        payload: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.sink.notify(item, retain, topic, payload);
+        self.note(topic, false);
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        self.sink.memory_bytes()
+    }
+
+    fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
+        self.sink.respond(to, payload);
+    }
+}
+
+impl<S: Buffered> Buffered for Noting<'_, S> {
+    fn len(&self) -> usize {
+        self.sink.len()
+    }
 }
 
 /// Writes packets of MQTT 3.1.1.

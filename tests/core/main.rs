@@ -24,6 +24,7 @@ mod log_budget;
 mod memory;
 mod pace;
 mod refresh;
+mod rejected;
 mod rights;
 mod scan;
 mod scene;

@@ -211,6 +211,7 @@ pub fn outlet(retain: bool, keep_alive: Option<Duration>) -> OutletConfig {
         access: AccessRule::Always(Access::Full),
         lists: Lists::default(),
         answers_first: false,
+        topics: dbus_mqtt::model::topic::TopicRules::default(),
         discovery: None,
     }
 }

@@ -16,6 +16,9 @@ pub enum Manner {
     Good,
     /// As [`Manner::Good`], with these properties in its CONNACK of MQTT 5.
     Allowing(Vec<u8>),
+    /// As [`Manner::Good`], but closes the connection at a topic that ends so, and at more than 20,000
+    /// bytes.
+    Touchy(&'static str),
     /// Knows 3.1.1 only: answers a CONNECT of MQTT 5 with these bytes, if any, and closes.
     Old(Vec<u8>),
     /// Answers CONNECT with this return code and closes; a code of 3.1.1 goes to MQTT 5 as the code
@@ -343,7 +346,7 @@ fn answer(state: &mut State, head: u8, body: &[u8]) -> Option<Vec<u8>> {
         }
     };
     match (head & 0xF0, state.manner.clone()) {
-        (CONNECT, Manner::Good) if modern => Some(packet(0x20, &[0, 0, 0])),
+        (CONNECT, Manner::Good | Manner::Touchy(_)) if modern => Some(packet(0x20, &[0, 0, 0])),
         // Retain available 0, and a last will that is to be retained.
         (CONNECT, Manner::Allowing(properties))
             if modern
@@ -361,7 +364,7 @@ fn answer(state: &mut State, head: u8, body: &[u8]) -> Option<Vec<u8>> {
             last_word(state, &bytes);
             None
         }
-        (CONNECT, Manner::Good | Manner::Allowing(_) | Manner::Old(_)) => {
+        (CONNECT, Manner::Good | Manner::Touchy(_) | Manner::Allowing(_) | Manner::Old(_)) => {
             Some(packet(0x20, &[0, 0]))
         }
         (CONNECT, Manner::Refuse(code)) => {
@@ -395,6 +398,11 @@ fn answer(state: &mut State, head: u8, body: &[u8]) -> Option<Vec<u8>> {
         (0xA0, _) if modern => Some(packet(0xB0, &[body[0], body[1], 0, 0])),
         (0xA0, _) => Some(packet(0xB0, &body[..2])),
         (PINGREQ, _) => Some(packet(0xD0, &[])),
+        (PUBLISH, Manner::Touchy(end))
+            if take_text(body).0.ends_with(end) || body.len() > 20_000 =>
+        {
+            None
+        }
         (PUBLISH, _) => {
             let (topic, mut payload) = take_text(body);
             if modern {

@@ -7,10 +7,15 @@ use crate::model::filter::{Filter, Path};
 impl Items {
     /// The live slot of the topic without `N/<portal>/`.
     pub fn find_topic(&self, rest: &str) -> Option<SlotId> {
+        let slot = self.find_gone_topic(rest)?;
+        self.is_live(slot).then_some(slot)
+    }
+
+    /// The same, of an item that is live or gone.
+    pub fn find_gone_topic(&self, rest: &str) -> Option<SlotId> {
         let (at, _) = rest.match_indices('/').nth(1)?;
         let (key, path) = rest.split_at_checked(at)?;
-        let slot = self.find(self.find_device(key)?, path)?;
-        self.is_live(slot).then_some(slot)
+        self.find(self.find_device(key)?, path)
     }
 
     /// The live slots that a filter matches: by device, and by one look where the filter names the

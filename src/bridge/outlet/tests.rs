@@ -22,6 +22,7 @@ fn outlet() -> Outlet {
         prefix: "boat/".into(),
         access: AccessRule::Always(Access::Full),
         lists: Lists::default(),
+        topics: crate::model::topic::TopicRules::default(),
         discovery: None,
         answers_first: false,
     };

@@ -18,6 +18,7 @@ impl Outlet {
             self.heartbeat_at,
             self.settle_by,
             self.again_at,
+            self.fit.deadline(),
             self.answers.deadline().filter(|_| self.may_republish()),
             board.and_then(Board::deadline),
         ]
@@ -74,6 +75,7 @@ impl Outlet {
             self.say_again(now);
             self.tell_stats(now);
         }
+        self.take_in(now, items);
         if self.again_at.is_some_and(|at| at <= now) {
             self.again_at = Some(now + SAY_AGAIN);
             if !self.is_leaving() {

@@ -227,6 +227,7 @@ fn config(bus: &str, ports: Ports, schema: Arc<Schema>) -> Result<Config, ToolEr
             access: AccessRule::Always(Access::Full),
             prefix: String::new(),
             lists: Lists::default(),
+            topics: crate::model::topic::TopicRules::default(),
             home_assistant: None,
         }],
         vrm: None,
