@@ -582,6 +582,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Takes the whole packets out of the read buffer.
+    #[allow(clippy::too_many_lines)] // one arm for each event, which borrows the read buffer
     fn take_packets(&mut self, session: &mut Session) -> Result<(), LinkError> {
         let mut taken = 0;
         loop {
