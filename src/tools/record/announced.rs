@@ -13,6 +13,7 @@ pub(super) fn announced(
     (path, mut fields): (String, HashMap<String, OwnedVariant>),
 ) -> Option<(String, Item)> {
     let mut field = |name| fields.remove(name).map(|value| unwrapped(value.into()));
+    let path = rooted(&path);
     let value = field("Value")?;
     value::to_json(&value).ok()?;
     let text = match field("Text") {
@@ -42,13 +43,16 @@ pub(super) fn paths(answer: Variant<'_>) -> Option<BTreeMap<String, Item>> {
         };
         let value = unwrapped(value);
         if value::to_json(&value).is_ok() {
-            items.insert(
-                format!("/{}", path.trim_start_matches('/')),
-                Item::new(value),
-            );
+            items.insert(rooted(&path), Item::new(value));
         }
     }
     Some(items)
+}
+
+/// The path from the root: what `GetValue` on `/` says has no leading slash, and some services leave it
+/// out everywhere (§2.2).
+fn rooted(path: &str) -> String {
+    format!("/{}", path.trim_start_matches('/'))
 }
 
 /// A value without the variants around it (§3: `v` in `v` is unwrapped).
@@ -64,6 +68,19 @@ fn unwrapped(value: Variant<'_>) -> BusValue {
 mod tests {
     use super::*;
     use crate::tools::tree::Tree;
+
+    #[test]
+    fn s2_2_a_path_without_a_slash_is_one_with_it() {
+        let item = |path: &str| {
+            let value = OwnedVariant::try_from(Variant::from(5)).unwrap();
+            announced((
+                path.to_owned(),
+                HashMap::from([("Value".to_owned(), value)]),
+            ))
+        };
+        assert_eq!(item("Soc").unwrap().0, "/Soc");
+        assert_eq!(item("/Soc").unwrap().0, "/Soc");
+    }
 
     #[test]
     fn old_services_answer_relative_paths() {

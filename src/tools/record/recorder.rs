@@ -157,14 +157,13 @@ impl<'a> Recorder<'a> {
                 }
             }
             Question::Items { name, owner } if self.is_current(&name, &owner) => {
-                if failed {
+                let items = body.deserialize::<Announced>().unwrap_or_default();
+                if failed || items.is_empty() {
                     let question = Question::Values { name, owner };
                     self.ask_service("GetValue", question).await?;
-                } else if let Ok(items) = body.deserialize::<Announced>() {
+                } else {
                     let items = items.into_iter().filter_map(announced).collect();
                     self.begin_tape(&name, items, Vec::new())?;
-                } else {
-                    self.give_up(&name, "its GetItems answers something else than items");
                 }
             }
             Question::Values { name, owner } if self.is_current(&name, &owner) => {
