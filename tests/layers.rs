@@ -93,8 +93,6 @@ const PRINTS: [&str; 9] = [
     "tools/replay.rs",      // the same
 ];
 
-const LINES_MAX: usize = 600;
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -497,24 +495,6 @@ fn no_service_type_or_path_is_spelt_out_beside_the_schema() {
                 complaints.push(format!(
                     "src/{} spells out {text:?}: a word for the schema?",
                     source.name
-                ));
-            }
-        }
-    }
-    report(&complaints);
-}
-
-#[test]
-fn no_file_is_overlong() {
-    let mut complaints = Vec::new();
-    for folder in ["src", "build", "tests", "benches"] {
-        for file in rust_files(&root().join(folder)) {
-            let lines = std::fs::read_to_string(&file).unwrap().lines().count();
-            if lines > LINES_MAX {
-                let name = file.strip_prefix(root()).unwrap();
-                complaints.push(format!(
-                    "{}: {lines} lines, {LINES_MAX} want a split",
-                    name.display()
                 ));
             }
         }

@@ -10,7 +10,6 @@
 
 mod support;
 
-use std::time::Duration;
 
 use support::bridge::Bridge;
 use support::rig::{Rig, both, n, value};

@@ -286,6 +286,33 @@ mod tests {
         assert_eq!(found, Ok(expected), "{json:?} to {present:?}");
     }
 
+    fn shown(value: &BusValue) -> String {
+        match value {
+            BusValue::Bool(value) => value.to_string(),
+            BusValue::U8(value) => value.to_string(),
+            BusValue::I16(value) => value.to_string(),
+            BusValue::U16(value) => value.to_string(),
+            BusValue::I32(value) => value.to_string(),
+            BusValue::U32(value) => value.to_string(),
+            BusValue::I64(value) => value.to_string(),
+            BusValue::U64(value) => value.to_string(),
+            BusValue::Double(value) => format!("{value:?}"),
+            BusValue::Text(text) | BusValue::ObjectPath(text) => format!("{text:?}"),
+            BusValue::Array(_, all) => {
+                let all: Vec<_> = all.iter().map(shown).collect();
+                format!("[{}]", all.join(" "))
+            }
+            BusValue::Dict(all) => {
+                let shown = |(key, value): &(Box<str>, BusValue)| {
+                    format!("{key} {} {}", value.signature(), shown(value))
+                };
+                let all: Vec<_> = all.iter().map(shown).collect();
+                format!("{{{}}}", all.join(" "))
+            }
+            BusValue::Variant(value) => format!("{} {}", value.signature(), shown(value)),
+        }
+    }
+
     /// What a write of this JSON sends: a D-Bus signature, and the value.
     fn sent(json: &str, present: &PresentType, rule: &Rule) -> String {
         let portal = PortalId::new("c0619ab12345").unwrap();
@@ -295,32 +322,6 @@ mod tests {
         let Some(Ok(Request::Write(_, json))) = reader.read(topic, &mut payload, &portal) else {
             panic!("{json} is no value");
         };
-        fn shown(value: &BusValue) -> String {
-            match value {
-                BusValue::Bool(value) => value.to_string(),
-                BusValue::U8(value) => value.to_string(),
-                BusValue::I16(value) => value.to_string(),
-                BusValue::U16(value) => value.to_string(),
-                BusValue::I32(value) => value.to_string(),
-                BusValue::U32(value) => value.to_string(),
-                BusValue::I64(value) => value.to_string(),
-                BusValue::U64(value) => value.to_string(),
-                BusValue::Double(value) => format!("{value:?}"),
-                BusValue::Text(text) | BusValue::ObjectPath(text) => format!("{text:?}"),
-                BusValue::Array(_, all) => {
-                    let all: Vec<_> = all.iter().map(shown).collect();
-                    format!("[{}]", all.join(" "))
-                }
-                BusValue::Dict(all) => {
-                    let shown = |(key, value): &(Box<str>, BusValue)| {
-                        format!("{key} {} {}", value.signature(), shown(value))
-                    };
-                    let all: Vec<_> = all.iter().map(shown).collect();
-                    format!("{{{}}}", all.join(" "))
-                }
-                BusValue::Variant(value) => format!("{} {}", value.signature(), shown(value)),
-            }
-        }
         match to_bus(&json, present, rule) {
             Ok(value) => format!("{} {}", value.signature(), shown(&value)),
             Err(rejection) => rejection.code().into(),

@@ -161,7 +161,9 @@ mod tests {
                 .map(|n| names.intern(&format!("/{appearance}/{n}"), None))
                 .collect();
             assert_eq!(names.path(ids[7]), format!("/{appearance}/7"));
-            ids.into_iter().for_each(|id| names.release(id));
+            for id in ids {
+                names.release(id);
+            }
         }
         let lens = (names.texts.len(), names.uses.len(), names.free.len());
         assert_eq!(

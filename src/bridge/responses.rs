@@ -14,7 +14,6 @@ use super::gate::{Gate, OutletConfig};
 use super::items::{ItemRef, Items, ServiceId};
 use super::requests::Outcome;
 use crate::codec::payload;
-use crate::homeassistant;
 use crate::model::name::{TOPIC_LEVELS_MAX, is_topic_char};
 use crate::model::outside::Outside;
 use crate::model::request::{Rejection, ResponseAddress};
@@ -105,7 +104,7 @@ pub fn check(to: &ResponseAddress, outlet: &OutletConfig) -> Result<(), Rejectio
         "a level of it begins with $"
     } else if topic::is_reserved(topic) || topic::is_reserved(without_prefix) {
         "it is a topic of notifications or requests"
-    } else if below(homeassistant::PREFIX)
+    } else if below(topic::DISCOVERY_PREFIX)
         || discovery.is_some_and(|home| below(home.names.prefix()))
     {
         "it is below the discovery prefix of Home Assistant"

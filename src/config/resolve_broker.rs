@@ -12,11 +12,10 @@ use super::{
     AccessRule, BrokerConfig, ConfigError, HomeAssistant, Login, MqttVersion, Problem, RawBroker,
     RawReplace, Secret, TlsConfig, Transport, VrmConfig, secrets,
 };
-use crate::homeassistant;
 use crate::model::access::Access;
 use crate::model::filter::{Filter, List, Lists, TopicFilter};
 use crate::model::name::{PortalId, is_topic_char, is_topic_level};
-use crate::model::topic::TopicRules;
+use crate::model::topic::{DISCOVERY_PREFIX, TopicRules};
 
 /// What holds for a broker of which nothing is said.
 #[derive(Debug)]
@@ -217,7 +216,7 @@ impl BrokerLayers<'_> {
             Some(found) => {
                 return Err(found.wrong(Problem::HomeAssistantPrefix(found.value.clone())));
             }
-            None => homeassistant::PREFIX.to_owned(),
+            None => DISCOVERY_PREFIX.to_owned(),
         };
         let keep = self.find("home-assistant-keep", |raw| raw.home_assistant_keep);
         let keep_s = keep.map_or(HOME_ASSISTANT_KEEP_S, |found| found.value);

@@ -23,8 +23,6 @@ use self::payload::About;
 use self::words::Words;
 use crate::model::name::PortalId;
 
-/// What Home Assistant's discovery topics begin with where nobody has changed it.
-pub const PREFIX: &str = "homeassistant";
 /// What Home Assistant says when it has started.
 pub const BIRTH: &[u8] = b"online";
 

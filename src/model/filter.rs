@@ -233,10 +233,9 @@ impl TopicFilter {
             match (wanted, levels.next()) {
                 // Also the level before it [MQTT-4.7.1-2].
                 ("#", _) => return true,
-                (_, None) => return false,
                 ("+", Some(_)) => {}
                 (text, Some(level)) if text == level => {}
-                (_, Some(_)) => return false,
+                (_, _) => return false,
             }
         }
         levels.next().is_none()

@@ -5,6 +5,9 @@
 use super::name::{PortalId, is_topic_level};
 use super::request::{ItemAddress, Rejection};
 
+/// What Home Assistant's discovery topics begin with where nobody has changed it (its MQTT integration,
+/// "Discovery topic").
+pub const DISCOVERY_PREFIX: &str = "homeassistant";
 /// `<type>/<instance><path>` of the system's serial, which every bridge publishes (§4.2).
 pub const SERIAL: &str = "system/0/Serial";
 /// The topic, below the portal id, that tells clients that keep-alives work (§4.2), and on which

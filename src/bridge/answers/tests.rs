@@ -7,6 +7,7 @@ use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::request::ResponseAddress;
 use crate::schema::Row;
 
+#[allow(clippy::unnecessary_wraps)] // as a requester is
 fn who(topic: &str) -> Requester {
     Some(topic.into())
 }
