@@ -10,7 +10,6 @@
 
 mod support;
 
-
 use support::bridge::Bridge;
 use support::rig::{Rig, both, n, value};
 use support::service::{BATTERY, Reply, Service, VEBUS, battery, properties_changed, vebus};
