@@ -389,7 +389,7 @@ fn the_bridge_tells_what_it_did() {
     rig.after(27);
     stats(&rig.drain(0));
     // The other broker has clients of its own.
-    assert_eq!(rig.drain(1), []);
+    assert!(rig.drain(1).iter().all(own));
     // Of a broker that was lost and came back, and with the bus too.
     rig.bridge.broker_disconnected(0);
     rig.bridge.bus_disconnected(rig.now);
