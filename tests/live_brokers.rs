@@ -294,7 +294,7 @@ fn s8_read_only_is_enforced_and_lifted_live() {
     settings.update(SETTINGS, VRM_PORTAL, V::I(1));
     // The second time: it was read-only at the start.
     poll("access to be taken away", PATIENCE, || {
-        (bridge.log_with(&["may read now"]).len() == 2).then_some(())
+        (bridge.log_with(&["may only read now"]).len() == 2).then_some(())
     });
     write(4);
     fence();

@@ -134,9 +134,10 @@ fn s6_connect_asks_for_a_clean_session_and_says_how_much_it_takes() {
     assert_eq!((connect.properties[0], max > 65_536), (0x27, true));
     let will = connect.will.unwrap();
     assert_eq!((will.0, will.2), (n("bridge/status"), true));
-    // Requests that the broker has in store are not wanted, what it retains of ours is.
+    // Requests that the broker has in store are not wanted, and a live one has its retain flag (§5.7);
+    // what it retains of ours is wanted.
     let (at, requests) = broker.wait("SUBSCRIBE", |packet| packet.kind() == SUBSCRIBE);
-    assert_eq!(requests.filters(), [(r("#"), 0x21), (w("#"), 0x21)]);
+    assert_eq!(requests.filters(), [(r("#"), 0x29), (w("#"), 0x29)]);
     let reads = |packet: &support::fake_broker::Packet| packet.kind() == SUBSCRIBE;
     let (_, reads) = broker.wait_for("the reading back", PATIENCE, at + 1, reads);
     assert_eq!(reads.filters(), [(n("#"), 0x01)]);

@@ -373,7 +373,7 @@ fn s3_a_write_takes_the_type_that_the_item_has_where_it_fits() {
             ("/D", "9007199254740993", V::X(9_007_199_254_740_993)),
             ("/B", "false", V::B(false)),
             ("/S", "\"caf\\u00e9 \\\"\"", s("caf\u{e9} \"")),
-            ("/S", "5", V::I(5)),
+            ("/S", "5", s("5")),
             ("/I", "null", invalid()),
             ("/D", "null", invalid()),
             ("/S", "null", invalid()),

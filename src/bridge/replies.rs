@@ -154,13 +154,14 @@ impl Bridge {
                 outcome.rejection()
             ),
             (Purpose::Owner(name), outcome) => {
-                self.owners_pending = self.owners_pending.saturating_sub(1);
-                self.registry.listed |= self.owners_pending == 0;
+                // Before the names are known, the last one too: it was there when the bus was connected.
                 if let Outcome::Reply(frame) = outcome
                     && let Ok(owner) = bus_item::text(frame)
                 {
                     self.owner_changed(now, &name, owner);
                 }
+                self.owners_pending = self.owners_pending.saturating_sub(1);
+                self.registry.listed |= self.owners_pending == 0;
                 self.settle(now);
             }
             (

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
+use super::bits::Bits;
 use super::cache::{SlotId, Update};
 use super::calls::{Callee, Method, Missing, Purpose, Unanswered};
 use super::claim::Claim;
@@ -459,7 +460,7 @@ impl Bridge {
                 self.undescribe(now, device, false);
                 self.retire_all(device);
                 self.items.hand_over(device, id);
-                self.deny(now, holder, key);
+                self.lose_device(now, holder, key);
                 device
             }
             Err(_) => {
@@ -480,6 +481,18 @@ impl Bridge {
         let service = self.registry.get(id)?;
         let says = service.says_instance();
         Some(self.holders.claim(key, &service.name, says, service.came))
+    }
+
+    /// A service loses its device to one with a better claim. While it is scanned it may be another device
+    /// by now: the end of the scan tells.
+    fn lose_device(&mut self, now: Now, id: ServiceId, key: &str) {
+        match self.registry.get_mut(id) {
+            Some(service) if !matches!(service.state, State::Live) => {
+                service.device = None;
+                service.seen = Bits::default();
+            }
+            _ => self.deny(now, id, key),
+        }
     }
 
     /// A service waits for its topics: another has them.

@@ -7,7 +7,7 @@ use dbus_mqtt::bridge::calls::Method;
 
 use crate::frames::wire::{V, array, invalid, s};
 use crate::log::Log;
-use crate::scene::Scene;
+use crate::scene::{Mood, Scene};
 
 const SETTINGS: &str = "com.victronenergy.settings";
 const DUMMY: &str = "com.victronenergy.settings.dummydriver";
@@ -305,4 +305,25 @@ fn s1_what_is_no_number_leaves_it_to_the_identifier_and_then_to_0() {
             assert!(scene.value(expected).is_some(), "{:?}", scene.topics());
         }
     }
+}
+
+#[test]
+fn s2_7_a_service_that_restarts_as_another_device_loses_only_its_old_topics() {
+    let mut scene = Scene::new();
+    tank(&mut scene, TANK, ":1.1", 0.1);
+    scene.settle();
+    // Back as another device, and not scanned yet, when a twin of the old one comes.
+    let items = [("/DeviceInstance", V::I(5)), ("/Level", V::D(0.5))];
+    scene.own_with(TANK, ":1.3", &items, Mood::Silent);
+    tank(&mut scene, TWIN, ":1.2", 0.2);
+    scene.settle();
+    assert_eq!(scene.value("tank/4/Level"), Some(r#"{"value": 0.2}"#));
+    scene.service(TANK).mood = Mood::Answers;
+    for call in std::mem::take(&mut scene.unanswered) {
+        let answer = scene.answer(&call).unwrap();
+        scene.hear(&answer);
+    }
+    scene.settle();
+    assert_eq!(scene.value("tank/4/Level"), Some(r#"{"value": 0.2}"#));
+    assert_eq!(scene.value("tank/5/Level"), Some(r#"{"value": 0.5}"#));
 }

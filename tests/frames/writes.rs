@@ -120,7 +120,9 @@ impl World {
         );
         // What is refused before the service is asked, and what only its answer can tell.
         let may = match word {
-            "ok" | "timed-out" | "bad-answer" | "refused" => [true, true],
+            "ok" | "bad-answer" | "refused" => [true, true],
+            // A service that owes answers is not asked (§2.9).
+            "timed-out" => [true, false],
             "unknown-path" | "unknown-service" => [true, false],
             _ => [false, false],
         };
@@ -154,6 +156,8 @@ fn written(value: &BusValue) -> Option<usize> {
         BusValue::I64(number) => *number,
         #[allow(clippy::cast_possible_truncation)] // small, and a whole one
         BusValue::Double(number) => *number as i64,
+        // To an item that has a text (§3).
+        BusValue::Text(text) => text.parse().ok()?,
         _ => return None,
     };
     usize::try_from(number).ok()?.checked_sub(FIRST)
