@@ -24,7 +24,7 @@ use super::cache::SlotId;
 use super::cache::Update;
 use super::calls::{Method, Missing, Purpose, Step};
 use super::items::{DeviceId, Life, ServiceId};
-use super::registry::{Scan, State, Walk};
+use super::registry::{Scan, Service, State, Walk};
 use super::requests::Outcome;
 use super::{BUS, Bridge, convert};
 use crate::codec::bus_item::{self, Changes, absolute};
@@ -251,6 +251,11 @@ impl Bridge {
         walk.in_flight -= 1;
         let Some(node) = node else {
             if path == "/" {
+                // A new owner that answers and has nothing: what the one before had is gone (§2.5).
+                let replaced = |service: &Service| service.replaced && service.device.is_some();
+                if !is_silence(outcome) && self.registry.get(id).is_some_and(replaced) {
+                    return self.finish_scan(now, id, None, &Walk::default());
+                }
                 return self.fail_scan(now, id, outcome);
             }
             leave_out(walk, path, outcome);

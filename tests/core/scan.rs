@@ -1,5 +1,7 @@
 //! What the bridge asks of a service, and what it makes of the answers (§2.2).
 
+use std::time::Duration;
+
 use dbus_mqtt::bridge::calls::{Call, Method};
 
 use crate::frames::wire::{V, dict, s, vardict, variant};
@@ -28,6 +30,20 @@ fn scanned(mood: Mood, script: Option<Script>) -> Vec<String> {
 }
 
 const ALL: [&str; 3] = ["tank/4/DeviceInstance", "tank/4/Level", "tank/4/Serial"];
+
+#[test]
+fn s2_5_a_new_owner_without_items_has_nothing_of_the_one_before() {
+    let name = "com.victronenergy.battery.one";
+    let mut scene = Scene::new();
+    let items = [("/DeviceInstance", V::I(4)), ("/Soc", V::D(87.5))];
+    scene.own(name, ":1.1", &items);
+    scene.settle();
+    assert_eq!(scene.value("battery/4/Soc"), Some(r#"{"value": 87.5}"#));
+    let refused = Mood::Refuses("org.freedesktop.DBus.Error.Failed".into());
+    scene.own_with(name, ":1.2", &[], refused);
+    scene.pass(Duration::from_secs(3));
+    assert!(scene.topics().is_empty(), "{:?}", scene.topics());
+}
 
 #[test]
 fn s2_2_whatever_error_get_items_gives_the_root_is_asked_for_its_value() {

@@ -507,6 +507,10 @@ impl World {
         let Some(at) = (0..SERVICES.len()).find(is_called) else {
             return self.no_reply(std::slice::from_ref(call));
         };
+        // What refuses its list is asked for its tree, which has no limits (§2.2).
+        if matches!(mood, 5 | 6) && call.method == Method::GetItems {
+            self.services[at].limits_unsure = true;
+        }
         let owner = self.services[at].owner.clone().unwrap();
         let refuse = |name: &str| {
             super::error(
@@ -517,8 +521,6 @@ impl World {
         };
         let bytes = match (mood, &call.method) {
             (5, _) => refuse("Failed"),
-            // Where it is asked for its tree instead, that has no limits.
-            (6, Method::GetItems) if at != TREE => refuse("Failed"),
             (6, _) => super::reply(&owner, call.id, &[s("nonsense"), V::I(1)]),
             // It comes at the end: a service that owes an answer is asked nothing more (§2.9).
             (7, _) => return self.late.push(call.clone()),
