@@ -122,8 +122,7 @@ impl World {
         let may = match word {
             "ok" | "bad-answer" | "refused" => [true, true],
             // A service that owes answers is not asked (§2.9).
-            "timed-out" => [true, false],
-            "unknown-path" | "unknown-service" => [true, false],
+            "timed-out" | "unknown-path" | "unknown-service" => [true, false],
             _ => [false, false],
         };
         let called = write.called.is_some();
