@@ -1,6 +1,6 @@
 //! What a broker's reason codes mean: who must act, and so when to try again (§6).
 //!
-//! [`TABLE`] has every code that a broker may send in CONNACK, SUBACK and DISCONNECT of MQTT 5
+//! `TABLE` has every code that a broker may send in CONNACK, SUBACK and DISCONNECT of MQTT 5
 //! [MQTT-2.4]. 3.1.1 has five codes in CONNACK and one in SUBACK, each with the same meaning as one
 //! of MQTT 5.
 

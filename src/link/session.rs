@@ -14,7 +14,7 @@
 //! Subscribed before anything is published, so that no request is missed. What the broker retains of
 //! ours is read back before the first full publish (§4.9): a PINGREQ is the fence behind which a
 //! broker that answers in order has told all, and some quiet time serves those that do not. Where a
-//! broker has told nothing at all, a [`Probe`] finds out whether it hands retained messages to a
+//! broker has told nothing at all, a `Probe` finds out whether it hands retained messages to a
 //! subscription with wildcards.
 //!
 //! With MQTT 5 our topics are watched from then on: what another client publishes there comes to us,

@@ -107,7 +107,7 @@ fn s8_gone_for_a_minute_it_counts_as_read_only() {
     says(&mut scene, SETTINGS, ":1.6", V::I(2));
     assert_eq!(may(&mut scene), "write");
     scene.leave(SETTINGS);
-    scene.pass(MINUTE - MOMENT);
+    scene.pass(MINUTE.saturating_sub(MOMENT));
     assert_eq!(may(&mut scene), "write");
     scene.pass(MOMENT);
     assert_eq!(may(&mut scene), "read");
@@ -157,7 +157,7 @@ fn s8_another_owner_has_a_minute_to_say_it() {
     scene.service(SETTINGS).owner = ":1.7".into();
     scene.hear(&name_owner_changed(SETTINGS, ":1.6", ":1.7"));
     scene.settle();
-    scene.pass(MINUTE - MOMENT);
+    scene.pass(MINUTE.saturating_sub(MOMENT));
     assert_eq!(may(&mut scene), "write");
     scene.pass(MOMENT);
     assert_eq!(may(&mut scene), "read");
@@ -172,7 +172,7 @@ fn s8_a_setting_that_a_read_finds_gone_is_gone() {
     scene.service(SETTINGS).items = Vec::new();
     scene.ask("R/settings/0/Settings/Network/VrmPortal", "");
     scene.settle();
-    scene.pass(MINUTE - MOMENT);
+    scene.pass(MINUTE.saturating_sub(MOMENT));
     assert_eq!(may(&mut scene), "write");
     scene.pass(MOMENT);
     assert_eq!(may(&mut scene), "read");
