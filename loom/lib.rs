@@ -2,7 +2,7 @@
 //! `tests/cache.rs` then goes through every order in which threads can see each other's stores.
 //!
 //! A crate of its own, like the fuzz targets: loom and a copy of the cache are none of the
-//! program's business, and nothing of tokio or zbus has to be built for it. Only `bridge/sync.rs` is
+//! program's business, and nothing of tokio or zbus has to be built for it. Only `bridge/store/sync.rs` is
 //! another one; see there.
 #![allow(
     dead_code,

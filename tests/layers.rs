@@ -63,7 +63,7 @@ const ONLY_IN: [(&str, &[&str]); 14] = [
     ("tokio", &["shell/", "tools/", "main.rs"]),
     ("mqttbytes", &["codec/packet"]),
     ("simd_json", &["codec/request.rs"]),
-    ("dashmap", &["bridge/names.rs"]),
+    ("dashmap", &["bridge/store/names.rs"]),
     ("busd", &["tools/"]),
     ("mqtt5", &["tools/"]),
     ("tokio_rustls", TRANSPORT),

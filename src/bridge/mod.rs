@@ -9,60 +9,28 @@
 //! news become outputs and log lines. Read `items` and `outlet` first, then the parts of
 //! [`Bridge`]: `services` and `scans` (§2), `requests` (§5) and `publishing` (§4).
 
-mod answers;
-mod bits;
-mod board;
-pub mod cache;
-pub mod calls;
-pub mod claim;
-mod convert;
-mod corrections;
-mod description;
+mod bus;
 mod discovery;
-mod fit;
-mod flapping;
-mod foreign;
-mod gate;
-mod hash;
-mod interest;
-mod items;
-mod kept;
-mod names;
-mod outbox;
-mod outlet;
-mod overflow;
-mod publishing;
-mod rate;
-mod refresh;
-mod refusals;
-mod registry;
 mod reload;
-mod replies;
-mod requests;
-mod responses;
-mod rights;
-mod scans;
-mod services;
-mod sizes;
-mod slot;
+mod request;
 mod stats;
-mod sync;
-mod throttle;
-mod validate;
+mod store;
+mod subscriber;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::calls::{Call, Calls};
-use self::claim::Holders;
+use self::bus::calls::{Call, Calls};
+use self::bus::claim::Holders;
+use self::bus::flapping::Flapping;
+use self::bus::overflow::Overflow;
+use self::bus::registry::Registry;
 use self::discovery::Discovery;
-use self::flapping::Flapping;
-use self::items::Items;
-use self::outlet::Outlet;
-use self::overflow::Overflow;
-use self::registry::Registry;
-use self::rights::DeviceAccess;
+use self::request::rights::DeviceAccess;
 use self::stats::BusTally;
+use self::store::cache::{Reader, Writer, cache};
+use self::store::items::Items;
+use self::subscriber::outlet::Outlet;
 use crate::codec::bus_item;
 use crate::codec::frame::{Frame, Kind};
 use crate::model::name::PortalId;
@@ -70,16 +38,16 @@ use crate::model::time::Now;
 use crate::model::topic;
 use crate::schema::Schema;
 
-pub use self::board::DiscoveryConfig;
-
-pub use self::items::ItemRef;
-pub use self::outlet::OutletConfig;
-pub use self::publishing::{PublishSink, text_payload};
-pub use self::refresh::EXPIRY_MIN;
+pub use self::bus::{calls, claim};
+pub use self::discovery::board::DiscoveryConfig;
 pub use self::reload::{Bounds, Settings};
-pub use self::sizes::Sizes;
 pub use self::stats::{BrokerStats, Stats};
-pub use self::throttle::{LogRate, Throttle};
+pub use self::store::items::ItemRef;
+pub use self::store::sizes::Sizes;
+pub use self::store::throttle::{LogRate, Throttle};
+pub use self::subscriber::outlet::OutletConfig;
+pub use self::subscriber::publishing::{PublishSink, text_payload};
+pub use self::subscriber::refresh::EXPIRY_MIN;
 
 /// The bus's own name.
 const BUS: &str = "org.freedesktop.DBus";
@@ -125,8 +93,8 @@ pub struct Bridge {
     /// What is known of items. Asked when one turns up, never at an update.
     schema: Arc<Schema>,
     items: Items,
-    cache: cache::Writer,
-    values: cache::Reader,
+    cache: Writer,
+    values: Reader,
     registry: Registry,
     flapping: Flapping,
     holders: Holders,
@@ -159,7 +127,7 @@ fn outlets(config: &BridgeConfig) -> Vec<Outlet> {
 impl Bridge {
     /// A bridge that has neither bus nor broker yet.
     pub fn new(config: BridgeConfig) -> Bridge {
-        let (cache, values) = cache::cache(config.items_max);
+        let (cache, values) = cache(config.items_max);
         Bridge {
             schema: Arc::default(),
             items: Items::new(config.seed),

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Bridge;
-use super::items::ServiceId;
-use super::registry::State;
-use super::sizes::Sizes;
-use super::throttle::LogRate;
+use crate::bridge::Bridge;
+use crate::bridge::bus::registry::State;
+use crate::bridge::store::items::ServiceId;
+use crate::bridge::store::sizes::Sizes;
+use crate::bridge::store::throttle::LogRate;
 use crate::model::time::Now;
 use crate::schema::Schema;
 use crate::schema::rule::Publish;

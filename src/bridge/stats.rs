@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::Bridge;
-use super::outlet::Outlet;
+use crate::bridge::Bridge;
+use crate::bridge::subscriber::outlet::Outlet;
 use crate::codec::payload;
 use crate::model::time::Now;
 

@@ -1,0 +1,825 @@
+//! The bridge towards the bus: who is there, what they have, and what changes (§2).
+
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info, warn};
+
+use super::calls::{Callee, Method, Missing, Purpose, Unanswered};
+use super::claim::Claim;
+use super::flapping::Turn;
+use super::kept::{Keeping, Refused};
+use super::registry::{Scan, State};
+use crate::bridge::BUS;
+use crate::bridge::BUS_PATH;
+use crate::bridge::Bridge;
+use crate::bridge::store::bits::Bits;
+use crate::bridge::store::cache::{SlotId, Update};
+use crate::bridge::store::items::{DeviceId, ServiceId};
+use crate::codec::bus_item::{self, Changes, INTERFACE};
+use crate::codec::cursor::Malformed;
+use crate::codec::frame::{Frame, Kind};
+use crate::model::item::ItemChange;
+use crate::model::name::{DeviceInstance, SERVICE_PREFIX, ServiceName, is_topic_path};
+use crate::model::time::Now;
+use crate::model::topic;
+use crate::schema::rule::{Marks, Publish, Role};
+
+/// How often a service is reported that another keeps from its topics (§2.7).
+const CLASH_REPORT: Duration = Duration::from_secs(60 * 60);
+/// How long after a signal of a path that no scan knew its service is scanned (§2.2): what comes together
+/// is looked for together.
+const NEW_PATH_SCAN: Duration = Duration::from_secs(1);
+/// How much of a path that can be no topic is shown.
+const PATH_CHARS_SHOWN: usize = 200;
+
+impl Bridge {
+    // The bus, and the names on it.
+
+    /// The bus is connected.
+    pub fn bus_connected(&mut self, now: Now) {
+        self.bus.connected = true;
+        self.bus.connections += 1;
+        let items = format!("type='signal',interface='{INTERFACE}'");
+        let owners = format!(
+            "type='signal',sender='{BUS}',interface='{BUS}',member='NameOwnerChanged',arg0namespace='{}'",
+            SERVICE_PREFIX.trim_end_matches('.')
+        );
+        // For a bus that cannot match by namespace.
+        let any = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged'";
+        self.call_bus(now, Method::AddMatch(items.into()), Purpose::Match(None));
+        self.call_bus(
+            now,
+            Method::AddMatch(owners.into()),
+            Purpose::Match(Some(any)),
+        );
+        self.call_bus(now, Method::ListNames, Purpose::Names);
+    }
+
+    /// Whether the bus is connected and has named the services that are on it.
+    pub fn bus_has_named_services(&self) -> bool {
+        self.registry.listed
+    }
+
+    /// The bus is gone, and every service with it (§2.8).
+    pub fn bus_disconnected(&mut self, now: Now) {
+        self.bus.connected = false;
+        for purpose in self.calls.end_all() {
+            let why = Missing::BusGone;
+            self.unanswered(
+                now,
+                Unanswered {
+                    purpose,
+                    why,
+                    silenced: None,
+                },
+            );
+        }
+        let ids: Vec<_> = self.registry.ids().collect();
+        for id in ids {
+            self.service_gone(now, id);
+        }
+        self.calls.end_all();
+        self.forget_overflow();
+        self.registry.listed = false;
+        self.registry.next_due = None;
+        self.registry.rounds.at = None;
+        self.flapping.clear();
+        self.owners_pending = 0;
+    }
+
+    pub(in crate::bridge) fn call_bus(&mut self, now: Now, method: Method, purpose: Purpose) {
+        let timeout = self.config.call_timeout;
+        let callee = Callee {
+            owner: BUS,
+            destination: BUS,
+        };
+        self.calls
+            .call(now.monotonic, timeout, callee, BUS_PATH, method, purpose);
+    }
+
+    /// A name has another owner; an empty one where it is lost (§2.5).
+    pub(in crate::bridge) fn owner_changed(&mut self, now: Now, name: &str, owner: &str) {
+        let known = self.registry.find(name);
+        match (known, owner.is_empty()) {
+            (Some(id), true) => self.service_gone(now, id),
+            (Some(id), false) => {
+                let service = self.registry.get(id);
+                if let Some(service) = service.filter(|service| *service.owner != *owner) {
+                    let name = service.name.clone();
+                    let damped = self.flapping.is_damped(now.monotonic, name.as_str());
+                    if !damped && self.may_tell(now, &name) {
+                        info!("{name}: has a new owner, {owner}");
+                    }
+                    self.registry.set_owner(id, owner);
+                    self.charge();
+                    self.access_in_doubt(now, &name);
+                    self.scan_owner(now, id);
+                }
+            }
+            (None, true) => {}
+            (None, false) => {
+                let Some(service) = ServiceName::new(name) else {
+                    return;
+                };
+                if self.registry.count() >= self.config.services_max {
+                    return self.leave_out_service(name);
+                }
+                let id = self.registry.add(service, owner, State::Live);
+                self.registry.plan_round(now.monotonic);
+                self.scan_owner(now, id);
+            }
+        }
+    }
+
+    /// A name has an owner that was not asked yet. Where that happens all the time, it is asked later
+    /// (§2.9).
+    fn scan_owner(&mut self, now: Now, id: ServiceId) {
+        let listed = self.registry.listed;
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        // What is there while the names are listed may have been so for long.
+        service.since = listed.then_some(now.monotonic);
+        let turn = self.flapping.owned(now.monotonic, service.name.as_str());
+        let Turn::Later { after, is_new } = turn else {
+            return self.start_scan(now, id);
+        };
+        self.calls.abandon_scan(id);
+        service.scan = service.scan.wrapping_add(1);
+        service.state = State::Failed;
+        self.registry.scan_at(id, now.monotonic + after);
+        if is_new
+            && self.may_warn(now)
+            && let Some(service) = self.registry.get(id)
+        {
+            let seconds = after.as_secs_f64();
+            warn!(
+                "{}: its owner keeps changing; scanning it in {seconds:.0} s",
+                service.name
+            );
+        }
+    }
+
+    fn service_gone(&mut self, now: Now, id: ServiceId) {
+        let Some(service) = self.registry.remove(id) else {
+            return;
+        };
+        if matches!(service.state, State::Scanning(_)) {
+            self.calls.abandon_scan(id);
+        }
+        let damped = self
+            .flapping
+            .is_damped(now.monotonic, service.name.as_str());
+        if !damped && self.may_tell(now, &service.name) {
+            info!("{}: gone", service.name);
+        }
+        self.access_in_doubt(now, &service.name);
+        if let Some(device) = service.device {
+            self.leave_device(now, device);
+        }
+        self.charge();
+        self.made_room(now);
+        self.settle(now);
+    }
+
+    /// A device has no service any more: its items are gone, and who waited for it may have it (§2.7).
+    pub(in crate::bridge) fn leave_device(&mut self, now: Now, device: DeviceId) {
+        self.undescribe(now, device, false);
+        let key: Box<str> = self.items.device_key(device).into();
+        self.retire_all(device);
+        self.items.unbind(device);
+        if let Some((id, _)) = self.best_waiting(&key) {
+            self.start_scan(now, id);
+        }
+    }
+
+    fn retire_all(&mut self, device: DeviceId) {
+        let slots: Vec<_> = self.items.slots(device).collect();
+        for slot in slots {
+            self.retire(slot);
+        }
+    }
+
+    /// An item is gone.
+    pub(in crate::bridge) fn retire(&mut self, slot: SlotId) {
+        let pending = self
+            .outlets
+            .iter_mut()
+            .map(|outlet| u16::from(outlet.gone(slot)))
+            .sum();
+        self.cache.clear(slot);
+        self.items.mark_gone(slot, pending);
+        if pending == 0 {
+            self.charge();
+            for outlet in &mut self.outlets {
+                outlet.released(slot);
+            }
+        }
+    }
+
+    // Signals.
+
+    #[inline]
+    pub(in crate::bridge) fn signal(&mut self, now: Now, frame: &Frame<'_>) {
+        let Some(owned) = self.registry.owned_by(frame.sender) else {
+            return;
+        };
+        // Nearly every connection owns one service: a copy, made without a loop.
+        let (one, several);
+        let owned = if let [service] = **owned {
+            one = [service];
+            &one[..]
+        } else {
+            several = owned.clone();
+            &several[..]
+        };
+        let Some(changes) = Changes::of_signal(frame) else {
+            return;
+        };
+        let Ok(mut changes) = changes else {
+            return self.malformed(now, owned, frame);
+        };
+        let mut change = ItemChange::EMPTY;
+        let mut before = None;
+        let mut buffer = String::new();
+        loop {
+            let path = match changes.next_into(&mut change) {
+                Ok(Some(path)) => path,
+                Ok(None) => return,
+                Err(Malformed) => return self.malformed(now, owned, frame),
+            };
+            if change.is_empty() {
+                continue;
+            }
+            self.counters.updates += 1;
+            if let [service] = *owned
+                && self.known_change(now, service, path, &change, &mut before)
+            {
+                continue;
+            }
+            let Ok(path) = std::str::from_utf8(path) else {
+                return self.malformed(now, owned, frame);
+            };
+            let path = bus_item::absolute(path, &mut buffer);
+            let change = ItemChange { path, ..change };
+            if let [service] = *owned {
+                if self.change_of(now, service, &change) {
+                    self.scan_soon(now, service);
+                }
+            } else {
+                self.change_of_any(now, owned, &change);
+            }
+        }
+    }
+
+    /// A change on a connection that owns several services: of those that have the path, else of
+    /// all of them (§2.5).
+    fn change_of_any(&mut self, now: Now, owned: &[ServiceId], change: &ItemChange<'_>) {
+        let early = self.registry.early_at(owned, change.path);
+        let has = |id: &ServiceId| {
+            let service = self.registry.get(*id);
+            let device = service.and_then(|service| service.device);
+            device
+                .and_then(|device| self.items.find(device, change.path))
+                .is_some_and(|slot| self.items.is_live(slot))
+                || service.is_some_and(|service| service.has_early(early))
+        };
+        let mut having: Vec<_> = owned.iter().copied().filter(has).collect();
+        if having.is_empty() {
+            having = owned.to_vec();
+        }
+        let is_known = |id: &ServiceId| {
+            let service = self.registry.get(*id);
+            service.is_some_and(|service| service.device.is_some())
+        };
+        let (known, early): (Vec<_>, Vec<_>) = having.into_iter().partition(is_known);
+        for id in known {
+            if self.change_of(now, id, change) {
+                self.scan_soon(now, id);
+            }
+        }
+        self.early_change(now, &early, change);
+    }
+
+    /// A signal brought a path that no scan knew: where there is one, there may be others that say
+    /// nothing (§2.2).
+    fn scan_soon(&mut self, now: Now, id: ServiceId) {
+        self.registry.scan_at(id, now.monotonic + NEW_PATH_SCAN);
+    }
+
+    /// A change of one service's item, known or not (§2.4). `true` where it is a new one.
+    pub(in crate::bridge) fn change_of(
+        &mut self,
+        now: Now,
+        id: ServiceId,
+        change: &ItemChange<'_>,
+    ) -> bool {
+        if self.known_change(now, id, change.path.as_bytes(), change, &mut None) {
+            return false;
+        }
+        match self.registry.get(id).map(|service| service.device) {
+            None => false,
+            Some(None) => {
+                self.early_change(now, &[id], change);
+                false
+            }
+            Some(Some(device)) => self.new_item(now, id, device, change),
+        }
+    }
+
+    /// A change of an item that its service has. `false` where it has none of that path, or is not
+    /// known well enough to tell. The path of `change` is not looked at; `before` is the item that
+    /// the same signal spoke of before, and becomes this one.
+    #[inline]
+    fn known_change(
+        &mut self,
+        now: Now,
+        id: ServiceId,
+        path: &[u8],
+        change: &ItemChange<'_>,
+        before: &mut Option<SlotId>,
+    ) -> bool {
+        let Some(service) = self.registry.get_mut(id) else {
+            return false;
+        };
+        let Some((slot, item)) = service
+            .device
+            .and_then(|device| self.items.find_after(*before, device, path))
+        else {
+            return false;
+        };
+        *before = Some(slot);
+        if matches!(service.state, State::Scanning(_))
+            && service.seen.insert(slot)
+            && service.replaced
+        {
+            self.cache.clear(slot);
+        }
+        self.cache.apply(slot, change, item.rule);
+        let (watched, device) = (item.watched, item.device);
+        let watched = watched | change.min.is_some() | change.max.is_some();
+        for outlet in &mut self.outlets {
+            outlet.changed(slot);
+        }
+        if watched {
+            self.noted(now, (id, device), slot, change);
+        }
+        true
+    }
+
+    /// What says which device the service is has changed: where it is another one now, its topics
+    /// move (§2.6).
+    pub(in crate::bridge) fn role_changed(
+        &mut self,
+        now: Now,
+        id: ServiceId,
+        role: Role,
+        change: &ItemChange<'_>,
+    ) {
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        let new = service.note_role(role, change.value.as_ref());
+        self.follow_access(now, id);
+        let Some(service) = self.registry.get(id).filter(|_| new) else {
+            return;
+        };
+        match (&service.state, service.device) {
+            (State::Live, Some(device)) => {
+                self.move_device(now, id, device);
+                self.contest(now, device);
+            }
+            // Nothing of it is kept while another has its topics, or before it says which it is.
+            (State::Clash | State::Scanning(Scan::Unnamed), _) => self.start_scan(now, id),
+            // The end of the scan sees to it.
+            (State::Live | State::Scanning(_) | State::Failed | State::Empty, _) => {}
+        }
+    }
+
+    /// A live service is another device now: its old topics are taken back, the new ones published.
+    fn move_device(&mut self, now: Now, id: ServiceId, old: DeviceId) {
+        let Some((name, instance, key)) = self.identity(id) else {
+            return;
+        };
+        if self.items.device_key(old) == &*key {
+            return;
+        }
+        if self.may_tell(now, &name) {
+            info!("{name}: was {}, is {key} now", self.items.device_key(old));
+        }
+        self.undescribe(now, old, true);
+        let Some(new) = self.take_device(now, id, &name, &instance, &key) else {
+            if let Some(service) = self.registry.get_mut(id) {
+                service.device = None;
+            }
+            return self.leave_device(now, old);
+        };
+        let slots: Vec<_> = self.items.slots(old).collect();
+        for slot in slots {
+            let Some(path) = self
+                .items
+                .get(slot)
+                .map(|item| self.items.path(item).to_owned())
+            else {
+                continue;
+            };
+            if let Some(moved) = self.add_item(id, new, &path) {
+                self.cache.copy(slot, moved);
+                let scanned = self.items.get(slot).is_some_and(|item| item.scanned);
+                self.items.set_scanned(moved, scanned);
+            }
+        }
+        self.leave_device(now, old);
+        self.publish_device(new);
+    }
+
+    /// What a service is called on the bus and in topics.
+    pub(in crate::bridge) fn identity(
+        &self,
+        id: ServiceId,
+    ) -> Option<(ServiceName, DeviceInstance, Box<str>)> {
+        let service = self.registry.get(id)?;
+        let instance = service.device_instance();
+        let key = topic::device(service.name.service_type(), instance.as_str());
+        Some((service.name.clone(), instance, key))
+    }
+
+    // Who has a device (§2.7).
+
+    /// Gives a service the device it is; where another has it with the better claim, the service
+    /// waits. One whose identifier can be in no topic is left out until it says another (§4.7).
+    pub(in crate::bridge) fn take_device(
+        &mut self,
+        now: Now,
+        id: ServiceId,
+        name: &ServiceName,
+        instance: &DeviceInstance,
+        key: &str,
+    ) -> Option<DeviceId> {
+        if !instance.is_topic_level() {
+            self.leave_out(now, id, instance);
+            return None;
+        }
+        let device = match self.items.bind(id, name, instance) {
+            Ok(device) => device,
+            Err(holder) if self.claim(id, key) > self.claim(holder, key) => {
+                let device = self.items.find_device(key)?;
+                self.undescribe(now, device, false);
+                self.retire_all(device);
+                self.items.hand_over(device, id);
+                self.lose_device(now, holder, key);
+                device
+            }
+            Err(_) => {
+                self.deny(now, id, key);
+                return None;
+            }
+        };
+        self.holders.note(key, name);
+        let service = self.registry.get_mut(id)?;
+        service.device = Some(device);
+        service.state = State::Live;
+        service.denied = None;
+        self.contest(now, device);
+        Some(device)
+    }
+
+    fn claim(&self, id: ServiceId, key: &str) -> Option<Claim> {
+        let service = self.registry.get(id)?;
+        let says = service.says_instance();
+        Some(self.holders.claim(key, &service.name, says, service.came))
+    }
+
+    /// A service loses its device to one with a better claim. While it is scanned it may be another device
+    /// by now: the end of the scan tells.
+    fn lose_device(&mut self, now: Now, id: ServiceId, key: &str) {
+        match self.registry.get_mut(id) {
+            Some(service) if !matches!(service.state, State::Live) => {
+                service.device = None;
+                service.seen = Bits::default();
+            }
+            _ => self.deny(now, id, key),
+        }
+    }
+
+    /// A service waits for its topics: another has them.
+    fn deny(&mut self, now: Now, id: ServiceId, key: &str) {
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        service.state = State::Clash;
+        service.device = None;
+        // Answers to a scan that runs are of no use any more.
+        service.scan = service.scan.wrapping_add(1);
+        self.calls.abandon_scan(id);
+        let reported = |(denied, at): &(Box<str>, Instant)| **denied == *key && *at > now.monotonic;
+        if !service.denied.as_ref().is_some_and(reported) {
+            self.report_denied(now, id, key);
+        }
+        self.registry.forget_early(id);
+        self.charge();
+    }
+
+    fn report_denied(&mut self, now: Now, id: ServiceId, key: &str) {
+        let again = now.monotonic + CLASH_REPORT;
+        self.clashes_at = Some(self.clashes_at.map_or(again, |at| at.min(again)));
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        service.denied = Some((key.into(), again));
+        let name = service.name.clone();
+        if self.may_warn(now) {
+            let holder = self.items.find_device(key);
+            let holder = holder.and_then(|device| self.registry.get(self.items.service(device)?));
+            let holder = holder.map_or("another service", |holder| holder.name.as_str());
+            warn!(
+                "{name}: {key} belongs to {holder}; ignored until one of them leaves or has another device instance"
+            );
+        }
+    }
+
+    /// The service with the best claim to a device among those that wait for it.
+    fn best_waiting(&self, key: &str) -> Option<(ServiceId, Claim)> {
+        let waits = |id: &ServiceId| {
+            let service = self.registry.get(*id);
+            let service = service.filter(|service| matches!(service.state, State::Clash));
+            service.is_some_and(|service| {
+                let (kind, instance) = (service.name.service_type(), service.device_instance());
+                key.split_once('/') == Some((kind, instance.as_str()))
+            })
+        };
+        let waiting = self.registry.ids().filter(waits);
+        let claims = waiting.filter_map(|id| Some((id, self.claim(id, key)?)));
+        claims.max_by_key(|(_, claim)| *claim)
+    }
+
+    /// The service that has a device may say less of itself than before: where another has the better
+    /// claim now, it is scanned, and has the topics then.
+    fn contest(&mut self, now: Now, device: DeviceId) {
+        let key = self.items.device_key(device);
+        let holder = self.items.service(device);
+        let holder = holder.and_then(|holder| self.claim(holder, key));
+        if let Some((waiting, claim)) = self.best_waiting(key)
+            && holder < Some(claim)
+        {
+            self.start_scan(now, waiting);
+        }
+    }
+
+    /// Reports again, once an hour, which services are kept from their topics.
+    pub(in crate::bridge) fn report_clashes(&mut self, now: Now) {
+        if self.clashes_at.is_none_or(|at| at > now.monotonic) {
+            return;
+        }
+        self.clashes_at = None;
+        let ids: Vec<_> = self.registry.ids().collect();
+        for id in ids {
+            let service = self.registry.get(id);
+            // One that is being scanned is reported at the end of that, where the clash lasts.
+            let service = service.filter(|service| matches!(service.state, State::Clash));
+            let Some((key, at)) = service.and_then(|service| service.denied.clone()) else {
+                continue;
+            };
+            if at <= now.monotonic {
+                self.report_denied(now, id, &key);
+            } else {
+                self.clashes_at = Some(self.clashes_at.map_or(at, |first| first.min(at)));
+            }
+        }
+    }
+
+    /// No topic can have a service's identifier: nothing of it is published, and it is reported once.
+    fn leave_out(&mut self, now: Now, id: ServiceId, instance: &DeviceInstance) {
+        let Some(service) = self.registry.get_mut(id) else {
+            return;
+        };
+        service.state = State::Clash;
+        service.denied = None;
+        self.registry.forget_early(id);
+        if self.refuse(id, None, instance.as_str()) == Some(Refused::New)
+            && self.may_warn(now)
+            && let Some(service) = self.registry.get(id)
+        {
+            warn!(
+                "{}: not published: its /Identifier {:?} has a character that no topic can have",
+                service.name,
+                shown(instance.as_str())
+            );
+        }
+    }
+
+    /// A change of services of one connection whose devices are not known yet: nothing of it may be
+    /// lost (§2.3), as far as there is room (§2.11).
+    fn early_change(&mut self, now: Now, ids: &[ServiceId], change: &ItemChange<'_>) {
+        let mut kept_for: Option<(ServiceId, Marks)> = None;
+        // What the schema says is the same for all of one type.
+        let mut before: Option<(ServiceName, Option<Marks>)> = None;
+        for &id in ids {
+            let Some(name) = self.registry.get(id).map(|service| &service.name) else {
+                continue;
+            };
+            let same = before.as_ref();
+            let same = same.filter(|(before, _)| before.service_type() == name.service_type());
+            let admitted = if let Some((_, rule)) = same {
+                *rule
+            } else {
+                let name = name.clone();
+                let rule = self.admit(now, id, change.path);
+                before = Some((name, rule));
+                rule
+            };
+            let Some(service) = self.registry.get_mut(id) else {
+                continue;
+            };
+            service.has_blocked |= admitted.is_none();
+            let Some(rule) = admitted else {
+                continue;
+            };
+            if matches!(service.state, State::Clash) {
+                self.role_changed(now, id, rule.role, change);
+                continue;
+            }
+            if matches!(service.state, State::Scanning(Scan::Unnamed)) {
+                self.role_changed(now, id, rule.role, change);
+            } else {
+                service.note_role(rule.role, change.value.as_ref());
+                if rule.role == Role::VrmAccess {
+                    self.follow_access(now, id);
+                }
+            }
+            // A secret of one of them is one of all.
+            let secret = rule.secret || kept_for.is_some_and(|(_, rule)| rule.secret);
+            kept_for = Some((id, Marks { secret, ..rule }));
+        }
+        let Some((id, rule)) = kept_for else {
+            return;
+        };
+        let update = Update::new(change, rule, self.bounds.sizes);
+        let shares = self.shares();
+        let keeping = self
+            .registry
+            .add_early(id, change.path, update, rule.secret, shares);
+        self.charge();
+        for id in ids {
+            let service = self.registry.get(*id);
+            if service.is_some_and(|service| matches!(service.state, State::Empty)) {
+                self.start_scan(now, *id);
+            }
+        }
+        let Some(Keeping::LeftOut { first }) = keeping else {
+            return;
+        };
+        for id in ids {
+            self.left_out(*id);
+        }
+        if first
+            && self.may_warn(now)
+            && let Some(service) = self.registry.get(id)
+        {
+            warn!(
+                "{}: too much came before its scan was answered (cache-bytes-max); what is left out is asked for again",
+                service.name
+            );
+        }
+    }
+
+    /// Notes a path that is never published.
+    fn refuse(&mut self, id: ServiceId, blocked_in: Option<&str>, path: &str) -> Option<Refused> {
+        let shares = self.shares();
+        let owner = self.registry.get(id)?.owner.clone();
+        let refused = self.registry.kept.refuse(&owner, blocked_in, path, shares);
+        self.charge();
+        Some(refused)
+    }
+
+    /// What the schema says of an item, or `None` where it is never published (§4.7).
+    pub(in crate::bridge) fn admit(
+        &mut self,
+        now: Now,
+        id: ServiceId,
+        path: &str,
+    ) -> Option<Marks> {
+        let service = self.registry.get_mut(id)?;
+        let row = self.schema.lookup(service.name.service_type(), path);
+        let rule = row.rule.marks();
+        let is_topic = is_topic_path(path);
+        if is_topic && rule.publish != Publish::Blocked {
+            return Some(rule);
+        }
+        // "/" is what old services answer on with all they have: nothing to tell.
+        if path == "/" {
+            return None;
+        }
+        service.has_blocked |= is_topic;
+        let name = service.name.clone();
+        let blocked_in = is_topic.then(|| name.service_type());
+        match self.refuse(id, blocked_in, path)? {
+            Refused::New if is_topic => debug!("{name}: {path} is blocked"),
+            Refused::New if self.may_warn(now) => warn!(
+                "{name}: {:?} is not published: no topic can have that path",
+                shown(path)
+            ),
+            Refused::Overflow if self.may_warn(now) => {
+                warn!(
+                    "{name}: has too many paths that are not published; further ones are not reported"
+                );
+            }
+            Refused::New | Refused::Overflow | Refused::Known => {}
+        }
+        None
+    }
+
+    /// An item that first shows up in a signal, or is back (§2.4).
+    fn new_item(
+        &mut self,
+        now: Now,
+        id: ServiceId,
+        device: DeviceId,
+        change: &ItemChange<'_>,
+    ) -> bool {
+        let Some(rule) = self.admit(now, id, change.path) else {
+            return false;
+        };
+        let Some(slot) = self.add_item(id, device, change.path) else {
+            return false;
+        };
+        self.cache.apply(slot, change, rule);
+        for outlet in &mut self.outlets {
+            outlet.changed(slot);
+        }
+        if let Some(service) = self.registry.get_mut(id) {
+            service.seen.insert(slot);
+        }
+        self.describe_soon(now, device);
+        self.role_changed(now, id, rule.role, change);
+        true
+    }
+
+    pub(in crate::bridge) fn add_item(
+        &mut self,
+        id: ServiceId,
+        device: DeviceId,
+        path: &str,
+    ) -> Option<SlotId> {
+        if self.items.find(device, path).is_none() && !self.has_room_for(id, device, path) {
+            return None;
+        }
+        let service = self.registry.get(id)?;
+        let row = self.schema.lookup(service.name.service_type(), path);
+        let (slot, new) = self.items.add(device, path, row);
+        if new {
+            self.charge();
+            self.cache.make_room(slot);
+            let key = self.items.device_key(device);
+            for outlet in &mut self.outlets {
+                outlet.added(slot, key, path);
+            }
+        }
+        Some(slot)
+    }
+
+    pub(in crate::bridge) fn malformed(
+        &mut self,
+        now: Now,
+        owned: &[ServiceId],
+        frame: &Frame<'_>,
+    ) {
+        let reported = |id: &ServiceId| {
+            let service = self.registry.get(*id);
+            service.is_none_or(|service| service.reported.malformed)
+        };
+        if owned.iter().all(reported) {
+            return;
+        }
+        let what = if frame.kind == Kind::Signal {
+            format!(
+                "{} on {}",
+                frame.member,
+                String::from_utf8_lossy(frame.path)
+            )
+        } else {
+            "its list of items".into()
+        };
+        for id in owned {
+            let service = self.registry.get_mut(*id);
+            let is_new = service
+                .is_some_and(|service| !std::mem::replace(&mut service.reported.malformed, true));
+            if is_new
+                && self.may_warn(now)
+                && let Some(service) = self.registry.get(*id)
+            {
+                warn!(
+                    "{}: {what} cannot be read (signature {}); further ones are not reported",
+                    service.name,
+                    String::from_utf8_lossy(frame.signature),
+                );
+            }
+        }
+    }
+}
+
+/// As much of a path as is shown of one that is not published.
+fn shown(path: &str) -> &str {
+    let end = path.char_indices().nth(PATH_CHARS_SHOWN);
+    end.map_or(path, |(at, _)| path.get(..at).unwrap_or_default())
+}
