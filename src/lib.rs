@@ -9,8 +9,9 @@
 //! 4. [`homeassistant`]: words and bytes. What a device is called and shown as there.
 //! 5. [`bridge`]: decisions. What to publish, what to call.
 //! 6. [`link`]: decisions. One MQTT session.
-//! 7. [`shell`]: sockets, clocks, signals.
-//! 8. [`tools`]: programs around the bridge: demo, record, replay.
+//! 7. `serve`: decisions. MQTT clients that connect to the bridge itself.
+//! 8. [`shell`]: sockets, clocks, signals.
+//! 9. [`tools`]: programs around the bridge: demo, record, replay.
 #![forbid(unsafe_code)]
 
 pub mod bridge;
@@ -23,5 +24,7 @@ pub mod link;
 pub mod logging;
 pub mod model;
 pub mod schema;
+#[cfg(feature = "listen")]
+pub mod serve;
 pub mod shell;
 pub mod tools;
