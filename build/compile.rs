@@ -3,7 +3,7 @@
 //! What a schema file may say is read and checked by `src/schema/source/`, which the program has as
 //! well, for the directories that it is given when it runs: both must take and refuse the same.
 //! Here is only what the build adds, `emit.rs`. Included by path from `build.rs` and from
-//! `tests/schema.rs`, since build scripts are not tested otherwise.
+//! `tests/core/schema.rs`, since build scripts are not tested otherwise.
 
 mod emit;
 #[path = "../src/schema/layout.rs"]

@@ -1,6 +1,6 @@
 //! What the fuzzers do with their bytes: `cargo +nightly fuzz run bridge_ops -- -max_total_time=60`.
 //!
-//! `tests/corpus.rs` includes this file by path, and replays the seeds on stable.
+//! `tests/core/corpus.rs` includes this file by path, and replays the seeds on stable.
 #![allow(
     dead_code, // not everyone includes all of it
     unreachable_pub,

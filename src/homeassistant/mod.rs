@@ -8,7 +8,7 @@
 //!
 //! The facts come from the caller, and when a configuration is published is decided in
 //! `bridge::discovery`. Keys and words are those of Home Assistant's documentation of "MQTT
-//! discovery"; tests/discovery.rs holds every configuration against them.
+//! discovery"; tests/core/discovery.rs holds every configuration against them.
 
 pub mod entity;
 mod name;

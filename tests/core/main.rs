@@ -14,22 +14,40 @@
 )]
 
 mod alive;
+mod alloc;
 mod calls;
 mod claims;
+mod corpus;
+mod discovery;
+mod discovery_times;
 mod foreign;
 #[path = "../frames/mod.rs"]
 mod frames;
+#[path = "../home_assistant/mod.rs"]
+mod home_assistant;
 mod homeassistant;
 mod keep_alive;
+mod layers;
+mod limits;
 mod log;
 mod log_budget;
 mod memory;
 mod pace;
+mod properties_json;
+mod properties_v5;
+mod properties_wire;
 mod refresh;
 mod rejected;
+#[path = "../home_assistant/rig.rs"]
+mod rig;
 mod rights;
 mod scan;
 mod scene;
+mod schema;
+mod security;
 mod services;
+#[path = "../../fuzz/targets.rs"]
+mod targets;
 mod topics;
+mod wire_cost;
 mod writes;

@@ -1,5 +1,5 @@
 //! `docs/services.md`: the schema as a document. A test fails where the file is not what is made
-//! here; `UPDATE_DOCS=1 cargo test --test schema` writes it anew.
+//! here; `UPDATE_DOCS=1 cargo test --test core schema` writes it anew.
 
 use std::fmt::Write as _;
 
@@ -67,7 +67,7 @@ const HEAD: &str = "\
 # Services and their values
 
 What the services of Venus OS offer, as far as the schema of dbus-mqtt knows. This file is made from
-`schema/*.toml` by `UPDATE_DOCS=1 cargo test --test schema`; do not edit it.
+`schema/*.toml` by `UPDATE_DOCS=1 cargo test --test core schema`; do not edit it.
 
 A value has the topic `N/<portal id>/<type>/<device instance><path>`. `{1..3}` stands for each of 1
 to 3, `{n}` for any number, `{name}` for any text without a slash. The type is the letter that D-Bus
