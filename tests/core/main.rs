@@ -20,6 +20,7 @@ mod claims;
 mod corpus;
 mod discovery;
 mod discovery_times;
+mod docs;
 mod foreign;
 #[path = "../frames/mod.rs"]
 mod frames;

@@ -159,7 +159,7 @@ fn restricted(list: &str, queue: usize) -> Option<(Rig, String)> {
 
 #[test]
 fn s6_a_list_that_grants_what_is_needed_is_enough() {
-    // As the README has it; in both versions, without a complaint.
+    // As docs/brokers.md has it; in both versions, without a complaint.
     in_parallel(&["3", "5"], |version| {
         let list = format!(
             "topic readwrite N/{PORTAL}/#\ntopic read R/{PORTAL}/#\ntopic read W/{PORTAL}/#\n"

@@ -1,4 +1,4 @@
-//! What is written about the program: its completions, its manual page, its help, and the README, which
+//! What is written about the program: its completions, its manual page, its help, and docs/client.md, which
 //! has to show what the program prints.
 
 use std::fmt::Write;
@@ -45,11 +45,11 @@ fn completions_and_the_manual_page_are_printed() {
     }
 }
 
-// --- the README ---
+// --- docs/client.md ---
 
-/// The commands of a block of the README and what they print there.
-fn transcript(readme: &str, heading: &str) -> Vec<(String, String)> {
-    let section = readme.split_once(heading).unwrap().1;
+/// The commands of a block of the page and what they print there.
+fn transcript(page: &str, heading: &str) -> Vec<(String, String)> {
+    let section = page.split_once(heading).unwrap().1;
     let section = section.split("\n## ").next().unwrap();
     let mut commands: Vec<(String, String)> = Vec::new();
     for block in section.split("```console\n").skip(1) {
@@ -97,16 +97,16 @@ fn masked(printed: &str) -> String {
 }
 
 #[test]
-fn the_readme_shows_what_the_demo_prints() {
+fn the_page_shows_what_the_demo_prints() {
     let port = free_port();
     let demo = Bridge::spawn(&["demo", "--port", &port.to_string()]);
     demo.wait_log(&["/Mode -m"]);
     poll("the broker of the demo", PATIENCE, || {
         std::net::TcpStream::connect(("127.0.0.1", port)).ok()
     });
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(file).unwrap();
-    let commands = transcript(&readme, "\n## A client for people\n");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.md");
+    let page = std::fs::read_to_string(file).unwrap();
+    let commands = transcript(&page, "# The command-line client\n");
     assert!(commands.len() >= 5, "{commands:?}");
     let (mut expected, mut actual) = (String::new(), String::new());
     let mut differs = Vec::new();
@@ -127,8 +127,8 @@ fn the_readme_shows_what_the_demo_prints() {
         }
     }
     if !differs.is_empty() && std::env::var_os("UPDATE_EXPECT").is_some_and(|set| set == "1") {
-        assert!(readme.contains(&expected), "one block holds them all");
-        std::fs::write(file, readme.replace(&expected, &actual)).unwrap();
+        assert!(page.contains(&expected), "one block holds them all");
+        std::fs::write(file, page.replace(&expected, &actual)).unwrap();
         return;
     }
     assert!(

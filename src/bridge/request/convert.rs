@@ -328,7 +328,7 @@ mod tests {
         }
     }
 
-    /// The table of README's "What a write sends". An item has a type because its present value has
+    /// The table of docs/topics.md, "What the values mean". An item has a type because its present value has
     /// one, or, where there is no value, because the schema says so: both give the same.
     #[test]
     fn s3_what_each_json_becomes() {
