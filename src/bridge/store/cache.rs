@@ -3,19 +3,24 @@
 //! ```text
 //! Writer ──store──▶ Slot, Slot, Slot …   numbers, booleans, invalid: words, lock-free
 //!    │                 │ beside
-//!    └───lock──▶ Beside, Beside …        texts, arrays, limits: rare, as JSON made once
+//!    └──fill───▶ Beside, Beside …        texts, arrays, limits: rare, as JSON made once
 //!                      ▲
 //! Reader ──load────────┘ render: JSON into the caller's buffer
 //! ```
 //!
+//! Nobody ever waits for a lock. What stands beside a slot is never changed while the slot refers to it:
+//! the writer fills a free place, has the slot refer to that, and gives the old place back. A reader that
+//! is in a place keeps the writer from using it again (it takes another one); a reader that finds a
+//! place being filled came too late, and reads the slot again.
+//!
 //! What enters is what clients may see: secrets are masked here, on the way in (§4.7), so that no
 //! road out can show one. Which item a slot belongs to is known in `super::items`.
 
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::sizes::{Sizes, Unkept};
 use super::slot::{Slot, Words};
-use super::sync::{CHUNK_SLOTS, Mutex, MutexGuard};
+use super::sync::{CHUNK_SLOTS, RwLock, RwLockReadGuard, spin_loop};
 use crate::codec::payload;
 use crate::model::item::ItemChange;
 use crate::model::value::Value;
@@ -40,7 +45,8 @@ mod kind {
 struct Shared {
     /// Grows by a chunk at a time, and never moves what is there.
     chunks: Box<[OnceLock<Box<[Slot]>>]>,
-    beside: Mutex<Vec<Beside>>,
+    /// Likewise. An index counts from 1.
+    beside: Box<[OnceLock<Box<[RwLock<Beside>]>>]>,
 }
 
 /// What does not fit a slot's words.
@@ -85,7 +91,10 @@ enum Owned {
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
+    /// Places that no slot refers to; a reader may still be in one.
     beside_free: Vec<u32>,
+    /// How many places there are.
+    beside_count: u32,
     sizes: Sizes,
     /// The bytes of all that is kept beside the slots.
     beside_bytes: usize,
@@ -103,17 +112,18 @@ pub struct Reader {
 
 /// A cache for at most `slots_max` items.
 pub fn cache(slots_max: usize) -> (Writer, Reader) {
-    let chunks = (0..slots_max.div_ceil(CHUNK_SLOTS))
-        .map(|_| OnceLock::new())
-        .collect();
+    let chunks = slots_max.div_ceil(CHUNK_SLOTS);
     let shared = Arc::new(Shared {
-        chunks,
-        beside: Mutex::new(Vec::new()),
+        chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
+        // One more: for the place that is filled while the old one is still referred to, and for those
+        // that readers are in.
+        beside: (0..=chunks).map(|_| OnceLock::new()).collect(),
     });
     (
         Writer {
             shared: Arc::clone(&shared),
             beside_free: Vec::new(),
+            beside_count: 0,
             sizes: Sizes::default(),
             beside_bytes: 0,
             reserved: 0,
@@ -139,10 +149,35 @@ impl Shared {
             .get(index % CHUNK_SLOTS)
     }
 
-    /// A poisoned lock means that a writer panicked between two bytes of a text: the text is what
-    /// it is, and the bridge goes on.
-    fn beside(&self) -> MutexGuard<'_, Vec<Beside>> {
-        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn place(&self, index: u32) -> Option<&RwLock<Beside>> {
+        let index = (index as usize).checked_sub(1)?;
+        self.beside
+            .get(index / CHUNK_SLOTS)?
+            .get()?
+            .get(index % CHUNK_SLOTS)
+    }
+
+    /// What stands there; `None` where it is being filled.
+    fn read(&self, index: u32) -> Option<RwLockReadGuard<'_, Beside>> {
+        self.place(index)?.try_read().ok()
+    }
+
+    /// What a slot refers to, and the words that do. Nothing of it changes while it is held.
+    fn load(&self, slot: &Slot) -> (Words, Option<RwLockReadGuard<'_, Beside>>) {
+        loop {
+            let words = slot.load();
+            if words.beside == 0 {
+                return (words, None);
+            }
+            if let Some(beside) = self.read(words.beside) {
+                // Once more: the slot may have left the place before we came, and another one taken it.
+                let now = slot.load();
+                if now.beside == words.beside {
+                    return (now, Some(beside));
+                }
+            }
+            spin_loop();
+        }
     }
 }
 
@@ -349,7 +384,7 @@ impl Writer {
     }
 
     /// Applies a change that had to wait.
-    pub fn apply_update(&mut self, id: SlotId, mut update: Update) -> bool {
+    pub fn apply_update(&mut self, id: SlotId, update: Update) -> bool {
         let Some(slot) = self.shared.slot(id) else {
             return false;
         };
@@ -357,53 +392,8 @@ impl Writer {
         let needs_beside = matches!(update.value, Some(Owned::Beside { .. }))
             || update.min.as_ref().is_some_and(|min| !min.is_empty())
             || update.max.as_ref().is_some_and(|max| !max.is_empty());
-        let mut changed = false;
         if needs_beside || before.beside != 0 {
-            let mut all = self.shared.beside();
-            let index = match before.beside {
-                0 => take_beside(&mut all, &mut self.beside_free),
-                index => index,
-            };
-            let Some(beside) = all.get_mut(index as usize - 1) else {
-                return false;
-            };
-            let max = self.sizes.cache_bytes_max;
-            let others_bytes = self.beside_bytes - beside.bytes();
-            if update.bytes_in(beside) > max.saturating_sub(others_bytes + self.reserved) {
-                update.give_up(Unkept::NoRoom { max });
-            }
-            for (place, new) in [(&mut beside.min, update.min), (&mut beside.max, update.max)] {
-                if let Some(new) = new {
-                    changed |= *place != new;
-                    *place = new;
-                }
-            }
-            if let Some(Owned::Beside { json, signature }) = &update.value {
-                changed |= beside.json != *json;
-                keep(&mut beside.json, json);
-                beside.signature.clone_from(signature);
-            }
-            if let Some(Owned::Unkept(unkept)) = update.value {
-                self.unkept.push((id, unkept));
-                beside.json = Vec::new();
-            }
-            self.beside_bytes = others_bytes + beside.bytes();
-            let new = match update.value {
-                Some(Owned::Words(new)) => new,
-                Some(Owned::Beside { .. }) => Words {
-                    head: kind::BESIDE,
-                    ..Words::default()
-                },
-                Some(Owned::Unkept(_)) => Words::default(),
-                None => before,
-            };
-            let in_place = |words| Words {
-                beside: index,
-                ..words
-            };
-            // Under the lock, so that a reader who finds a text finds the right one.
-            slot.store(in_place(new));
-            return changed || in_place(new) != in_place(before);
+            return self.apply_beside(id, before, update);
         }
         match update.value {
             Some(Owned::Words(new)) => self.set_words(id, new),
@@ -411,66 +401,180 @@ impl Writer {
                 self.unkept.push((id, unkept));
                 self.set_words(id, Words::default())
             }
-            Some(Owned::Beside { .. }) | None => changed,
+            Some(Owned::Beside { .. }) | None => false,
         }
+    }
+
+    /// The same, where the slot has something beside it, or will have.
+    fn apply_beside(&mut self, id: SlotId, before: Words, mut update: Update) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let Some(slot) = shared.slot(id) else {
+            return false;
+        };
+        // Only this writer fills places, so that the slot's own can always be read.
+        let empty = RwLock::new(Beside::default());
+        let old = shared.read(before.beside).or_else(|| empty.try_read().ok());
+        let Some(old) = old else {
+            return false;
+        };
+        let max = self.sizes.cache_bytes_max;
+        let others_bytes = self.beside_bytes - old.bytes();
+        if update.bytes_in(&old) > max.saturating_sub(others_bytes + self.reserved) {
+            update.give_up(Unkept::NoRoom { max });
+        }
+        let (json, signature): (&[u8], &str) = match &update.value {
+            Some(Owned::Beside { json, signature }) => (json, signature),
+            Some(Owned::Unkept(_)) => (&[], &old.signature),
+            Some(Owned::Words(_)) | None => (&old.json, &old.signature),
+        };
+        let min = update.min.as_ref().unwrap_or(&old.min);
+        let max = update.max.as_ref().unwrap_or(&old.max);
+        let is_same = (json, min, max) == (&old.json, &old.min, &old.max);
+        let index = if is_same && (before.beside == 0 || *signature == *old.signature) {
+            before.beside
+        } else {
+            let fill = |place: &mut Beside| {
+                keep(&mut place.json, json);
+                keep(&mut place.min, min);
+                keep(&mut place.max, max);
+                if *place.signature != *signature {
+                    place.signature = signature.into();
+                }
+            };
+            match self.fill(fill) {
+                Some(index) => index,
+                None => return false,
+            }
+        };
+        self.beside_bytes = others_bytes + json.len() + min.len() + max.len();
+        drop(old);
+        let words = match update.value {
+            Some(Owned::Words(new)) => new,
+            Some(Owned::Beside { .. }) => Words {
+                head: kind::BESIDE,
+                ..Words::default()
+            },
+            Some(Owned::Unkept(unkept)) => {
+                self.unkept.push((id, unkept));
+                Words::default()
+            }
+            None => before,
+        };
+        let words = Words {
+            beside: index,
+            ..words
+        };
+        slot.store(words);
+        if index != before.beside {
+            self.free(before.beside);
+        }
+        let beside = before.beside;
+        !is_same || Words { beside, ..words } != before
+    }
+
+    /// Fills a place that nobody is in, and gives its index.
+    fn fill(&mut self, fill: impl FnOnce(&mut Beside)) -> Option<u32> {
+        // A reader is in one place at a time, for as long as it takes to copy a text.
+        let mut at = self.beside_free.len();
+        let index = loop {
+            let Some(before) = at.checked_sub(1) else {
+                break self.more_beside()?;
+            };
+            at = before;
+            let index = *self.beside_free.get(at)?;
+            let place = self.shared.place(index)?;
+            if let Ok(mut place) = place.try_write() {
+                fill(&mut place);
+                self.beside_free.swap_remove(at);
+                return Some(index);
+            }
+        };
+        fill(&mut *self.shared.place(index)?.try_write().ok()?);
+        Some(index)
+    }
+
+    fn more_beside(&mut self) -> Option<u32> {
+        let chunk = self
+            .shared
+            .beside
+            .get(self.beside_count as usize / CHUNK_SLOTS)?;
+        let places = || RwLock::new(Beside::default());
+        chunk.get_or_init(|| (0..CHUNK_SLOTS).map(|_| places()).collect());
+        self.beside_count += 1;
+        Some(self.beside_count)
+    }
+
+    /// Gives a place back that no slot refers to any more, and the memory of a long text.
+    fn free(&mut self, index: u32) {
+        let Some(place) = self.shared.place(index) else {
+            return;
+        };
+        // Where a reader is in it, its memory waits for the next one who fills it.
+        if let Ok(mut place) = place.try_write() {
+            let Beside { json, min, max, .. } = &mut *place;
+            for text in [json, min, max] {
+                keep(text, b"");
+            }
+        }
+        self.beside_free.push(index);
     }
 
     /// Copies what one slot holds to another, which holds nothing yet.
     pub fn copy(&mut self, from: SlotId, to: SlotId) {
-        let (Some(from), Some(to)) = (self.shared.slot(from), self.shared.slot(to)) else {
+        let shared = Arc::clone(&self.shared);
+        let (Some(from), Some(to)) = (shared.slot(from), shared.slot(to)) else {
             return;
         };
         let mut words = from.load_own();
-        if words.beside != 0 {
-            let mut all = self.shared.beside();
-            let copy = all
-                .get(words.beside as usize - 1)
-                .cloned()
-                .unwrap_or_default();
-            words.beside = take_beside(&mut all, &mut self.beside_free);
-            if let Some(beside) = all.get_mut(words.beside as usize - 1) {
-                self.beside_bytes += copy.bytes();
-                *beside = copy;
-            }
-            to.store(words);
-            return;
+        if let Some(beside) = shared.read(words.beside) {
+            let Some(index) = self.fill(|place| place.clone_from(&beside)) else {
+                return;
+            };
+            self.beside_bytes += beside.bytes();
+            words.beside = index;
         }
         to.store(words);
     }
 
     /// Makes a secret of the text that the slot holds (§4.7).
     pub fn mask(&mut self, id: SlotId) {
-        let Some(words) = self.shared.slot(id).map(Slot::load_own) else {
+        let shared = Arc::clone(&self.shared);
+        let Some(slot) = shared.slot(id) else {
             return;
         };
-        if words.head != kind::BESIDE {
+        let words = slot.load_own();
+        let Some(beside) = shared
+            .read(words.beside)
+            .filter(|_| words.head == kind::BESIDE)
+        else {
             return;
-        }
-        let mut all = self.shared.beside();
-        if let Some(beside) = all.get_mut((words.beside as usize).wrapping_sub(1)) {
-            self.beside_bytes -= beside.bytes();
-            mask(&mut beside.json, &mut beside.signature);
-            self.beside_bytes += beside.bytes();
+        };
+        let mut masked = beside.clone();
+        mask(&mut masked.json, &mut masked.signature);
+        let bytes = self.beside_bytes - beside.bytes() + masked.bytes();
+        drop(beside);
+        if let Some(index) = self.fill(|place| *place = masked) {
+            self.beside_bytes = bytes;
+            slot.store(Words {
+                beside: index,
+                ..words
+            });
+            self.free(words.beside);
         }
     }
 
     /// Forgets what the slot holds: its item is gone.
     pub fn clear(&mut self, id: SlotId) {
-        let Some(slot) = self.shared.slot(id) else {
+        let shared = Arc::clone(&self.shared);
+        let Some(slot) = shared.slot(id) else {
             return;
         };
         let before = slot.load_own();
-        if before.beside == 0 {
-            slot.store(Words::default());
-            return;
-        }
-        let mut all = self.shared.beside();
-        if let Some(beside) = all.get_mut(before.beside as usize - 1) {
+        if let Some(beside) = shared.read(before.beside) {
             self.beside_bytes -= beside.bytes();
-            *beside = Beside::default();
         }
         slot.store(Words::default());
-        self.beside_free.push(before.beside);
+        self.free(before.beside);
     }
 
     /// The D-Bus type of the present value.
@@ -481,9 +585,8 @@ impl Writer {
         match words.head & 0xff {
             kind::EMPTY | kind::INVALID => PresentType::None,
             kind::BESIDE => {
-                let all = self.shared.beside();
-                let beside = all.get((words.beside as usize).wrapping_sub(1));
-                match beside.map(|beside| &*beside.signature) {
+                let beside = self.shared.read(words.beside);
+                match beside.as_ref().map(|beside| &*beside.signature) {
                     Some("s") => PresentType::Basic(b's'),
                     Some("o") => PresentType::Basic(b'o'),
                     Some("g") => PresentType::Basic(b'g'),
@@ -506,13 +609,6 @@ fn keep(place: &mut Vec<u8>, json: &[u8]) {
     place.extend_from_slice(json);
 }
 
-fn take_beside(all: &mut Vec<Beside>, free: &mut Vec<u32>) -> u32 {
-    free.pop().unwrap_or_else(|| {
-        all.push(Beside::default());
-        u32::try_from(all.len()).unwrap_or(u32::MAX)
-    })
-}
-
 impl Reader {
     /// Whether the slot holds a value, be it the invalid one.
     pub fn has_value(&self, id: SlotId) -> bool {
@@ -523,34 +619,39 @@ impl Reader {
 
     /// Writes the value alone. The slot must hold one.
     pub fn render_value(&self, id: SlotId, out: &mut Vec<u8>) {
-        let words = self.shared.slot(id).map(Slot::load).unwrap_or_default();
-        if words.beside == 0 {
-            return render_words(words, out);
-        }
-        let all = self.shared.beside();
-        // Once more, as below.
-        let words = self.shared.slot(id).map(Slot::load).unwrap_or_default();
-        match all.get((words.beside as usize).wrapping_sub(1)) {
-            Some(beside) if words.head == kind::BESIDE => out.extend_from_slice(&beside.json),
-            _ => render_words(words, out),
+        let Some(slot) = self.shared.slot(id) else {
+            return render_words(Words::default(), out);
+        };
+        match self.shared.load(slot) {
+            (words, Some(beside)) if words.head == kind::BESIDE => {
+                out.extend_from_slice(&beside.json);
+            }
+            (words, _) => render_words(words, out),
         }
     }
 
     /// Writes the payload of a notification (§3): `{"value": …}`. The slot must hold a value.
     #[inline]
     pub fn render(&self, id: SlotId, out: &mut Vec<u8>) {
-        out.extend_from_slice(payload::HEAD);
-        let words = self.shared.slot(id).map(Slot::load).unwrap_or_default();
-        if words.beside == 0 {
-            render_words(words, out);
-            out.push(b'}');
-            return;
+        self.render_if(id, out, |_| true);
+    }
+
+    /// The same where the slot holds a value; tells whether it did. For a thread that does not know: an item
+    /// may have gone meanwhile.
+    #[inline]
+    pub fn render_present(&self, id: SlotId, out: &mut Vec<u8>) -> bool {
+        self.render_if(id, out, |words| words.head & 0xff != kind::EMPTY)
+    }
+
+    #[inline]
+    fn render_if(&self, id: SlotId, out: &mut Vec<u8>, takes: impl FnOnce(Words) -> bool) -> bool {
+        let slot = self.shared.slot(id);
+        let (words, beside) = slot.map(|slot| self.shared.load(slot)).unwrap_or_default();
+        if !takes(words) {
+            return false;
         }
-        let all = self.shared.beside();
-        // Once more: the text may have been replaced by a number before the lock was ours.
-        let words = self.shared.slot(id).map(Slot::load).unwrap_or_default();
-        let beside = all.get((words.beside as usize).wrapping_sub(1));
-        match beside {
+        out.extend_from_slice(payload::HEAD);
+        match &beside {
             Some(beside) if words.head == kind::BESIDE => out.extend_from_slice(&beside.json),
             _ => render_words(words, out),
         }
@@ -565,6 +666,7 @@ impl Reader {
             }
         }
         out.push(b'}');
+        true
     }
 }
 

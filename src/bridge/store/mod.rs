@@ -4,6 +4,7 @@ pub mod bits;
 pub mod cache;
 pub mod hash;
 pub mod items;
+pub mod marks;
 pub mod names;
 pub mod sizes;
 pub mod slot;
