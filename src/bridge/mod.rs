@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The same inputs give the same outputs; time is an argument. Nothing here blocks or fails: bad
-//! news become outputs and log lines. Read `items` and `outlet` first, then the parts of
+//! news become outputs and log lines. Read `store::items` and `subscriber` first, then the parts of
 //! [`Bridge`]: `services` and `scans` (§2), `requests` (§5) and `publishing` (§4).
 
 mod bus;
@@ -30,7 +30,7 @@ use self::request::rights::DeviceAccess;
 use self::stats::BusTally;
 use self::store::cache::{Writer, cache};
 use self::store::items::Items;
-use self::subscriber::outlet::Outlet;
+use self::subscriber::remote::Outlet;
 use crate::codec::bus_item;
 use crate::codec::frame::{Frame, Kind};
 use crate::model::name::PortalId;
@@ -47,9 +47,9 @@ pub use self::store::items::ItemRef;
 pub use self::store::marks::Marks;
 pub use self::store::sizes::Sizes;
 pub use self::store::throttle::{LogRate, Throttle};
-pub use self::subscriber::outlet::OutletConfig;
 pub use self::subscriber::publishing::{PublishSink, text_payload};
 pub use self::subscriber::refresh::EXPIRY_MIN;
+pub use self::subscriber::remote::OutletConfig;
 
 /// The bus's own name.
 const BUS: &str = "org.freedesktop.DBus";

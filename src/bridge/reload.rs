@@ -175,7 +175,7 @@ impl Bridge {
         for (slot, rule) in changed {
             self.items.set_rule(slot, rule);
             for outlet in &mut self.outlets {
-                outlet.changed(slot);
+                outlet.subscriber.changed(slot);
             }
         }
         for slot in retired {

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::bridge::Bridge;
-use crate::bridge::subscriber::outlet::Outlet;
+use crate::bridge::subscriber::remote::Outlet;
 use crate::codec::payload;
 use crate::model::time::Now;
 
@@ -78,8 +78,6 @@ pub struct Tally {
     pub connections: u64,
     /// Messages that were published.
     pub published: u64,
-    /// Changes of a value that waited to be sent already.
-    pub conflated: u64,
     /// Messages of other clients below our topics that were not as they should be, and those of them that
     /// were put right.
     pub foreign: u64,
@@ -110,10 +108,10 @@ impl Outlet {
     fn stats(&self) -> BrokerStats<'_> {
         BrokerStats {
             name: self.name(),
-            connected: self.is_connected(),
+            connected: self.subscriber.is_connected(),
             reconnects: self.tally.connections.saturating_sub(1),
             published: self.tally.published,
-            conflated: self.tally.conflated,
+            conflated: self.subscriber.conflated,
             foreign: self.tally.foreign,
             corrected: self.tally.corrected,
             left_out: self.tally.left_out,

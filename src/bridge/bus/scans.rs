@@ -513,7 +513,7 @@ impl Bridge {
         change: &ItemChange<'_>,
     ) {
         for outlet in &mut self.outlets {
-            outlet.changed(slot);
+            outlet.subscriber.changed(slot);
         }
         let watched = self.items.get(slot).is_some_and(|item| item.watched);
         if watched || change.min.is_some() || change.max.is_some() {
@@ -628,7 +628,7 @@ impl Bridge {
                     .is_some_and(|item| item.rule.identifying == first)
                 {
                     for outlet in &mut self.outlets {
-                        outlet.changed(slot);
+                        outlet.subscriber.changed(slot);
                     }
                 }
             }

@@ -359,7 +359,7 @@ impl Bridge {
         let (watched, device) = (item.watched, item.device);
         let watched = watched | change.min.is_some() | change.max.is_some();
         for outlet in &mut self.outlets {
-            outlet.changed(slot);
+            outlet.subscriber.changed(slot);
         }
         if watched {
             self.noted(now, (id, device), slot, change);
@@ -745,7 +745,7 @@ impl Bridge {
         };
         self.cache.apply(slot, change, rule);
         for outlet in &mut self.outlets {
-            outlet.changed(slot);
+            outlet.subscriber.changed(slot);
         }
         if let Some(service) = self.registry.get_mut(id) {
             service.seen.insert(slot);

@@ -26,7 +26,7 @@ impl Bridge {
     ) -> Option<(Vec<u8>, (usize, usize))> {
         let words = self.discovery.words.as_deref()?;
         let outlet = self.outlets.get(broker)?;
-        let gate = outlet.gate();
+        let gate = outlet.subscriber.gate();
         let names = &outlet.board.as_ref()?.config.names;
         let key = self.items.device_key(device);
         let service = self.registry.get(self.items.service(device)?)?;

@@ -25,8 +25,8 @@ use crate::bridge::Bridge;
 use crate::bridge::store::cache::{PresentType, SlotId};
 use crate::bridge::store::items::{DeviceId, Items, ServiceId};
 use crate::bridge::subscriber::outbox::Control;
-use crate::bridge::subscriber::outlet::{Outlet, OutletConfig};
 use crate::bridge::subscriber::publishing::PublishSink;
+use crate::bridge::subscriber::remote::{Outlet, OutletConfig};
 use crate::homeassistant::words::Words;
 use crate::homeassistant::{CONFIG, Names};
 use crate::model::item::ItemChange;
@@ -73,13 +73,13 @@ impl Discovery {
 impl Outlet {
     /// Queues a device to be described, unless it waits already.
     fn describe(&mut self, device: DeviceId) {
-        if !self.is_connected() {
+        if !self.subscriber.is_connected() {
             return;
         }
         if let Some(board) = self.board.as_mut().filter(|board| board.config.enabled)
             && board.queued.insert(device)
         {
-            self.queue(Control::Describe(device));
+            self.subscriber.queue(Control::Describe(device));
         }
     }
 
@@ -234,7 +234,10 @@ impl Bridge {
 
     /// Home Assistant says that it has started: it is told of all devices once more.
     pub fn home_assistant_started(&mut self, now: Now, broker: usize) {
-        let outlet = self.outlets.get_mut(broker).filter(|outlet| outlet.is_up());
+        let outlet = self
+            .outlets
+            .get_mut(broker)
+            .filter(|outlet| outlet.subscriber.is_open());
         let Some(board) = outlet.and_then(|outlet| outlet.board.as_mut()) else {
             return;
         };
@@ -276,14 +279,18 @@ impl Bridge {
         let settled = self.registry.is_settled();
         let settling = self.outlets.get(broker).and_then(|outlet| {
             let at = outlet.board.as_ref()?.settle_at?;
-            (at <= time && outlet.is_up()).then_some(())
+            (at <= time && outlet.subscriber.is_open()).then_some(())
         });
         let there: HashSet<_> = settling
             .into_iter()
             .flat_map(|()| self.devices_there())
             .map(|device| Names::object(self.items.device_key(device)))
             .collect();
-        let Some(outlet) = self.outlets.get_mut(broker).filter(|outlet| outlet.is_up()) else {
+        let Some(outlet) = self
+            .outlets
+            .get_mut(broker)
+            .filter(|outlet| outlet.subscriber.is_open())
+        else {
             return;
         };
         let Some(board) = &mut outlet.board else {
@@ -323,11 +330,11 @@ impl Bridge {
         }
         let republish = is_due(&mut board.republish_at);
         for object in forgotten {
-            outlet.queue(Control::Forget(object));
+            outlet.subscriber.queue(Control::Forget(object));
         }
         if republish {
-            outlet.answers().ask_republish(&None, None);
-            outlet.advance(time, &self.items);
+            outlet.subscriber.answers().ask_republish(&None, None);
+            outlet.subscriber.advance(time, &self.items);
         }
         if born {
             self.describe_all(now, broker);
@@ -348,7 +355,7 @@ impl Bridge {
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return false;
         };
-        let (leaving, retains) = (outlet.is_leaving(), outlet.retains());
+        let (leaving, retains) = (outlet.subscriber.is_leaving(), outlet.retains());
         let Some(board) = &mut outlet.board else {
             return false;
         };

@@ -41,10 +41,14 @@ impl Bridge {
             day_lines_max: usize::MAX,
         };
         let line = number(topic, rejection);
-        let Some(repeated) = outlet.repeats.allow(now.monotonic, line, again) else {
+        let Some(repeated) = outlet.subscriber.repeats.allow(now.monotonic, line, again) else {
             return;
         };
-        if let Some(suppressed) = outlet.rejections.allow(now.monotonic, self.bounds.log) {
+        if let Some(suppressed) = outlet
+            .subscriber
+            .rejections
+            .allow(now.monotonic, self.bounds.log)
+        {
             let name = outlet.name();
             if suppressed > 0 {
                 warn!("{name}: {suppressed} more rejected requests are not shown");
@@ -75,10 +79,14 @@ impl Bridge {
             day_lines_max: usize::MAX,
         };
         let line = number(topic, doubt);
-        let Some(repeated) = outlet.repeats.allow(now.monotonic, line, once) else {
+        let Some(repeated) = outlet.subscriber.repeats.allow(now.monotonic, line, once) else {
             return;
         };
-        if let Some(suppressed) = outlet.doubts.allow(now.monotonic, self.bounds.log) {
+        if let Some(suppressed) = outlet
+            .subscriber
+            .doubts
+            .allow(now.monotonic, self.bounds.log)
+        {
             let name = outlet.name();
             if suppressed > 0 {
                 warn!("{name}: {suppressed} more doubtful writes are not shown");
@@ -102,14 +110,18 @@ impl Bridge {
             return false;
         };
         let keep_alive = matches!(request, Ok(Request::KeepAlive(_) | Request::Serial));
-        if outlet.rates.take(now.monotonic, keep_alive, &self.bounds) {
+        if outlet
+            .subscriber
+            .rates
+            .take(now.monotonic, keep_alive, &self.bounds)
+        {
             return false;
         }
         if let Ok(Request::KeepAlive(KeepAlive::Selective(filters))) = request {
             outlet.renew_live(now.monotonic, filters);
-        } else if outlet.renew(now.monotonic, keep_alive) {
-            outlet.answers().ask_republish(&None, None);
-            outlet.advance(now.monotonic, &self.items);
+        } else if outlet.subscriber.renew(now.monotonic, keep_alive) {
+            outlet.subscriber.answers().ask_republish(&None, None);
+            outlet.subscriber.advance(now.monotonic, &self.items);
         }
         let max = self.bounds.request_rate_max;
         let rejection = Rejection::TooFast { max };

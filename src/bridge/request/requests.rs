@@ -11,7 +11,7 @@ use crate::bridge::bus::scans::UNKNOWN;
 use crate::bridge::store::cache::{PresentType, SlotId};
 use crate::bridge::store::items::{DeviceId, Life, ServiceId};
 use crate::bridge::subscriber::answers::{Echo, Requester, WAITING_MAX};
-use crate::bridge::subscriber::outlet::Outlet;
+use crate::bridge::subscriber::remote::Outlet;
 use crate::codec::bus_item::{self, Changes};
 use crate::codec::frame::Frame;
 use crate::model::item::ItemChange;
@@ -129,7 +129,7 @@ impl Bridge {
             }
             Ok(Request::Serial) => {
                 keep_alive = true;
-                if !outlet.answers().ask_serial(&who) {
+                if !outlet.subscriber.answers().ask_serial(&who) {
                     done = Err(Rejection::Busy { max: WAITING_MAX });
                 }
                 let republishes = !outlet.retains();
@@ -164,10 +164,10 @@ impl Bridge {
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return;
         };
-        if outlet.renew(now.monotonic, keep_alive) && !republish {
-            outlet.answers().ask_republish(&None, None);
+        if outlet.subscriber.renew(now.monotonic, keep_alive) && !republish {
+            outlet.subscriber.answers().ask_republish(&None, None);
         }
-        outlet.advance(now.monotonic, &self.items);
+        outlet.subscriber.advance(now.monotonic, &self.items);
         if let Err(rejection) = done {
             self.reject(now, broker, topic, &rejection);
         }
@@ -187,7 +187,7 @@ impl Bridge {
             return Ok(());
         };
         let seconds = outlet.keep_alive().map_or(0, |time| time.as_secs());
-        let room = |echo: &Echo| outlet.answers().may_republish(who, echo);
+        let room = |echo: &Echo| outlet.subscriber.answers().may_republish(who, echo);
         let told = if republish.as_ref().is_none_or(room) {
             Told::Alive(seconds)
         } else {
@@ -204,7 +204,7 @@ impl Bridge {
         echo: Echo,
     ) -> Result<(), Rejection> {
         let outlet = self.outlets.get_mut(broker);
-        if outlet.is_none_or(|outlet| outlet.answers().ask_republish(who, echo)) {
+        if outlet.is_none_or(|outlet| outlet.subscriber.answers().ask_republish(who, echo)) {
             return Ok(());
         }
         Err(Rejection::Completions)
@@ -222,11 +222,15 @@ impl Bridge {
             return;
         };
         let topic = to.topic.clone();
-        if !outlet.answers().ask_respond(Response { to, told }) {
+        if !outlet
+            .subscriber
+            .answers()
+            .ask_respond(Response { to, told })
+        {
             let max = self.config.calls_in_flight_max;
             return self.reject(now, broker, &topic, &Rejection::Busy { max });
         }
-        outlet.advance(now.monotonic, &self.items);
+        outlet.subscriber.advance(now.monotonic, &self.items);
     }
 
     /// Fails with the last of what is wrong; all of it is in the log.
@@ -323,22 +327,27 @@ impl Bridge {
             return Err(Rejection::Silent);
         }
         let ticket = outlet
+            .subscriber
             .answers()
             .ask_read(&who)
             .ok_or(Rejection::Busy { max })?;
         if !convert::is_object_path(address.path) {
             // It came in an ItemsChanged, and no call can name it: what is known is all there is.
-            let gate = outlet.gate();
+            let gate = outlet.subscriber.gate();
             let known = slot
                 .filter(|_| gate.reads(self.items.device_key(device), address.path))
                 .and_then(|slot| self.items.item_ref(slot));
             if let Some(to) = respond_to.cloned() {
                 let told = known.map_or(Told::Nothing, Told::Item);
                 outlet
+                    .subscriber
                     .answers()
                     .respond_after(ticket, Response { to, told });
             }
-            outlet.answers().answer(ticket, known.into_iter().collect());
+            outlet
+                .subscriber
+                .answers()
+                .answer(ticket, known.into_iter().collect());
             return Ok(());
         }
         let purpose = Purpose::Read {
@@ -494,10 +503,10 @@ impl Bridge {
                 .filter_map(|slot| self.items.item_ref(slot));
             let found = found.collect();
             if let Some(response) = told {
-                outlet.answers().respond_after(ticket, response);
+                outlet.subscriber.answers().respond_after(ticket, response);
             }
-            outlet.answers().answer(ticket, found);
-            outlet.advance(now.monotonic, &self.items);
+            outlet.subscriber.answers().answer(ticket, found);
+            outlet.subscriber.advance(now.monotonic, &self.items);
         }
     }
 
@@ -547,7 +556,8 @@ impl Bridge {
         let Some(outlet) = self.outlets.get(broker) else {
             return Vec::new();
         };
-        let reads = |slot: &SlotId| responses::may_see(outlet.gate(), &self.items, *slot);
+        let reads =
+            |slot: &SlotId| responses::may_see(outlet.subscriber.gate(), &self.items, *slot);
         slots.into_iter().filter(reads).collect()
     }
 
@@ -603,7 +613,7 @@ impl Bridge {
         if self.cache.apply(slot, change, item.rule) {
             for (index, outlet) in self.outlets.iter_mut().enumerate() {
                 if index != broker {
-                    outlet.changed(slot);
+                    outlet.subscriber.changed(slot);
                 }
             }
         }

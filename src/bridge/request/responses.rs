@@ -12,7 +12,8 @@ use crate::bridge::Bridge;
 use crate::bridge::bus::calls::{Method, Purpose};
 use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::{ItemRef, Items, ServiceId};
-use crate::bridge::subscriber::gate::{Gate, OutletConfig};
+use crate::bridge::subscriber::gate::Gate;
+use crate::bridge::subscriber::remote::OutletConfig;
 use crate::codec::payload;
 use crate::model::name::{TOPIC_LEVELS_MAX, is_topic_char};
 use crate::model::outside::Outside;
@@ -131,7 +132,7 @@ impl Bridge {
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return;
         };
-        if let Err((response, rejection)) = outlet.respond(Response { to, told }) {
+        if let Err((response, rejection)) = outlet.subscriber.respond(Response { to, told }) {
             self.reject(now, broker, &response.to.topic, &rejection);
         }
     }

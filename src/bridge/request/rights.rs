@@ -128,7 +128,12 @@ impl Bridge {
         let Some(outlet) = self.outlets.get(broker) else {
             return false;
         };
-        let reads = |path: &str| outlet.gate().reads(self.items.device_key(device), path);
+        let reads = |path: &str| {
+            outlet
+                .subscriber
+                .gate()
+                .reads(self.items.device_key(device), path)
+        };
         reads(path)
             || below
                 .iter()
@@ -147,10 +152,15 @@ impl Bridge {
         let Some(outlet) = self.outlets.get(broker) else {
             return Ok(());
         };
-        if outlet.gate().access() != Access::Full {
+        if outlet.subscriber.gate().access() != Access::Full {
             return Err(Rejection::ReadOnly);
         }
-        let writes = |path: &str| outlet.gate().writes(self.items.device_key(device), path);
+        let writes = |path: &str| {
+            outlet
+                .subscriber
+                .gate()
+                .writes(self.items.device_key(device), path)
+        };
         let below = self.below(device, path);
         let mut items = below.iter().filter_map(|slot| self.items.get(*slot));
         if writes(path) && items.all(|item| writes(self.items.path(item))) {

@@ -8,8 +8,8 @@ use tracing::warn;
 
 use super::corrections::Correction;
 use super::outbox::Control;
-use super::outlet::Outlet;
 use super::publishing::{number_payload, text_payload};
+use super::remote::Outlet;
 use crate::bridge::Bridge;
 use crate::bridge::store::items::Items;
 use crate::model::time::Now;
@@ -59,10 +59,10 @@ impl Bridge {
         };
         // What is never retained is over when it was said; the doctor talks to itself.
         let passing = matches!(rest, topic::HEARTBEAT | topic::COMPLETED | topic::STATS);
-        if outlet.is_leaving() || (passing && !retained) || rest == topic::DOCTOR {
+        if outlet.subscriber.is_leaving() || (passing && !retained) || rest == topic::DOCTOR {
             return;
         }
-        if !outlet.is_up() {
+        if !outlet.subscriber.is_open() {
             // As what was read back before.
             if !payload.is_empty() {
                 outlet.retained(rest, &self.items);
@@ -85,7 +85,7 @@ impl Bridge {
             }
             _ => match outlet.find(rest, &self.items) {
                 Some(slot) => {
-                    if outlet.covers(slot) {
+                    if outlet.subscriber.covers(slot) {
                         let item = self.items.get(slot);
                         if item.is_some_and(|item| item.rule.publish == Publish::PortalId) {
                             text_payload(&mut present, portal);
@@ -133,12 +133,12 @@ impl Outlet {
         // With `retain = false` a broker is to keep nothing of items, and to be told what holds.
         let clears = retained && !self.retains();
         match right {
-            Right::Own(control) => self.hurry(control),
-            Right::Item(slot) if self.covers(slot) => {
+            Right::Own(control) => self.subscriber.hurry(control),
+            Right::Item(slot) if self.subscriber.covers(slot) => {
                 if clears {
-                    self.queue(Control::Clear(rest.into()));
+                    self.subscriber.queue(Control::Clear(rest.into()));
                     if let Some(item) = items.item_ref(slot) {
-                        self.queue(Control::Answer(item));
+                        self.subscriber.queue(Control::Answer(item));
                     }
                 } else {
                     self.put_right(slot);
@@ -147,8 +147,8 @@ impl Outlet {
             Right::Item(slot) if self.retains() => self.put_right(slot),
             // Perhaps it is of a device that was not scanned yet.
             Right::Empty if !settled && self.retains() => self.retained(rest, items),
-            Right::Empty => self.queue(Control::Clear(rest.into())),
-            Right::Item(_) if clears => self.queue(Control::Clear(rest.into())),
+            Right::Empty => self.subscriber.queue(Control::Clear(rest.into())),
+            Right::Item(_) if clears => self.subscriber.queue(Control::Clear(rest.into())),
             Right::Item(_) => {}
         }
     }

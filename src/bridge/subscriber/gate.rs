@@ -1,52 +1,14 @@
-//! What an outlet is told, and what the clients of its broker may have: access, and lists of topic
-//! filters (§8).
+//! What the clients of one reader may have: access, and lists of topic filters (§8).
 //!
 //! Whether an item is published there is decided once, when it becomes known, and kept as a bit.
 //! Requests are rare, and are held against the filters when they come.
 
-use std::time::Duration;
-
-use crate::bridge::discovery::board::DiscoveryConfig;
 use crate::bridge::store::bits::Bits;
 use crate::bridge::store::cache::SlotId;
 use crate::model::access::{Access, AccessRule};
 use crate::model::filter::Lists;
-use crate::model::topic::TopicRules;
 
-/// What an outlet is told at the start.
-#[derive(Debug, Clone)]
-pub struct OutletConfig {
-    /// The broker's name, for the log.
-    pub name: Box<str>,
-    /// Whether notifications are retained (§4.1).
-    pub retain: bool,
-    /// How long a request keeps data flowing; `None`: always (§5.1).
-    pub keep_alive: Option<Duration>,
-    /// How many filters of selective keep-alives may be live.
-    pub filters_max: usize,
-    /// Stands before every topic: empty, or ends in `/` (§8).
-    pub prefix: Box<str>,
-    /// What its clients may do (§8).
-    pub access: AccessRule,
-    /// What may be published there, read and written from there (§8).
-    pub lists: Lists,
-    /// Whether answers to requests go before values: where values may have to wait long (§4.13).
-    pub answers_first: bool,
-    /// What topics it takes (§4.12).
-    pub topics: TopicRules,
-    /// Home Assistant, where it is set up by us, or was.
-    pub discovery: Option<DiscoveryConfig>,
-}
-
-impl OutletConfig {
-    /// How long a request keeps data flowing; `None`: always, also because Home Assistant sends none.
-    pub(in crate::bridge) fn keep_alive_wanted(&self) -> Option<Duration> {
-        let endless = self.discovery.as_ref().is_some_and(|home| home.enabled);
-        self.keep_alive.filter(|_| !endless)
-    }
-}
-
-/// What the clients of one broker may have.
+/// What the clients of one reader may have.
 #[derive(Debug)]
 pub struct Gate {
     rule: AccessRule,

@@ -1,4 +1,19 @@
-//! One reader of the cache: what it covers, what is pending, in which order, and how fast (§4).
+//! One reader of the cache: what it covers, what is pending, in which order, and how fast (§4, §5).
+//!
+//! ```text
+//!          opened                 ready
+//! Closed ─────────▶ CatchingUp ───────────▶ Open     changed ──▶ covers? ──▶ outbox ──▶ next
+//!   ▲                   │                    │       requests ──▶ answers ──▶ outbox
+//!   └───────────────────┴────────────────────┘ closed
+//! ```
+//!
+//! A [`Subscriber`] is what every reader has in common, wherever it sits: what it may have
+//! ([`Gate`]), what it asks for ([`Interest`]), which items are pending ([`Outbox`]), and the answers
+//! to its requests in their order ([`Answers`]). It knows no topic and no connection. A broker that we
+//! connect to is one, with what we hold there besides: see [`remote`].
+//!
+//! Whether an item is to be sent is decided when its turn comes, from what is true then: a slow reader
+//! gets the latest state, and never a history.
 
 pub mod answers;
 pub mod corrections;
@@ -7,6 +22,531 @@ pub mod foreign;
 pub mod gate;
 pub mod interest;
 pub mod outbox;
-pub mod outlet;
 pub mod publishing;
 pub mod refresh;
+pub mod remote;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use self::answers::{Answer, Answers};
+use self::gate::Gate;
+use self::interest::{HEARTBEAT, Interest, Renewed};
+use self::outbox::{Control, Entry, Outbox};
+use crate::bridge::request::rate::Rates;
+use crate::bridge::request::responses::Response;
+use crate::bridge::store::bits::{Bits, Counts};
+use crate::bridge::store::cache::SlotId;
+use crate::bridge::store::items::Items;
+use crate::bridge::store::throttle::{Repeats, Throttle};
+use crate::model::access::Access;
+use crate::model::filter::Filter;
+use crate::model::request::Rejection;
+
+/// How many messages that are no items, and that clients have asked for, may wait.
+const ANSWERS_MAX: usize = 4096;
+
+/// Which changes are wanted. Kept, so that a change costs one look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    Everything,
+    /// Everything that the gate does not hide.
+    Shown,
+    /// What filters of selective keep-alives match.
+    Covered,
+}
+
+/// Whether the reader takes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nobody is there.
+    Closed,
+    /// It takes urgent messages only: it is told of no item before it has told what it holds.
+    CatchingUp,
+    Open,
+}
+
+/// One reader of the cache.
+#[derive(Debug)]
+pub struct Subscriber {
+    gate: Gate,
+    phase: Phase,
+    /// Whether everything is being taken back, for good.
+    ending: bool,
+    interest: Interest,
+    wanted: Wanted,
+    /// How many filters of selective keep-alives match each item.
+    covered: Counts,
+    /// What a read asked for: published once, whatever the interest.
+    forced: Bits,
+    outbox: Outbox,
+    /// Goes before the outbox, and also while the reader catches up.
+    urgent: VecDeque<Control>,
+    answers: Answers,
+    heartbeat_at: Option<Instant>,
+    /// Changes of a value that was pending already.
+    pub(in crate::bridge) conflated: u64,
+    /// How many requests its clients have.
+    pub(in crate::bridge) rates: Rates,
+    /// What of its clients' requests is logged.
+    pub(in crate::bridge) rejections: Throttle,
+    pub(in crate::bridge) doubts: Throttle,
+    /// What of that was said already.
+    pub(in crate::bridge) repeats: Repeats,
+}
+
+/// What came of the passing of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticked {
+    /// An interest has expired: less is wanted than before.
+    pub expired: bool,
+    /// A heartbeat was due, and is queued (§4.8).
+    pub heartbeat: bool,
+}
+
+impl Subscriber {
+    /// A reader that is not there yet. `keep_alive` is how long a request keeps data flowing, `None`:
+    /// always; `answers_first` whether answers go before values (§4.13).
+    pub fn new(
+        gate: Gate,
+        keep_alive: Option<Duration>,
+        filters_max: usize,
+        answers_first: bool,
+    ) -> Subscriber {
+        let mut subscriber = Subscriber {
+            gate,
+            phase: Phase::Closed,
+            ending: false,
+            interest: Interest::new(keep_alive, filters_max),
+            wanted: Wanted::Nothing,
+            covered: Counts::default(),
+            forced: Bits::default(),
+            outbox: Outbox::new(answers_first),
+            urgent: VecDeque::new(),
+            answers: Answers::default(),
+            heartbeat_at: None,
+            conflated: 0,
+            rates: Rates::default(),
+            rejections: Throttle::default(),
+            doubts: Throttle::default(),
+            repeats: Repeats::default(),
+        };
+        subscriber.update_wanted();
+        subscriber
+    }
+
+    // Whether it is there.
+
+    /// Whether anybody is there to read.
+    pub fn is_connected(&self) -> bool {
+        self.phase != Phase::Closed
+    }
+
+    /// Whether it takes items now.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether it is there, but takes no items yet.
+    pub fn is_catching_up(&self) -> bool {
+        self.phase == Phase::CatchingUp
+    }
+
+    /// Somebody is there. Until [`Subscriber::ready`] it takes urgent messages only.
+    pub fn opened(&mut self) {
+        self.phase = Phase::CatchingUp;
+    }
+
+    /// It takes items from now on. What its interest covers is queued.
+    pub fn ready(&mut self) {
+        self.phase = Phase::Open;
+    }
+
+    /// Queues what the interest covers, once the reader takes items.
+    pub fn queue_wanted(&mut self, now: Instant, items: &Items) {
+        if self.interest.is_general() {
+            if !self.answers.republish_waits() {
+                self.answers.ask_republish(&None, None);
+            }
+        } else if self.interest.is_selective() {
+            for slot in items.all().filter(|slot| self.covered.contains(*slot)) {
+                self.outbox.push(slot);
+            }
+        }
+        self.start_heartbeat(now);
+        self.advance(now, items);
+    }
+
+    /// Nobody is there any more. Gives the slots that were pending.
+    pub fn closed(&mut self) -> Vec<SlotId> {
+        self.phase = Phase::Closed;
+        self.urgent.clear();
+        self.answers.clear();
+        self.forced.clear();
+        self.heartbeat_at = None;
+        self.outbox.clear()
+    }
+
+    // What it covers.
+
+    /// What its clients may have.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// What its clients may have, to be changed; call [`Subscriber::update_wanted`] after that.
+    pub(in crate::bridge) fn gate_mut(&mut self) -> &mut Gate {
+        &mut self.gate
+    }
+
+    /// What its clients ask for.
+    pub fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    /// Whether everything is taken back: the bridge ends, or the reader may have nothing any more.
+    pub fn is_leaving(&self) -> bool {
+        self.ending || self.gate.access() == Access::Off
+    }
+
+    /// The bridge ends.
+    pub fn end(&mut self) {
+        self.ending = true;
+    }
+
+    /// Whether the bridge ends.
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// Forgets what its clients asked for: they are to have nothing any more.
+    pub fn leave(&mut self) {
+        self.update_wanted();
+        self.urgent.clear();
+        self.answers.clear();
+        self.heartbeat_at = None;
+        if self.phase == Phase::CatchingUp {
+            self.phase = Phase::Open;
+        }
+    }
+
+    /// After each change of what it depends on.
+    pub(in crate::bridge) fn update_wanted(&mut self) {
+        self.wanted = if self.is_leaving() {
+            Wanted::Nothing
+        } else if self.interest.is_general() {
+            if self.gate.is_open() {
+                Wanted::Everything
+            } else {
+                Wanted::Shown
+            }
+        } else if self.interest.is_selective() {
+            Wanted::Covered
+        } else {
+            Wanted::Nothing
+        };
+    }
+
+    /// Whether the slot's changes are wanted.
+    #[inline]
+    pub fn covers(&self, slot: SlotId) -> bool {
+        match self.wanted {
+            Wanted::Nothing => false,
+            Wanted::Everything => true,
+            Wanted::Shown => !self.gate.hides(slot),
+            Wanted::Covered => self.covered.contains(slot),
+        }
+    }
+
+    /// Whether a pending item is to be sent, now that its turn has come: its changes are wanted, or a
+    /// read asked for it. The latter counts once.
+    #[inline]
+    pub fn takes(&mut self, slot: SlotId) -> bool {
+        let forced = self.forced.remove(slot);
+        (forced && !self.is_leaving() && !self.gate.hides(slot)) || self.covers(slot)
+    }
+
+    /// An item is new, or back; the gate knows of it already.
+    pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
+        if self.interest.is_selective() && !self.gate.hides(slot) {
+            let filters = self.interest.filters();
+            let count = filters.filter(|filter| filter.matches(key, path)).count();
+            self.covered
+                .set(slot, u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// The item may not be published, whatever the lists say.
+    pub fn hide(&mut self, slot: SlotId) {
+        self.gate.hide(slot);
+        self.covered.set(slot, 0);
+    }
+
+    /// An item is gone: no read asks for it any more.
+    pub fn gone(&mut self, slot: SlotId) {
+        self.forced.remove(slot);
+    }
+
+    /// A slot is free, and may be another item's soon.
+    pub fn released(&mut self, slot: SlotId) {
+        self.gate.released(slot);
+        self.covered.set(slot, 0);
+        self.forced.remove(slot);
+    }
+
+    // What is pending, and in which order.
+
+    /// An item changed.
+    #[inline]
+    pub fn changed(&mut self, slot: SlotId) {
+        // While it catches up, nothing waits: everything wanted is queued when that is over.
+        if self.phase == Phase::Open && self.covers(slot) && !self.outbox.push(slot) {
+            self.conflated += 1;
+        }
+    }
+
+    /// Has an item's turn come, whether it is wanted or not.
+    pub fn push(&mut self, slot: SlotId) {
+        self.outbox.push(slot);
+    }
+
+    /// Whether an item is pending.
+    pub fn is_pending(&self, slot: SlotId) -> bool {
+        self.outbox.contains(slot)
+    }
+
+    /// Puts a message that is no item at the end of what waits.
+    pub fn queue(&mut self, control: Control) {
+        self.outbox.push_control(control);
+    }
+
+    /// Has a message that is no item sent before all that waits, once.
+    pub fn hurry(&mut self, control: Control) {
+        if !self.urgent.contains(&control) {
+            self.urgent.push_back(control);
+        }
+    }
+
+    /// Whether nothing waits that may be sent now.
+    pub fn is_idle(&self) -> bool {
+        self.urgent.is_empty() && (self.phase != Phase::Open || self.outbox.is_empty())
+    }
+
+    /// Whether nothing waits in turn.
+    pub fn has_nothing_pending(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// What comes before all that waits in turn.
+    #[inline]
+    pub fn next_urgent(&mut self) -> Option<Control> {
+        self.urgent.pop_front()
+    }
+
+    /// What comes next of what waits in turn.
+    #[inline]
+    pub fn next_pending(&mut self) -> Option<Entry> {
+        self.outbox.pop()
+    }
+
+    // What its clients ask for (§5).
+
+    /// A request renews the general interest; one that only reads or writes does not where only
+    /// selective interests are live (§5.1). What that wakes is queued behind the request itself.
+    pub fn renew(&mut self, now: Instant, keep_alive: bool) -> bool {
+        if !keep_alive && !self.interest.is_general() && self.interest.is_selective() {
+            return false;
+        }
+        let woke = self.interest.renew(now);
+        if woke {
+            self.update_wanted();
+            self.start_heartbeat(now);
+        }
+        woke
+    }
+
+    /// Changes how long a request keeps data flowing; what that wakes is published.
+    pub fn set_keep_alive(&mut self, now: Instant, keep_alive: Option<Duration>, items: &Items) {
+        let woke = self.interest.set_keep_alive(now, keep_alive);
+        self.update_wanted();
+        if woke && self.is_open() {
+            self.start_heartbeat(now);
+            self.answers.ask_republish(&None, None);
+            self.advance(now, items);
+        }
+    }
+
+    /// Renews a selective interest; what new filters match is published once (§5.4). The filters are
+    /// relative to the portal id.
+    pub fn renew_selective(
+        &mut self,
+        now: Instant,
+        filters: Vec<Box<str>>,
+        items: &Items,
+    ) -> Renewed {
+        let renewed = self.interest.renew_selective(now, filters);
+        self.update_wanted();
+        for filter in &renewed.new {
+            items.matching(filter, |slot| {
+                if self.gate.hides(slot) {
+                    return;
+                }
+                self.covered.insert(slot);
+                if self.phase == Phase::Open {
+                    self.outbox.push(slot);
+                }
+            });
+        }
+        self.start_heartbeat(now);
+        renewed
+    }
+
+    /// Renews a selective interest as far as it is live.
+    pub fn renew_live(&mut self, now: Instant, filters: &[Box<str>]) {
+        self.interest.renew_live(now, filters);
+    }
+
+    /// The requests that wait for their turn.
+    pub fn answers(&mut self) -> &mut Answers {
+        &mut self.answers
+    }
+
+    /// Queues what a client is told of its request (§5.8); what is too much comes back.
+    pub fn respond(&mut self, response: Response) -> Result<(), (Response, Rejection)> {
+        if self.phase == Phase::Closed {
+            // Its client is gone with the reader.
+            return Ok(());
+        }
+        if self.outbox.answers() >= ANSWERS_MAX {
+            let max = ANSWERS_MAX;
+            return Err((response, Rejection::Busy { max }));
+        }
+        self.outbox
+            .push_answer(Control::Respond(Box::new(response)));
+        Ok(())
+    }
+
+    /// Has an item published once, whatever the interest.
+    pub fn allow(&mut self, slot: SlotId) {
+        self.forced.insert(slot);
+    }
+
+    /// Answers what can be answered, in the order of the requests.
+    pub fn advance(&mut self, now: Instant, items: &Items) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        // Beyond that they wait where they are counted, and new ones are refused.
+        while self.outbox.answers() < ANSWERS_MAX
+            && let Some(answer) = self.answers.next(now, self.outbox.completions() == 0)
+        {
+            match answer {
+                // An answer of its own, even where the item waits in a republish already: a client
+                // may drop all that comes before it.
+                Answer::Items(found) if found.len() == 1 => {
+                    for item in found {
+                        self.outbox.push_answer(Control::Answer(item));
+                    }
+                }
+                Answer::Items(found) => {
+                    for item in found.into_iter().filter(|item| items.is_there(*item)) {
+                        if self.outbox.answers_first() {
+                            self.outbox.push_answer(Control::Answer(item));
+                        } else {
+                            self.forced.insert(item.slot);
+                            self.outbox.push(item.slot);
+                        }
+                    }
+                }
+                Answer::Serial => self.outbox.push_answer(Control::Serial),
+                Answer::Respond(response) => {
+                    self.outbox.push_answer(Control::Respond(response));
+                }
+                Answer::Everything(echoes) => {
+                    self.publish_all(items);
+                    for echo in echoes {
+                        self.outbox.push_control(Control::Completed(echo));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Queues every item: first those that tell what a device is (§5.5).
+    pub fn publish_all(&mut self, items: &Items) {
+        let identifying =
+            |slot: &SlotId| items.get(*slot).is_some_and(|item| item.rule.identifying);
+        let gate = &self.gate;
+        let shown = |slot: &SlotId| !gate.hides(*slot);
+        for slot in items.all().filter(identifying).filter(shown) {
+            self.outbox.push(slot);
+        }
+        for slot in items.all().filter(shown) {
+            self.outbox.push(slot);
+        }
+    }
+
+    // Time.
+
+    /// When [`Subscriber::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        let answers = self.answers.deadline().filter(|_| self.may_republish());
+        let deadlines = [self.interest.deadline(), self.heartbeat_at, answers];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Whether a republish could begin now: not before the one before it is done, which a slow reader
+    /// may take its time for.
+    fn may_republish(&self) -> bool {
+        self.is_open() && self.outbox.completions() == 0 && self.outbox.answers() < ANSWERS_MAX
+    }
+
+    /// Where anything is wanted, heartbeats are sent (§4.8).
+    pub fn start_heartbeat(&mut self, now: Instant) {
+        if self.is_open() && self.interest.is_alive() {
+            self.heartbeat_at.get_or_insert(now);
+        }
+    }
+
+    /// Time has passed: interests end, and heartbeats are due. Call [`Subscriber::advance`] after it.
+    pub fn tick(&mut self, now: Instant, items: &Items) -> Ticked {
+        let expired = self.interest.expire(now);
+        if self.interest.is_selective() {
+            let (covered, gate) = (&mut self.covered, &self.gate);
+            for filter in &expired.filters {
+                items.matching(filter, |slot| {
+                    if !gate.hides(slot) {
+                        covered.remove(slot);
+                    }
+                });
+            }
+        } else {
+            self.covered.clear();
+        }
+        let mut ticked = Ticked {
+            expired: expired.general || !expired.filters.is_empty(),
+            heartbeat: false,
+        };
+        if ticked.expired {
+            self.update_wanted();
+        }
+        if !self.interest.is_alive() {
+            self.heartbeat_at = None;
+        } else if self.heartbeat_at.is_some_and(|at| at <= now) {
+            // One is enough for a reader that takes nothing.
+            self.hurry(Control::Heartbeat);
+            self.heartbeat_at = Some(now + HEARTBEAT);
+            ticked.heartbeat = true;
+        }
+        ticked
+    }
+
+    /// Whether a topic that is no item's is wanted: one below the portal id, of two levels.
+    pub fn wants_topic(&self, topic: &str) -> bool {
+        let matches = |filter: &Filter| filter.matches(topic, "");
+        let wanted = self.interest.is_general() || self.interest.filters().any(matches);
+        wanted && !self.is_leaving() && self.gate.publishes(topic, "")
+    }
+}

@@ -1,4 +1,4 @@
-//! What waits to be sent to one broker, in first-come order (§4.4).
+//! What waits to be sent to one reader, in first-come order (§4.4).
 //!
 //! ```text
 //! push(slot) ──▶ [slot, slot, CONTROL, slot, …] ──▶ pop
@@ -81,7 +81,7 @@ pub enum Entry {
     Control(Control),
 }
 
-/// What waits for one broker.
+/// What waits for one reader.
 #[derive(Debug, Default)]
 pub struct Outbox {
     ring: VecDeque<u32>,
@@ -106,6 +106,11 @@ impl Outbox {
             answers_first,
             ..Outbox::default()
         }
+    }
+
+    /// Whether answers to requests go before values.
+    pub fn answers_first(&self) -> bool {
+        self.answers_first
     }
 
     /// Whether nothing waits.

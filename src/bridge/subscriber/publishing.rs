@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::outbox::{Control, Entry};
-use super::outlet::{Outlet, Verdict};
+use super::remote::{Outlet, Verdict};
 use crate::bridge::Bridge;
 use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::ItemRef;
@@ -68,7 +68,7 @@ impl Bridge {
         match topic.strip_prefix(outlet.prefix()) {
             Some(rest) => {
                 outlet.retained(rest, &self.items);
-                if outlet.is_up() && self.registry.is_settled() {
+                if outlet.subscriber.is_open() && self.registry.is_settled() {
                     outlet.settle_late(&self.items);
                 }
             }
@@ -106,12 +106,14 @@ impl Bridge {
     /// Whether a broker is to be connected at all: not one whose clients may have nothing (§8).
     pub fn wants(&self, broker: usize) -> bool {
         let outlet = self.outlets.get(broker);
-        outlet.is_some_and(|outlet| !outlet.is_leaving())
+        outlet.is_some_and(|outlet| !outlet.subscriber.is_leaving())
     }
 
     /// Whether a broker is connected.
     pub fn is_connected(&self, broker: usize) -> bool {
-        self.outlets.get(broker).is_some_and(Outlet::is_connected)
+        self.outlets
+            .get(broker)
+            .is_some_and(|outlet| outlet.subscriber.is_connected())
     }
 
     /// Whether a broker's topics are to be read back when it connects (§4.9).
@@ -167,7 +169,7 @@ impl Bridge {
                     if !self.items.is_there(item) {
                         continue;
                     }
-                    outlet.allow(item.slot);
+                    outlet.subscriber.allow(item.slot);
                     item.slot
                 }
                 Some(Entry::Control(Control::Describe(device))) => {
@@ -186,7 +188,7 @@ impl Bridge {
                     self.publish_control(now, &control, broker, sink);
                     // There is room again for what waited behind it.
                     if let Some(outlet) = self.outlets.get_mut(broker) {
-                        outlet.advance(now.monotonic, &self.items);
+                        outlet.subscriber.advance(now.monotonic, &self.items);
                     }
                     return self.has_published(broker);
                 }
@@ -245,7 +247,7 @@ impl Bridge {
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return false;
         };
-        if !outlet.is_up() || outlet.is_leaving() {
+        if !outlet.subscriber.is_open() || outlet.subscriber.is_leaving() {
             return false;
         }
         let Some(rest) = topic.strip_prefix(outlet.prefix()) else {
@@ -274,7 +276,9 @@ impl Bridge {
 
     /// Whether a broker is connected and read back.
     pub fn is_up(&self, broker: usize) -> bool {
-        self.outlets.get(broker).is_some_and(Outlet::is_up)
+        self.outlets
+            .get(broker)
+            .is_some_and(|outlet| outlet.subscriber.is_open())
     }
 
     /// A topic of a request as it would be called without `topic-replace`; `None` where it is the same.
@@ -363,7 +367,7 @@ impl Bridge {
             Control::Clear(rest) => publish(retain, rest, &|_| {}),
             Control::Respond(response) => {
                 sink.respond(&response.to, |out| {
-                    self.render_response(outlet.gate(), &response.told, out);
+                    self.render_response(outlet.subscriber.gate(), &response.told, out);
                 });
             }
             // Published above, as the item that it is, or by `discovery`.

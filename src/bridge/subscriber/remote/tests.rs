@@ -51,12 +51,12 @@ fn items(outlet: &mut Outlet) -> Items {
 
 /// What any of the live filters matches is covered, and nothing else: looks at one item of so many.
 fn assert_covered(outlet: &Outlet, items: &Items, of: usize) {
-    let filters: Vec<&Filter> = outlet.interest.filters().collect();
+    let filters: Vec<&Filter> = outlet.subscriber.interest().filters().collect();
     for slot in items.all().step_by(of) {
         let item = items.get(slot).unwrap();
         let (key, path) = (items.device_key(item.device), items.path(item));
         let expected = filters.iter().any(|filter| filter.matches(key, path));
-        assert_eq!(outlet.covers(slot), expected, "{key}{path}");
+        assert_eq!(outlet.subscriber.covers(slot), expected, "{key}{path}");
     }
 }
 
@@ -99,7 +99,7 @@ fn s5_4_a_hundred_filters_a_second_cost_next_to_nothing() {
     );
     assert_covered(&outlet, &items, 199);
     outlet.tick(start + 3 * MINUTE, &items);
-    assert!(items.all().all(|slot| !outlet.covers(slot)));
+    assert!(items.all().all(|slot| !outlet.subscriber.covers(slot)));
 }
 
 #[test]
@@ -121,10 +121,13 @@ fn s5_4_what_another_filter_matches_stays() {
         &items,
     );
     outlet.tick(start + MINUTE, &items);
-    assert_eq!(outlet.interest.filters().count(), 2);
+    assert_eq!(outlet.subscriber.interest().filters().count(), 2);
     assert_covered(&outlet, &items, 1);
     assert_eq!(
-        items.all().filter(|slot| outlet.covers(*slot)).count(),
+        items
+            .all()
+            .filter(|slot| outlet.subscriber.covers(*slot))
+            .count(),
         20 + 1
     );
     // An item that comes is covered as often as filters match it, and no longer than they live.
@@ -132,13 +135,13 @@ fn s5_4_what_another_filter_matches_stays() {
     let device = items.find_device("battery/0").unwrap();
     let slot = items.find(device, "/Group/7/P7").unwrap();
     outlet.released(slot);
-    assert!(!outlet.covers(slot));
+    assert!(!outlet.subscriber.covers(slot));
     outlet.added(slot, "battery/0", "/Group/7/P7");
     outlet.tick(start + MINUTE * 3 / 2, &items);
-    assert!(outlet.covers(slot));
+    assert!(outlet.subscriber.covers(slot));
     assert_covered(&outlet, &items, 1);
     outlet.tick(start + 2 * MINUTE, &items);
-    assert!(!outlet.covers(slot));
+    assert!(!outlet.subscriber.covers(slot));
 }
 
 #[test]
@@ -155,12 +158,12 @@ fn s5_4_a_filter_may_begin_with_what_topics_begin_with() {
     for text in same {
         let renewed = outlet.renew_selective(start, vec![text.into()], &items);
         assert!(renewed.invalid.is_empty());
-        assert_eq!(outlet.interest.filters().count(), 1, "{text}");
+        assert_eq!(outlet.subscriber.interest().filters().count(), 1, "{text}");
     }
     let other = outlet.renew_selective(start, vec!["N/another/tank/2/#".into()], &items);
     assert_eq!(other.new, [Filter::parse("N/another/tank/2/#").unwrap()]);
     outlet.renew_live(start + MINUTE / 2, &["/tank/2/Group/7/P7".into()]);
     outlet.tick(start + MINUTE, &items);
-    assert_eq!(outlet.interest.filters().count(), 1);
+    assert_eq!(outlet.subscriber.interest().filters().count(), 1);
     assert_covered(&outlet, &items, 1);
 }

@@ -1,43 +1,37 @@
-//! One broker as the bridge sees it: its interest, what waits for it, what it holds of ours.
+//! A broker that we connect to: what it is besides a [`Subscriber`] that reads the cache.
 //!
 //! ```text
-//!          connected            read back, or nothing to read back
-//! Down ───────────────▶ Reading ─────────────────────────────────▶ Up
-//!   ▲                      │                                        │
-//!   └──────────────────────┴────────────────────────────────────────┘ disconnected
+//!          connected               read back, or nothing to read back
+//! Closed ───────────▶ CatchingUp ─────────────────────────────────────▶ Open
 //! ```
 //!
-//! What is published there is known, and taken back when it goes (§4.5, §4.6, §4.9). Whether an item
-//! is to be published or taken back is decided when its turn comes, from what is true then: a slow
-//! broker gets the latest state, and never a history.
+//! A broker keeps what it was sent, and others may publish there too. So what it holds of ours is known
+//! (`published`) and read back on every connect, and it is taken back when it goes (§4.5, §4.6, §4.9);
+//! topics that no item has are cleared (`orphans`); it is told whether the bridge is there (§4.10); and
+//! some of our topics may not fit it (§4.12).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
-use super::answers::{Answer, Answers};
+use super::Subscriber;
 use super::corrections::Corrections;
 use super::fit::Fit;
 use super::gate::Gate;
-pub use super::gate::OutletConfig;
-use super::interest::Interest;
-use super::outbox::{Control, Entry, Outbox};
+use super::interest::Renewed;
+use super::outbox::{Control, Entry};
 use super::refresh::Refresh;
 use crate::bridge::bus::registry::Unscanned;
-use crate::bridge::discovery::board::Board;
-use crate::bridge::request::rate::Rates;
+use crate::bridge::discovery::board::{Board, DiscoveryConfig};
 use crate::bridge::stats::Tally;
-use crate::bridge::store::bits::{Bits, Counts};
+use crate::bridge::store::bits::Bits;
 use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::{Item, Items, Life};
-use crate::bridge::store::throttle::{Repeats, Throttle};
-use crate::model::access::Access;
-use crate::model::topic::{self, Misfit};
+use crate::model::access::{Access, AccessRule};
+use crate::model::filter::Lists;
+use crate::model::topic::{self, Misfit, TopicRules};
 use crate::schema::rule::Publish;
-
-mod requests;
-mod time;
 
 /// How many retained topics without an item are remembered until the scans are done.
 const ORPHANS_MAX: usize = 100_000;
@@ -47,25 +41,38 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 const LEFT_OUT_SHOWN: u64 = 10;
 /// How often a device that is not watched says who and what it is.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
-/// How many messages that are no items, and that clients have asked for, may wait.
-const ANSWERS_MAX: usize = 4096;
 
-/// What of all that changes is wanted. Kept, so that a change costs one look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Nothing,
-    Everything,
-    /// Everything that the gate does not hide.
-    Shown,
-    /// What filters of selective keep-alives match.
-    Covered,
+/// What an outlet is told at the start.
+#[derive(Debug, Clone)]
+pub struct OutletConfig {
+    /// The broker's name, for the log.
+    pub name: Box<str>,
+    /// Whether notifications are retained (§4.1).
+    pub retain: bool,
+    /// How long a request keeps data flowing; `None`: always (§5.1).
+    pub keep_alive: Option<Duration>,
+    /// How many filters of selective keep-alives may be live.
+    pub filters_max: usize,
+    /// Stands before every topic: empty, or ends in `/` (§8).
+    pub prefix: Box<str>,
+    /// What its clients may do (§8).
+    pub access: AccessRule,
+    /// What may be published there, read and written from there (§8).
+    pub lists: Lists,
+    /// Whether answers to requests go before values: where values may have to wait long (§4.13).
+    pub answers_first: bool,
+    /// What topics it takes (§4.12).
+    pub topics: TopicRules,
+    /// Home Assistant, where it is set up by us, or was.
+    pub discovery: Option<DiscoveryConfig>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
-    Down,
-    Reading,
-    Up,
+impl OutletConfig {
+    /// How long a request keeps data flowing; `None`: always, also because Home Assistant sends none.
+    pub(in crate::bridge) fn keep_alive_wanted(&self) -> Option<Duration> {
+        let endless = self.discovery.as_ref().is_some_and(|home| home.enabled);
+        self.keep_alive.filter(|_| !endless)
+    }
 }
 
 /// What is to be done about an item whose turn has come.
@@ -91,22 +98,11 @@ pub struct Outlet {
     config: OutletConfig,
     /// What its topics begin with: `N/<portal id>/`, and before that its own prefix.
     prefix: Box<str>,
-    gate: Gate,
+    /// What it reads, and how.
+    pub(in crate::bridge) subscriber: Subscriber,
     pub(in crate::bridge) fit: Fit,
-    link: Link,
-    interest: Interest,
-    wanted: Wanted,
-    outbox: Outbox,
-    /// Goes before the outbox, and also while the link is reading back.
-    urgent: VecDeque<Control>,
     /// What the broker, or its clients, have of us.
     published: Bits,
-    /// How many filters of selective keep-alives match each item.
-    covered: Counts,
-    /// What a read asked for: published once, whatever the interest.
-    forced: Bits,
-    answers: Answers,
-    heartbeat_at: Option<Instant>,
     /// After what time the broker forgets what it retains of ours, and what is done against it.
     expiry: Option<Duration>,
     refresh: Option<Refresh>,
@@ -123,19 +119,11 @@ pub struct Outlet {
     watched: bool,
     /// What others published there and was put right (§4.11).
     pub(in crate::bridge) corrections: Corrections,
-    ending: bool,
     /// How often, and when next, the bridge tells of itself.
     stats: Option<Duration>,
     stats_at: Option<Instant>,
     /// What was done for it.
     pub(in crate::bridge) tally: Tally,
-    /// How many requests its clients have.
-    pub(in crate::bridge) rates: Rates,
-    /// What of its clients' requests is logged.
-    pub(in crate::bridge) rejections: Throttle,
-    pub(in crate::bridge) doubts: Throttle,
-    /// What of that was said already.
-    pub(in crate::bridge) repeats: Repeats,
     /// What the broker holds for Home Assistant.
     pub(in crate::bridge) board: Option<Board>,
 }
@@ -150,20 +138,11 @@ impl Outlet {
         if !fit.is_open() {
             gate.close();
         }
-        let mut outlet = Outlet {
+        Outlet {
             prefix: [&*config.prefix, prefix].concat().into(),
-            gate,
+            subscriber: Subscriber::new(gate, keep_alive, config.filters_max, config.answers_first),
             fit,
-            wanted: Wanted::Nothing,
-            link: Link::Down,
-            interest: Interest::new(keep_alive, config.filters_max),
-            outbox: Outbox::new(config.answers_first),
-            urgent: VecDeque::new(),
             published: Bits::default(),
-            covered: Counts::default(),
-            forced: Bits::default(),
-            answers: Answers::default(),
-            heartbeat_at: None,
             expiry: None,
             refresh: None,
             orphans: Vec::new(),
@@ -173,19 +152,12 @@ impl Outlet {
             again_at: None,
             watched: false,
             corrections: Corrections::default(),
-            ending: false,
             stats: None,
             stats_at: None,
             tally: Tally::default(),
-            rates: Rates::default(),
-            rejections: Throttle::default(),
-            doubts: Throttle::default(),
-            repeats: Repeats::default(),
             board,
             config,
-        };
-        outlet.update_wanted();
-        outlet
+        }
     }
 
     /// What all of its topics begin with.
@@ -199,41 +171,9 @@ impl Outlet {
         &self.config
     }
 
-    /// What its clients may have.
-    pub fn gate(&self) -> &Gate {
-        &self.gate
-    }
-
-    /// Whether everything is taken back: the bridge ends, or the broker may have nothing any more.
-    pub fn is_leaving(&self) -> bool {
-        self.ending || self.gate.access() == Access::Off
-    }
-
-    /// After each change of what it depends on.
-    pub(in crate::bridge) fn update_wanted(&mut self) {
-        self.wanted = if self.is_leaving() {
-            Wanted::Nothing
-        } else if self.interest.is_general() {
-            if self.gate.is_open() {
-                Wanted::Everything
-            } else {
-                Wanted::Shown
-            }
-        } else if self.interest.is_selective() {
-            Wanted::Covered
-        } else {
-            Wanted::Nothing
-        };
-    }
-
     /// The broker's name, for the log.
     pub fn name(&self) -> &str {
         &self.config.name
-    }
-
-    /// Whether the broker is connected.
-    pub fn is_connected(&self) -> bool {
-        self.link != Link::Down
     }
 
     /// How long a request keeps data flowing; `None`: always.
@@ -246,67 +186,30 @@ impl Outlet {
         self.config.retain
     }
 
-    /// Whether the slot's changes are wanted.
-    #[inline]
-    pub fn covers(&self, slot: SlotId) -> bool {
-        match self.wanted {
-            Wanted::Nothing => false,
-            Wanted::Everything => true,
-            Wanted::Shown => !self.gate.hides(slot),
-            Wanted::Covered => self.covered.contains(slot),
-        }
-    }
-
-    /// Whether the broker is connected and has been read back.
-    pub fn is_up(&self) -> bool {
-        self.link == Link::Up
-    }
-
-    /// Puts a message that is no item at the end of what waits.
-    pub fn queue(&mut self, control: Control) {
-        self.outbox.push_control(control);
-    }
-
-    /// Has a message that is no item sent before all that waits, once.
-    pub fn hurry(&mut self, control: Control) {
-        if !self.urgent.contains(&control) {
-            self.urgent.push_back(control);
-        }
-    }
-
     /// The broker has something for an item that is not right: its value is sent, or taken back where
     /// nobody wants it.
     pub fn put_right(&mut self, slot: SlotId) {
         self.published.insert(slot);
-        self.outbox.push(slot);
+        self.subscriber.push(slot);
     }
 
     /// Whether anything can be sent.
     pub fn has_work(&self) -> bool {
-        !self.urgent.is_empty()
-            || (self.link == Link::Up && !(self.outbox.is_empty() && self.clears.is_empty()))
-    }
-
-    /// An item changed.
-    #[inline]
-    pub fn changed(&mut self, slot: SlotId) {
-        // While it is read back, nothing waits: everything wanted is queued when that is over.
-        if self.link == Link::Up && self.covers(slot) && !self.outbox.push(slot) {
-            self.tally.conflated += 1;
-        }
+        !self.subscriber.is_idle() || (self.subscriber.is_open() && !self.clears.is_empty())
     }
 
     // Connection.
 
     /// The broker is connected: what is published on every connect (§4.2, §4.10).
     pub fn connected(&mut self) {
-        if self.is_leaving() {
+        if self.subscriber.is_leaving() {
             return;
         }
         self.tally.connections += 1;
-        self.link = Link::Reading;
-        self.urgent
-            .extend([Control::Online, Control::Serial, Control::KeepAlive]);
+        self.subscriber.opened();
+        for control in [Control::Online, Control::Serial, Control::KeepAlive] {
+            self.subscriber.hurry(control);
+        }
     }
 
     /// The broker forgets what it retains of ours after this time; `None`: never.
@@ -319,8 +222,8 @@ impl Outlet {
     pub fn watched(&mut self, now: Instant, watched: bool) {
         self.watched = watched;
         self.again_at = (!watched).then(|| now + SAY_AGAIN);
-        if watched && !self.is_leaving() {
-            self.hurry(Control::Online);
+        if watched && !self.subscriber.is_leaving() {
+            self.subscriber.hurry(Control::Online);
         }
     }
 
@@ -337,8 +240,8 @@ impl Outlet {
             Some(slot) => {
                 self.fit.holds(slot);
                 self.published.insert(slot);
-                if self.link == Link::Up && !self.covers(slot) {
-                    self.outbox.push(slot);
+                if self.subscriber.is_open() && !self.subscriber.covers(slot) {
+                    self.subscriber.push(slot);
                 }
             }
             None if self.orphans.len() < ORPHANS_MAX => self.orphans.push(rest.into()),
@@ -349,10 +252,10 @@ impl Outlet {
     /// The broker has told all that it retains, or there was nothing to ask for. What no item can be any
     /// more is cleared before anything is published.
     pub fn ready(&mut self, now: Instant, items: &Items, unscanned: &Unscanned<'_>) {
-        if self.link != Link::Reading {
+        if !self.subscriber.is_catching_up() {
             return;
         }
-        self.link = Link::Up;
+        self.subscriber.ready();
         self.again_at = (!self.watched).then(|| now + SAY_AGAIN);
         self.refresh = self.expiry.map(|expiry| Refresh::new(expiry, now));
         self.settle(now, items, unscanned);
@@ -361,22 +264,10 @@ impl Outlet {
             .all_gone()
             .filter(|slot| self.published.contains(*slot))
         {
-            self.outbox.push(slot);
+            self.subscriber.push(slot);
         }
         self.sweep();
-        if self.interest.is_general() {
-            if !self.answers.republish_waits() {
-                self.answers.ask_republish(&None, None);
-            }
-        } else if self.interest.is_selective() {
-            for slot in items.all().filter(|slot| self.covered.contains(*slot)) {
-                self.outbox.push(slot);
-            }
-        }
-        if self.interest.is_alive() {
-            self.heartbeat_at.get_or_insert(now);
-        }
-        self.advance(now, items);
+        self.subscriber.queue_wanted(now, items);
     }
 
     /// Clears the retained topics that no item has and that no service can bring any more (§4.9). One
@@ -403,8 +294,8 @@ impl Outlet {
         let mut waiting = Vec::new();
         for rest in std::mem::take(&mut self.orphans) {
             if let Some(slot) = self.find(&rest, items) {
-                if self.published.insert(slot) && !self.covers(slot) {
-                    self.outbox.push(slot);
+                if self.published.insert(slot) && !self.subscriber.covers(slot) {
+                    self.subscriber.push(slot);
                 }
             } else if may_come(&rest) {
                 waiting.push(rest);
@@ -417,7 +308,7 @@ impl Outlet {
 
     /// Whether [`Outlet::settle`] has something to do.
     pub fn is_unsettled(&self) -> bool {
-        self.link == Link::Up && !self.orphans.is_empty()
+        self.subscriber.is_open() && !self.orphans.is_empty()
     }
 
     /// Whether [`Outlet::settle`] has something to do that waits for nothing but the time.
@@ -427,22 +318,17 @@ impl Outlet {
 
     /// The broker is lost. Gives the slots that waited and that nobody must be told of any more.
     pub fn disconnected(&mut self, items: &Items) -> Vec<SlotId> {
-        self.link = Link::Down;
         self.refresh = None;
-        self.urgent.clear();
         self.orphans.clear();
         self.settle_by = None;
         self.clears.clear();
         self.again_at = None;
         self.watched = false;
-        self.answers.clear();
-        self.forced.clear();
-        self.heartbeat_at = None;
         self.stats_at = None;
         if let Some(board) = &mut self.board {
             board.disconnected();
         }
-        let waited = self.outbox.clear();
+        let waited = self.subscriber.closed();
         let told = |slot: &SlotId| {
             !self.published.contains(*slot)
                 && items
@@ -454,51 +340,48 @@ impl Outlet {
 
     /// The bridge ends: everything is taken back (§4.9).
     pub fn end(&mut self) {
-        self.ending = true;
+        self.subscriber.end();
         self.leave();
     }
 
     /// The device says what clients may do, to brokers that follow it (§8). Tells whether that is new
     /// here. Without access everything is taken back, as at the end; the link closes then.
     pub fn device_says(&mut self, now: Instant, access: Access, items: &Items) -> bool {
-        let was_off = self.gate.access() == Access::Off;
-        if !self.gate.device_says(access) {
+        let subscriber = &mut self.subscriber;
+        let was_off = subscriber.gate().access() == Access::Off;
+        if !subscriber.gate_mut().device_says(access) {
             return false;
         }
-        self.update_wanted();
+        subscriber.update_wanted();
         if access == Access::Off {
             self.leave();
-        } else if was_off && self.link == Link::Up && !self.ending {
+        } else if was_off && subscriber.is_open() && !subscriber.is_ending() {
             // It was about to leave, and stays: all it took back comes again, behind that.
             for control in [Control::Online, Control::Serial, Control::KeepAlive] {
-                self.outbox.push_control(control);
+                subscriber.queue(control);
             }
-            if self.interest.is_alive() {
-                self.publish_all(items);
-                self.outbox.push_control(Control::Completed(None));
-                self.heartbeat_at.get_or_insert(now);
+            if subscriber.interest().is_alive() {
+                subscriber.publish_all(items);
+                subscriber.queue(Control::Completed(None));
+                subscriber.start_heartbeat(now);
             }
         }
         true
     }
 
     fn leave(&mut self) {
-        self.update_wanted();
-        self.urgent.clear();
-        self.answers.clear();
-        self.heartbeat_at = None;
-        if self.link == Link::Down {
+        self.subscriber.leave();
+        if !self.subscriber.is_connected() {
             return;
         }
-        self.link = Link::Up;
         let published: Vec<_> = self.published.iter().collect();
         for slot in published {
-            self.outbox.push(slot);
+            self.subscriber.push(slot);
         }
         if self.config.retain {
-            self.outbox.push_control(Control::NoKeepAlive);
+            self.subscriber.queue(Control::NoKeepAlive);
         }
-        self.outbox.push_control(Control::Offline);
+        self.subscriber.queue(Control::Offline);
     }
 
     // Items.
@@ -522,15 +405,14 @@ impl Outlet {
         };
         let slot = items.find_gone_topic(rest).or_else(|| self.fit.find(rest));
         self.fit.ban(rest, slot, until);
-        self.gate.close();
+        self.subscriber.gate_mut().close();
         if let Some(slot) = slot {
-            self.gate.hide(slot);
-            self.covered.set(slot, 0);
+            self.subscriber.hide(slot);
             if items.is_live(slot) {
                 self.published.remove(slot);
             }
         }
-        self.update_wanted();
+        self.subscriber.update_wanted();
     }
 
     /// Tries again what was left out for long enough.
@@ -544,26 +426,21 @@ impl Outlet {
             };
             self.fit.holds(slot);
             self.added(slot, items.device_key(item.device), items.path(item));
-            self.changed(slot);
+            self.subscriber.changed(slot);
         }
     }
 
     /// An item is new, or back.
     pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
-        self.gate.added(slot, key, path);
+        self.subscriber.gate_mut().added(slot, key, path);
         if let Err(why) = self.fit.added(slot, &self.prefix, key, path) {
-            self.gate.hide(slot);
+            self.subscriber.gate_mut().hide(slot);
             if let Some(why) = why {
                 self.tally.left_out += 1;
                 self.report_left_out(&[key, path].concat(), why);
             }
         }
-        if self.interest.is_selective() && !self.gate.hides(slot) {
-            let filters = self.interest.filters();
-            let count = filters.filter(|filter| filter.matches(key, path)).count();
-            self.covered
-                .set(slot, u32::try_from(count).unwrap_or(u32::MAX));
-        }
+        self.subscriber.added(slot, key, path);
     }
 
     fn report_left_out(&self, rest: &str, why: Misfit) {
@@ -580,20 +457,18 @@ impl Outlet {
 
     /// An item is gone. Tells whether this broker must still be told, or has it in its outbox.
     pub fn gone(&mut self, slot: SlotId) -> bool {
-        self.forced.remove(slot);
+        self.subscriber.gone(slot);
         let published = self.published.contains(slot);
-        if published && self.link == Link::Up {
-            self.outbox.push(slot);
+        if published && self.subscriber.is_open() {
+            self.subscriber.push(slot);
         }
-        published || self.outbox.contains(slot)
+        published || self.subscriber.is_pending(slot)
     }
 
     /// A slot is free, and may be another item's soon.
     pub fn released(&mut self, slot: SlotId) {
-        self.gate.released(slot);
+        self.subscriber.released(slot);
         self.fit.released(slot);
-        self.covered.set(slot, 0);
-        self.forced.remove(slot);
         self.published.remove(slot);
     }
 
@@ -602,21 +477,21 @@ impl Outlet {
     /// What comes next.
     #[inline]
     pub fn next(&mut self) -> Option<Entry> {
-        if let Some(control) = self.urgent.pop_front() {
+        if let Some(control) = self.subscriber.next_urgent() {
             return Some(Entry::Control(control));
         }
-        if self.link != Link::Up {
+        if !self.subscriber.is_open() {
             return None;
         }
         if !self.clears.is_empty() {
             // However many there are, values do not wait for them, nor they for values.
             self.clears_next ^= true;
-            if self.clears_next || self.outbox.is_empty() {
+            if self.clears_next || self.subscriber.has_nothing_pending() {
                 let rest = self.clears.pop_front()?;
                 return Some(Entry::Control(Control::Clear(rest)));
             }
         }
-        self.outbox.pop()
+        self.subscriber.next_pending()
     }
 
     /// What is to be done about an item whose turn has come.
@@ -629,8 +504,7 @@ impl Outlet {
     ) -> Verdict {
         let always = item.rule.publish == Publish::PortalId;
         if item.life == Life::Live {
-            let forced = self.forced.remove(slot);
-            if (forced && !self.is_leaving() && !self.gate.hides(slot)) || self.covers(slot) {
+            if self.subscriber.takes(slot) {
                 if !has_value() {
                     // Its value is too long to be kept: no value is better than a stale one.
                     return self.unpublish(slot, always);
@@ -641,7 +515,7 @@ impl Outlet {
                     retain: self.config.retain || always,
                 };
             }
-            if !self.config.retain && !self.is_leaving() {
+            if !self.config.retain && !self.subscriber.is_leaving() {
                 return Verdict::Nothing;
             }
         }
@@ -660,72 +534,127 @@ impl Outlet {
 
     /// Queues what is published, but wanted no more, to be taken back (§4.5).
     fn sweep(&mut self) {
-        if !self.config.retain || self.link != Link::Up {
+        if !self.config.retain || !self.subscriber.is_open() {
             return;
         }
         let unwanted: Vec<_> = self
             .published
             .iter()
-            .filter(|slot| !self.covers(*slot))
+            .filter(|slot| !self.subscriber.covers(*slot))
             .collect();
         for slot in unwanted {
-            self.outbox.push(slot);
+            self.subscriber.push(slot);
         }
     }
 
-    // Requests: more in `requests`.
+    // Requests.
 
-    /// Answers what can be answered, in the order of the requests.
-    pub fn advance(&mut self, now: Instant, items: &Items) {
-        if self.link != Link::Up {
-            return;
+    /// Changes how long a request keeps data flowing; what that wakes is published.
+    pub fn set_keep_alive(&mut self, now: Instant, keep_alive: Option<Duration>, items: &Items) {
+        self.config.keep_alive = keep_alive;
+        let keep_alive = self.config.keep_alive_wanted();
+        self.subscriber.set_keep_alive(now, keep_alive, items);
+    }
+
+    /// Renews a selective interest; what new filters match is published once (§5.4).
+    pub fn renew_selective(
+        &mut self,
+        now: Instant,
+        filters: Vec<Box<str>>,
+        items: &Items,
+    ) -> Renewed {
+        let filters = filters.into_iter().map(|filter| self.relative(filter));
+        let filters = filters.collect();
+        self.subscriber.renew_selective(now, filters, items)
+    }
+
+    /// Renews a selective interest as far as it is live.
+    pub fn renew_live(&mut self, now: Instant, filters: &[Box<str>]) {
+        let filters = filters.iter().map(|filter| self.relative(filter.clone()));
+        let filters: Vec<Box<str>> = filters.collect();
+        self.subscriber.renew_live(now, &filters);
+    }
+
+    /// A filter without what clients write before it that do not know that it is relative to the portal
+    /// id (§5.4).
+    fn relative(&self, filter: Box<str>) -> Box<str> {
+        let prefix = self.prefix.strip_prefix(&*self.config.prefix);
+        let rest = filter.strip_prefix('/').unwrap_or(&filter);
+        let rest = prefix
+            .and_then(|prefix| rest.strip_prefix(prefix))
+            .unwrap_or(rest);
+        if rest.len() == filter.len() {
+            filter
+        } else {
+            rest.into()
         }
-        // Beyond that they wait where they are counted, and new ones are refused.
-        while self.outbox.answers() < ANSWERS_MAX
-            && let Some(answer) = self.answers.next(now, self.outbox.completions() == 0)
-        {
-            match answer {
-                // An answer of its own, even where the item waits in a republish already: a client
-                // may drop all that comes before it.
-                Answer::Items(found) if found.len() == 1 => {
-                    for item in found {
-                        self.outbox.push_answer(Control::Answer(item));
-                    }
-                }
-                Answer::Items(found) => {
-                    for item in found.into_iter().filter(|item| items.is_there(*item)) {
-                        if self.config.answers_first {
-                            self.outbox.push_answer(Control::Answer(item));
-                        } else {
-                            self.force(item.slot);
-                        }
-                    }
-                }
-                Answer::Serial => self.outbox.push_answer(Control::Serial),
-                Answer::Respond(response) => {
-                    self.outbox.push_answer(Control::Respond(response));
-                }
-                Answer::Everything(echoes) => {
-                    self.publish_all(items);
-                    for echo in echoes {
-                        self.outbox.push_control(Control::Completed(echo));
-                    }
-                }
+    }
+
+    // Time.
+
+    /// When [`Outlet::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        let board = self.board.as_ref().filter(|_| self.subscriber.is_open());
+        [
+            self.subscriber.deadline(),
+            self.settle_by,
+            self.again_at,
+            self.fit.deadline(),
+            board.and_then(Board::deadline),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant, items: &Items) {
+        let ticked = self.subscriber.tick(now, items);
+        if ticked.expired {
+            self.sweep();
+        }
+        if ticked.heartbeat {
+            self.say_again(now);
+            self.tell_stats(now);
+        }
+        self.take_in(now, items);
+        if self.again_at.is_some_and(|at| at <= now) {
+            self.again_at = Some(now + SAY_AGAIN);
+            if !self.subscriber.is_leaving() {
+                self.subscriber.hurry(Control::Online);
+                self.subscriber.hurry(Control::Serial);
+            }
+        }
+        self.subscriber.advance(now, items);
+    }
+
+    /// Queues values that the broker would forget soon.
+    fn say_again(&mut self, now: Instant) {
+        let Some(refresh) = &mut self.refresh else {
+            return;
+        };
+        for slot in refresh.due(now, self.published.slots()) {
+            if self.published.contains(slot) && self.subscriber.covers(slot) {
+                self.subscriber.push(slot);
             }
         }
     }
 
-    /// Queues every item: first those that tell what a device is (§5.5).
-    fn publish_all(&mut self, items: &Items) {
-        let identifying =
-            |slot: &SlotId| items.get(*slot).is_some_and(|item| item.rule.identifying);
-        let gate = &self.gate;
-        let shown = |slot: &SlotId| !gate.hides(*slot);
-        for slot in items.all().filter(identifying).filter(shown) {
-            self.outbox.push(slot);
+    /// Has the bridge tell of itself so often; `None`: never.
+    pub fn set_stats(&mut self, every: Option<Duration>) {
+        if self.stats != every {
+            self.stats = every;
+            self.stats_at = None;
         }
-        for slot in items.all().filter(shown) {
-            self.outbox.push(slot);
+    }
+
+    /// Queues what the bridge tells of itself, with the first heartbeat after its time: nothing wakes
+    /// up for it.
+    fn tell_stats(&mut self, now: Instant) {
+        let Some(every) = self.stats else { return };
+        if self.stats_at.is_none_or(|at| at <= now) && self.subscriber.wants_topic(topic::STATS) {
+            self.stats_at = Some(now + every);
+            self.subscriber.hurry(Control::Stats);
         }
     }
 }
