@@ -6,6 +6,7 @@
 //! workload ten COUNT             that many ItemsChanged of ten doubles
 //! workload update TOPICS ITEMS COUNT
 //!                                that many signals of one item, or of ten, all over as many topics
+//! workload refresh ITEMS COUNT   that many scans in rounds, of ten services with as many items together
 //! workload compare ROUNDS COUNT TOPICS…
 //!                                the same by the clock, for each number of topics in turn; lines of
 //!                                JSON, also with the memory that a topic takes
@@ -25,11 +26,14 @@ mod common;
 #[path = "../tests/frames/mod.rs"]
 mod frames;
 
+use std::collections::HashMap;
 use std::hint::black_box;
+use std::time::Duration;
 
 use allocation_counter::measure;
 use common::{TEN, take};
-use dbus_mqtt::bridge::Bridge;
+use dbus_mqtt::bridge::calls::Method;
+use dbus_mqtt::bridge::{Bridge, Settings};
 use dbus_mqtt::model::time::Now;
 use frames::wire::{V, s};
 use frames::{Device, Packets};
@@ -51,13 +55,14 @@ fn main() {
                 traffic.send(&mut system);
             }
         }
+        ["refresh", items, count] => refresh(number(items), number(count)),
         ["compare", rounds, count, ref topics @ ..] => {
             let topics: Vec<_> = topics.iter().map(|text| number(text)).collect();
             compare(number(rounds), number(count), &topics);
         }
         _ => {
             eprintln!(
-                "workload double|ten COUNT, update TOPICS ITEMS COUNT, compare ROUNDS COUNT TOPICS…"
+                "workload double|ten COUNT, update TOPICS ITEMS COUNT, refresh ITEMS COUNT, compare ROUNDS COUNT TOPICS…"
             );
             std::process::exit(2);
         }
@@ -73,6 +78,50 @@ fn signals(signals: &[Vec<u8>], count: usize) {
     }
     assert!(packets.count == count || packets.count == count * TEN);
 }
+
+/// A system that is scanned in rounds, and in which nothing has changed: what `refresh-s` costs. The
+/// answers are made once, so that only what the bridge does with them counts.
+fn refresh(items: usize, count: usize) {
+    let devices = frames::large_system(i32::try_from(items).unwrap());
+    let (mut bridge, mut now) = frames::live_bridge(&devices);
+    let settings = Settings {
+        refresh: Some(Duration::from_secs(300)),
+        ..frames::settings(1)
+    };
+    bridge.reconfigure(now, settings);
+    let mut answers: HashMap<&str, (Vec<u8>, usize)> = HashMap::new();
+    for device in &devices {
+        let body = [frames::get_items(&device.items)];
+        let [one, other] = [MARK, !MARK].map(|to| frames::reply(&device.owner, to, &body));
+        let at = one.iter().zip(&other).position(|(one, other)| one != other);
+        answers.insert(&device.owner, (one, at.unwrap()));
+    }
+    let mut packets = Packets::with_room();
+    let mut scans = 0;
+    while scans < count {
+        now.monotonic = bridge.poll_timeout().unwrap().max(now.monotonic);
+        bridge.tick(now);
+        while let Some(call) = bridge.poll_call() {
+            assert_eq!(call.method, Method::GetItems);
+            let (answer, at) = answers.get_mut(&*call.destination).unwrap();
+            answer[*at..*at + 4].copy_from_slice(&call.id.to_le_bytes());
+            assert!(frames::feed(&mut bridge, now, black_box(answer)));
+            scans += 1;
+        }
+        while bridge.poll_publish(now, 0, &mut packets) {
+            packets.out.clear();
+        }
+    }
+    // Heartbeats, and nothing else.
+    assert!(
+        packets.count <= count * 300 / devices.len(),
+        "{}",
+        packets.count
+    );
+}
+
+/// The number in an answer, in whose place the call's goes.
+const MARK: u32 = 0x5555_aaaa;
 
 /// A bridge with many topics: devices of one type with the same paths, as the rig has them.
 struct System {

@@ -15,6 +15,8 @@ use dbus_mqtt::model::time::Now;
 use crate::frames::wire::{V, s, variant};
 use crate::frames::{self, PORTAL};
 
+pub use crate::frames::settings;
+
 /// How a service answers calls.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Mood {
@@ -108,23 +110,6 @@ fn introspection(service: &Service, path: &str) -> String {
         xml = xml + "<node name=\"" + child + "\"/>";
     }
     xml + "</node>"
-}
-
-/// Settings as a bridge has them by default, for [`Scene::reconfigure`].
-pub fn settings(brokers: usize) -> Settings {
-    Settings {
-        schema: Arc::default(),
-        strict_writes: false,
-        keep_alive: vec![None; brokers],
-        services_max: 2_000,
-        writes_in_flight_max: 1_024,
-        calls_in_flight_max: 4_096,
-        call_timeout: Duration::from_secs(25),
-        read_timeout: Duration::from_secs(5),
-        bounds: Bounds::default(),
-        stats: None,
-        refresh: None,
-    }
 }
 
 impl Scene {

@@ -26,10 +26,13 @@ pub mod model;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbus_mqtt::bridge::calls::{Call, Method};
-use dbus_mqtt::bridge::{Bridge, BridgeConfig, ItemRef, OutletConfig, PublishSink};
+use dbus_mqtt::bridge::{
+    Bounds, Bridge, BridgeConfig, ItemRef, OutletConfig, PublishSink, Settings,
+};
 use dbus_mqtt::codec::packet::v5::{self, Extra};
 use dbus_mqtt::codec::{frame, packet};
 use dbus_mqtt::link::aliases::Aliases;
@@ -198,6 +201,23 @@ pub fn config(outlets: Vec<OutletConfig>) -> BridgeConfig {
         call_timeout: Duration::from_secs(25),
         read_timeout: Duration::from_secs(5),
         seed: 7,
+    }
+}
+
+/// Settings as a bridge has them by default; one keep-alive for each broker.
+pub fn settings(brokers: usize) -> Settings {
+    Settings {
+        schema: Arc::default(),
+        strict_writes: false,
+        keep_alive: vec![None; brokers],
+        services_max: 2_000,
+        writes_in_flight_max: 1_024,
+        calls_in_flight_max: 4_096,
+        call_timeout: Duration::from_secs(25),
+        read_timeout: Duration::from_secs(5),
+        bounds: Bounds::default(),
+        stats: None,
+        refresh: None,
     }
 }
 

@@ -22,11 +22,10 @@ mod words;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbus_mqtt::bridge::calls::{Call, Method};
-use dbus_mqtt::bridge::{Bounds, Bridge, PublishSink, Settings};
+use dbus_mqtt::bridge::{Bridge, PublishSink, Settings};
 use dbus_mqtt::codec::request::RequestReader;
 use dbus_mqtt::model::filter::{Filter, List, Lists};
 use dbus_mqtt::model::name::is_topic_path;
@@ -191,17 +190,9 @@ impl PublishSink for Sink<'_> {
 /// As by default, with rounds of scans that are short enough to come often.
 fn settings() -> Settings {
     Settings {
-        schema: Arc::default(),
-        strict_writes: false,
         keep_alive: vec![Some(KEEP_ALIVE); 3],
-        services_max: 2_000,
-        writes_in_flight_max: 1_024,
-        calls_in_flight_max: 4_096,
-        call_timeout: Duration::from_secs(25),
-        read_timeout: Duration::from_secs(5),
-        bounds: Bounds::default(),
-        stats: None,
         refresh: Some(Duration::from_secs(30)),
+        ..super::settings(3)
     }
 }
 
