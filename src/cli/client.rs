@@ -53,6 +53,9 @@ pub struct BrokerArgs {
     /// The name in the broker's certificate, where that is not its host
     #[arg(long, value_name = "NAME", help_heading = BROKER)]
     pub mqtt_server_name: Option<String>,
+    /// Text in front of every topic, such as venus/, where the bridge puts one there (default: none)
+    #[arg(long, value_name = "TEXT", help_heading = BROKER)]
+    pub mqtt_prefix: Option<String>,
     /// VRM portal id of the installation (default: the one that is on the broker)
     #[arg(long, value_name = "ID", help_heading = BROKER)]
     pub portal_id: Option<String>,
@@ -188,6 +191,7 @@ impl BrokerArgs {
                 client_certificate: args.mqtt_client_certificate,
                 client_key: args.mqtt_client_key,
                 server_name: args.mqtt_server_name,
+                prefix: args.mqtt_prefix,
                 ..RawBroker::default()
             },
             allow_readable_secrets: args.allow_readable_secrets.then_some(true),

@@ -13,6 +13,7 @@ use super::ClientError;
 use super::reading::Reading;
 use crate::config::BrokerConfig;
 use crate::link::session::LinkError;
+use crate::model::topic;
 use crate::tools::session::{Event, Session, usual_version};
 
 /// How long a broker may take to accept what is written, or to close.
@@ -25,7 +26,7 @@ const READ_BYTES: usize = 16 * 1024;
 /// A message, as a task sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
-    /// The whole topic.
+    /// The topic, without the prefix of the bridge's topics.
     pub topic: &'a str,
     /// The payload.
     pub payload: &'a [u8],
@@ -78,6 +79,8 @@ pub trait Show {
 pub struct Connection<'a, S> {
     stream: S,
     session: Session,
+    /// What stands in front of the bridge's topics at this broker. No task knows of it.
+    prefix: String,
     out: Vec<u8>,
     input: Vec<u8>,
     /// Ends everything early.
@@ -98,6 +101,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         Connection {
             stream,
             session,
+            prefix: broker.prefix.clone(),
             out,
             input: Vec::new(),
             stop,
@@ -132,11 +136,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             if !std::mem::take(&mut came) {
                 self.exchange(task.deadline()).await?;
             }
+            let prefix = self.prefix.clone();
             self.take(|now, event| {
                 match event {
                     Event::Message(message) => {
                         let message = Message {
-                            topic: message.topic,
+                            topic: inside(&prefix, message.topic),
                             payload: message.payload,
                             retained: message.retain,
                         };
@@ -179,13 +184,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         for action in todo.drain(..) {
             match action {
                 Action::Subscribe(filters) => {
+                    let filters: Vec<_> = filters
+                        .into_iter()
+                        .map(|filter| outside(&self.prefix, filter))
+                        .collect();
                     self.session.subscribe(&filters, now, &mut self.out);
                 }
                 Action::Publish(topic, payload) => {
+                    let topic = outside(&self.prefix, topic);
                     self.session
                         .publish(&topic, payload.as_bytes(), &mut self.out);
                 }
-                Action::Clear(topic) => self.session.clear(&topic, &mut self.out),
+                Action::Clear(topic) => {
+                    let topic = outside(&self.prefix, topic);
+                    self.session.clear(&topic, &mut self.out);
+                }
                 Action::Fence => self.session.fence(&mut self.out),
                 Action::Show(reading) => show.show(&reading).map_err(ClientError::Output)?,
                 Action::Note(text) => show.note(&text),
@@ -246,5 +259,46 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
         self.input.drain(..taken);
         Ok(enough)
+    }
+}
+
+/// A topic or filter as the broker has it. The prefix stands in front of the bridge's topics (§8), and not in
+/// front of what Home Assistant reads.
+fn outside(prefix: &str, topic: String) -> String {
+    if !prefix.is_empty() && topic::parse_any(&topic).is_some() {
+        format!("{prefix}{topic}")
+    } else {
+        topic
+    }
+}
+
+/// The same the other way round.
+fn inside<'a>(prefix: &str, topic: &'a str) -> &'a str {
+    let inner = topic.strip_prefix(prefix);
+    inner
+        .filter(|inner| topic::parse_any(inner).is_some())
+        .unwrap_or(topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s8_a_prefix_stands_in_front_of_the_bridges_topics_only() {
+        for (prefix, topic, expected) in [
+            ("venus/", "N/+/system/0/Serial", "venus/N/+/system/0/Serial"),
+            ("venus/", "W/a/vebus/1/Mode", "venus/W/a/vebus/1/Mode"),
+            ("", "R/a/keepalive", "R/a/keepalive"),
+            (
+                "venus/",
+                "homeassistant/device/dbus-mqtt_a/b/config",
+                "homeassistant/device/dbus-mqtt_a/b/config",
+            ),
+        ] {
+            let at_broker = outside(prefix, topic.to_owned());
+            assert_eq!(at_broker, expected);
+            assert_eq!(inside(prefix, &at_broker), topic);
+        }
     }
 }
