@@ -9,6 +9,7 @@ use zbus::{Connection, MessageStream, OwnedVariant, Variant};
 
 use super::report::{Finding, Report};
 use crate::bridge::claim::{Claim, Holders};
+use crate::codec::introspect;
 use crate::config::BusAddress;
 use crate::error::plain;
 use crate::model::name::{DeviceInstance, ServiceName};
@@ -163,7 +164,55 @@ async fn ask(connection: &Connection, name: &str) -> Answer {
             Some(_) | None => "it has no values".clone_into(&mut why),
         }
     }
-    Answer::Useless(why)
+    match walk(connection, name).await {
+        Some(values) => Answer::Given(device(name, |path| values.get(path).map(copy))),
+        None => Answer::Useless(why),
+    }
+}
+
+/// What a service is, asked item by item. `None` where none of its items has a value.
+async fn walk(connection: &Connection, name: &str) -> Option<HashMap<String, BusValue>> {
+    let call = |path: String, interface, method| async move {
+        let reply = connection.call_method(Some(name), &*path, Some(interface), method, &());
+        reply.await.ok()
+    };
+    let value = |path: String| async move {
+        let reply = call(path, BUS_ITEM, "GetValue").await?;
+        reply
+            .body()
+            .deserialize::<Variant<'_>>()
+            .ok()
+            .map(|value| copy(&value))
+    };
+    let mut found = HashMap::new();
+    for path in ["DeviceInstance", "Identifier"] {
+        if let Some(value) = value(format!("/{path}")).await {
+            found.insert(path.to_owned(), value);
+        }
+    }
+    let mut todo = vec!["/".to_owned()];
+    while found.is_empty() {
+        let path = todo.pop()?;
+        let Some(reply) = call(path.clone(), INTROSPECTABLE, "Introspect").await else {
+            continue;
+        };
+        let body = reply.body();
+        let node = body.deserialize::<&str>().ok().map(introspect::parse);
+        let Some(Ok(node)) = node else { continue };
+        if node.is_item
+            && path != "/"
+            && let Some(value) = value(path.clone()).await
+        {
+            found.insert(path.clone(), value);
+        }
+        let parent = path.trim_end_matches('/');
+        let below = node
+            .children
+            .iter()
+            .map(|child| format!("{parent}/{child}"));
+        todo.extend(below.take(STEPS_MAX.saturating_sub(todo.len())));
+    }
+    Some(found)
 }
 
 /// The device that a service is (§1), from its values.
@@ -366,6 +415,9 @@ async fn signals(connection: &Connection, mut stream: MessageStream, time: Durat
 /// What to do where the bus forbids something.
 const POLICY: &str =
     "install packaging/dbus-mqtt.conf in /etc/dbus-1/system.d for the user of the bridge";
+const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
+/// More nodes than any service has.
+const STEPS_MAX: usize = 100_000;
 /// As many services as the bridge follows by default.
 const SERVICES_MAX: usize = 2_000;
 /// How much of a driver's own words is shown.
@@ -434,6 +486,36 @@ mod tests {
             "{says}"
         );
         assert!(says.len() < 300, "{says}");
+    }
+
+    #[cfg(feature = "demo")] // the bus is the one of the demo
+    #[tokio::test]
+    async fn s2_2_a_service_that_only_introspects_is_a_device_too() {
+        use crate::tools::item::Item;
+        use crate::tools::service::{Behaviour, Peer};
+        let oldest = || Behaviour {
+            get_items: false,
+            get_value_root: false,
+            ..Behaviour::default()
+        };
+        let bus = crate::tools::demo::private_bus().await.unwrap();
+        let peer = Peer::connect(bus.address()).await.unwrap();
+        let connection = connect(bus.address()).await.unwrap();
+        let mut services = Vec::new();
+        for (name, items, key) in [
+            ("a", &[("/DeviceInstance", 4), ("/Soc", 5)][..], "battery/4"),
+            ("b", &[("/Dc/0/Power", 5)][..], "battery/0"),
+            ("c", &[][..], ""),
+        ] {
+            let name = format!("com.victronenergy.battery.{name}");
+            let items = items.iter();
+            let items = items.map(|(path, value)| ((*path).to_owned(), Item::new(*value)));
+            services.push(peer.add(&name, items, oldest(), None).await.unwrap());
+            match ask(&connection, &name).await {
+                Given(device) => assert_eq!(device.key, key),
+                other => assert!(key.is_empty() && matches!(other, Useless(_)), "{other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -49,6 +49,13 @@ pub(super) fn paths(answer: Variant<'_>) -> Option<BTreeMap<String, Item>> {
     Some(items)
 }
 
+/// An item from what `GetValue` on it answers; `None` where no recording can hold that.
+pub(super) fn answered(value: Variant<'_>) -> Option<Item> {
+    let value = unwrapped(value);
+    value::to_json(&value).ok()?;
+    Some(Item::new(value))
+}
+
 /// The path from the root: what `GetValue` on `/` says has no leading slash, and some services leave it
 /// out everywhere (§2.2).
 fn rooted(path: &str) -> String {

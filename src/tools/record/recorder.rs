@@ -9,9 +9,10 @@ use tokio::time::Instant;
 use zbus::message::Type;
 use zbus::{Connection, Message, OwnedVariant, Variant};
 
-use super::announced::{announced, paths};
+use super::announced::{announced, answered, paths};
 use super::tape::{Tape, mask, masked_change};
 use super::{Summary, What, file_error};
+use crate::codec::introspect;
 use crate::tools::ToolError;
 use crate::tools::bus::{self, BUS, BUS_ITEM, BUS_PATH, SERVICE_PREFIX};
 use crate::tools::item::Item;
@@ -47,10 +48,34 @@ struct Pending {
 
 enum Question {
     Names,
-    Owner { name: String },
-    Items { name: String, owner: String },
-    Values { name: String, owner: String },
-    Texts { name: String, owner: String },
+    Owner {
+        name: String,
+    },
+    Items {
+        name: String,
+        owner: String,
+    },
+    Values {
+        name: String,
+        owner: String,
+    },
+    Texts {
+        name: String,
+        owner: String,
+    },
+    Step {
+        name: String,
+        owner: String,
+        step: Step,
+    },
+}
+
+/// What is asked next of a service that can neither `GetItems` nor `GetValue` on `/` (§2.2): of a node what is
+/// below it, of an item its value. One at a time, since a bus allows only so many open calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Node(String),
+    Item(String),
 }
 
 type Announced = HashMap<String, HashMap<String, OwnedVariant>>;
@@ -178,17 +203,92 @@ impl<'a> Recorder<'a> {
                         let question = Question::Texts { name, owner };
                         self.ask_service("GetText", question).await?;
                     }
-                    None => self.give_up(&name, "it answers neither GetItems nor GetValue on /"),
+                    None => {
+                        let stage = Stage::Walk {
+                            items: BTreeMap::new(),
+                            todo: vec![Step::Node("/".to_owned())],
+                            later: Vec::new(),
+                        };
+                        self.set_stage(&name, stage);
+                        self.walk_on(name, owner).await?;
+                    }
                 }
+            }
+            Question::Step { name, owner, step } if self.is_current(&name, &owner) => {
+                if !failed {
+                    self.step(&name, step, &body);
+                }
+                self.walk_on(name, owner).await?;
             }
             Question::Texts { name, owner } if self.is_current(&name, &owner) => {
                 let texts = body.deserialize::<Variant<'_>>().ok().and_then(paths);
                 self.texts(&name, texts.unwrap_or_default())?;
             }
             // The answer of an owner that is gone.
-            Question::Items { .. } | Question::Values { .. } | Question::Texts { .. } => {}
+            Question::Items { .. }
+            | Question::Values { .. }
+            | Question::Texts { .. }
+            | Question::Step { .. } => {}
         }
         Ok(())
+    }
+
+    /// Takes the answer to one step of a walk.
+    fn step(&mut self, name: &str, step: Step, body: &zbus::message::Body) {
+        let Some(Stage::Walk { items, todo, .. }) =
+            self.services.get_mut(name).map(|seen| &mut seen.stage)
+        else {
+            return;
+        };
+        match step {
+            Step::Node(path) => {
+                let node = body.deserialize::<&str>().ok().map(introspect::parse);
+                let Some(Ok(node)) = node else { return };
+                let room = STEPS_MAX.saturating_sub(todo.len() + items.len());
+                let parent = path.trim_end_matches('/');
+                let below = node.children.iter().take(room);
+                todo.extend(
+                    below
+                        .map(|child| format!("{parent}/{child}"))
+                        .filter(|path| path.len() <= PATH_BYTES_MAX)
+                        .map(Step::Node),
+                );
+                if node.is_item && path != "/" {
+                    todo.push(Step::Item(path));
+                }
+            }
+            Step::Item(path) => {
+                let value = body.deserialize::<Variant<'_>>().ok();
+                if let Some(item) = value.and_then(answered) {
+                    items.insert(path, item);
+                }
+            }
+        }
+    }
+
+    /// Takes the next step of a walk, or writes what it has found.
+    async fn walk_on(&mut self, name: String, owner: String) -> Result<(), ToolError> {
+        let Some(Stage::Walk { items, todo, later }) =
+            self.services.get_mut(&name).map(|seen| &mut seen.stage)
+        else {
+            return Ok(());
+        };
+        if let Some(step) = todo.pop() {
+            let member = match step {
+                Step::Node(_) => "Introspect",
+                Step::Item(_) => "GetValue",
+            };
+            let question = Question::Step { name, owner, step };
+            return self.ask_service(member, question).await;
+        }
+        let (items, later) = (std::mem::take(items), std::mem::take(later));
+        if items.is_empty() {
+            let why =
+                "it answers neither GetItems nor GetValue on /, and no item below it has a value";
+            self.give_up(&name, why);
+            return Ok(());
+        }
+        self.begin_tape(&name, items, later)
     }
 
     /// A name has an owner, another owner, or none any more.
@@ -332,7 +432,9 @@ impl<'a> Recorder<'a> {
                 Question::Texts { name, owner } if self.is_current(&name, &owner) => {
                     self.texts(&name, BTreeMap::new())?;
                 }
-                Question::Items { name, owner } | Question::Values { name, owner }
+                Question::Items { name, owner }
+                | Question::Values { name, owner }
+                | Question::Step { name, owner, .. }
                     if self.is_current(&name, &owner) =>
                 {
                     self.give_up(&name, "it does not answer");
@@ -341,7 +443,8 @@ impl<'a> Recorder<'a> {
                 | Question::Owner { .. }
                 | Question::Items { .. }
                 | Question::Values { .. }
-                | Question::Texts { .. } => {}
+                | Question::Texts { .. }
+                | Question::Step { .. } => {}
             }
         }
         let again: Vec<Question> = self
@@ -355,7 +458,10 @@ impl<'a> Recorder<'a> {
                         owner: seen.owner.clone(),
                     })
                 }
-                Stage::Waiting { .. } | Stage::Values { .. } | Stage::Recorded => None,
+                Stage::Waiting { .. }
+                | Stage::Values { .. }
+                | Stage::Walk { .. }
+                | Stage::Recorded => None,
             })
             .collect();
         for question in again {
@@ -419,10 +525,18 @@ impl<'a> Recorder<'a> {
         member: &'static str,
         question: Question,
     ) -> Result<(), ToolError> {
+        let (path, interface) = match &question {
+            Question::Step { step, .. } => match step {
+                Step::Node(path) => (path.clone(), INTROSPECTABLE),
+                Step::Item(path) => (path.clone(), BUS_ITEM),
+            },
+            _ => ("/".to_owned(), BUS_ITEM),
+        };
         let (name, owner) = match &question {
             Question::Items { name, owner }
             | Question::Values { name, owner }
-            | Question::Texts { name, owner } => (name.as_str(), owner.as_str()),
+            | Question::Texts { name, owner }
+            | Question::Step { name, owner, .. } => (name.as_str(), owner.as_str()),
             Question::Names | Question::Owner { .. } => (BUS, BUS),
         };
         // By unique name, so that no other owner answers for this one. A connection with several
@@ -430,9 +544,9 @@ impl<'a> Recorder<'a> {
         let sharing = |seen: &&Seen| seen.owner == owner;
         let shared = self.services.values().filter(sharing).count() > 1;
         let destination = if shared { name } else { owner };
-        let call = Message::method_call("/", member)
+        let call = Message::method_call(&*path, member)
             .destination(destination)
-            .interface(BUS_ITEM)
+            .interface(interface)
             .build(&());
         self.ask(call, member, question).await
     }
@@ -479,6 +593,12 @@ enum Stage {
         items: BTreeMap<String, Item>,
         later: Vec<Change>,
     },
+    /// The service is walked through, node by node; what is still to be asked, and what changed since.
+    Walk {
+        items: BTreeMap<String, Item>,
+        todo: Vec<Step>,
+        later: Vec<Change>,
+    },
     /// The file holds the start state.
     Recorded,
 }
@@ -486,7 +606,9 @@ enum Stage {
 impl Seen {
     fn has(&self, path: &str) -> bool {
         match (&self.stage, &self.file) {
-            (Stage::Values { items, .. }, _) => items.contains_key(path),
+            (Stage::Values { items, .. } | Stage::Walk { items, .. }, _) => {
+                items.contains_key(path)
+            }
             (_, Some(tape)) => tape.items.contains_key(path),
             _ => false,
         }
@@ -496,7 +618,7 @@ impl Seen {
     fn take(&mut self, change: Change) -> Result<u64, ToolError> {
         match (&mut self.stage, &mut self.file) {
             (Stage::Recorded, Some(tape)) => tape.change(change).map(|()| 1),
-            (Stage::Values { later, .. }, _) => {
+            (Stage::Values { later, .. } | Stage::Walk { later, .. }, _) => {
                 later.push(change);
                 Ok(0)
             }
@@ -509,6 +631,11 @@ const MATCH_RULES: [&str; 2] = [
     "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged'",
     "type='signal',interface='com.victronenergy.BusItem'",
 ];
+const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
+/// More nodes than any service has.
+const STEPS_MAX: usize = 100_000;
+/// As long as a path may be that is published.
+const PATH_BYTES_MAX: usize = 1024;
 /// How long a service may take to answer.
 const ANSWER: Duration = Duration::from_secs(25);
 /// When a service that did not answer is asked again.

@@ -138,6 +138,34 @@ async fn old_services_are_recorded_with_their_texts() {
 }
 
 #[tokio::test]
+async fn s2_2_services_that_only_introspect_are_recorded() {
+    let recordings = recorded(&[], |bus, begun| async move {
+        let items = [
+            ("/Soc", Item::new(5.5)),
+            ("/Ac/P", Item::new(1)),
+            ("/Ac/L1/P", Item::new("text")),
+        ];
+        let items = items.map(|(path, item)| (path.to_owned(), item));
+        let oldest = Behaviour {
+            get_items: false,
+            get_value_root: false,
+            ..Behaviour::default()
+        };
+        let peer = Peer::connect(&bus).await.unwrap();
+        let name = "com.victronenergy.battery.old";
+        let service = peer.add(name, items, oldest, None).await.unwrap();
+        begun.await.unwrap();
+        service.set("/Soc", 6.5).unwrap();
+        service.flushed().await.unwrap();
+    })
+    .await;
+    let items: Vec<_> = recordings[0].items.keys().map(String::as_str).collect();
+    assert_eq!(items, ["/Ac/L1/P", "/Ac/P", "/Soc"]);
+    let lines = written(&recordings[0]);
+    assert!(lines[1].contains(r#""path":"/Soc","t":"d","v":6.5"#));
+}
+
+#[tokio::test]
 async fn secrets_and_returns() {
     const NAME: &str = "com.victronenergy.settings";
     let password = "/Settings/Services/AccessPointPassword";
