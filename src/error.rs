@@ -90,23 +90,50 @@ pub fn unless_unread(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The system's words for an error, without its number: `No such file or directory`.
+/// An error with the system's words and without its number: `No such file or directory`.
 pub fn plain(error: &impl Display) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
+    let mut text = error.to_string();
+    while let Some((before, rest)) = text.split_once(NUMBER) {
+        let Some((digits, after)) = rest.split_once(')') else {
+            break;
+        };
+        if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            break;
+        }
+        text = format!("{before}{after}");
     }
+    text
 }
+
+/// What the standard library puts behind the system's words for an error.
+const NUMBER: &str = " (os error ";
 
 /// An error as one line, whatever names and paths are quoted in it.
 pub fn one_line(error: &impl Display) -> String {
-    Outside::new(&error.to_string()).to_string()
+    Outside::new(&plain(error)).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_systems_words_stand_without_their_number() {
+        for (given, expected) in [
+            (
+                "a: Connection refused (os error 111)",
+                "a: Connection refused",
+            ),
+            ("x (os error 2); y (os error 13), z", "x; y, z"),
+            ("said \"(os error\"", "said \"(os error\""),
+            ("x (os error 2", "x (os error 2"),
+            ("x (os error two)", "x (os error two)"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(plain(&given), expected);
+            assert_eq!(one_line(&given), Outside::new(expected).to_string());
+        }
+    }
 
     #[test]
     fn exit_statuses() {

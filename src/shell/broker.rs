@@ -21,6 +21,7 @@ use crate::bridge::{EXPIRY_MIN, text_payload};
 use crate::codec::packet::{self, InPublish, PacketError, Version};
 use crate::codec::request::RequestReader;
 use crate::config::{BrokerConfig, Config, MqttVersion, Transport};
+use crate::error::plain;
 use crate::homeassistant;
 use crate::link::backoff::jitter;
 use crate::link::dialect::{Dialect, Reached};
@@ -89,10 +90,11 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         }
         if dialect.failed(Instant::now(), version, reached, &error) {
             info!(
-                "{} {}:{}: {error}; going on {}",
+                "{} {}:{}: {}; going on {}",
                 broker.name,
                 broker.host,
                 broker.port,
+                plain(&error),
                 if dialect.plain_will() {
                     "with a last will that is not retained".to_owned()
                 } else {
@@ -118,7 +120,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         } else {
             String::new()
         };
-        let text = format!("{error}{hint}{port}{client_id}");
+        let text = format!("{}{hint}{port}{client_id}", plain(&error));
         if was_connected || text != last_error {
             warn!(
                 "{} {}:{}: {text}; trying again",

@@ -28,6 +28,7 @@ use crate::bridge::{LogRate, Throttle};
 use crate::codec::cursor::Malformed;
 use crate::codec::frame;
 use crate::config::Config;
+use crate::error::plain;
 use crate::link::backoff::Backoff;
 use crate::model::value::BusValue;
 
@@ -91,7 +92,7 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
             }
         };
         let delay = backoff.next(random_u32());
-        let text = error.to_string();
+        let text = plain(&error);
         if text == last_error {
             debug!(
                 "bus {}: {text}; next attempt in {delay:?}",

@@ -10,7 +10,7 @@ use zbus::{Connection, Variant};
 
 use super::supervisor::Supervisor;
 use crate::config::{BusAddress, ConfigError};
-use crate::error::one_line;
+use crate::error::{one_line, plain};
 use crate::model::name::{PortalId, SERVICE_PREFIX};
 use crate::model::topic::{SERIAL, parse_address};
 
@@ -166,10 +166,7 @@ async fn connect(bus: &BusAddress) -> Result<Connection, Missing> {
             Err(zbus::Error::Connection(reason, _)) => reason.to_string(),
             Err(error) => error.to_string(),
         };
-        failed = match built.split_once(" (os error") {
-            Some((words, _)) => words.to_owned(),
-            None => built,
-        };
+        failed = plain(&built);
     }
     Err(Missing::Bus(failed))
 }

@@ -17,7 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, warn};
 
 use crate::config::{NotifySocket, Supervision};
-use crate::error::one_line;
+use crate::error::{one_line, plain};
 
 /// When the start counts as complete, whoever is out of reach.
 const READY_AFTER: Duration = Duration::from_secs(5);
@@ -47,6 +47,7 @@ impl Supervisor {
         match Line::open(&supervision) {
             Ok(line) => Supervisor(Some(Arc::new(line))),
             Err(error) => {
+                let error = plain(&error);
                 warn!("the service manager cannot be told anything: {error}");
                 Supervisor::default()
             }

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use super::run::{Shared, random_u32};
 use super::transport::{Endpoint, TransportError, connect};
 use crate::config::{Config, Login, Registration, TlsConfig, Transport};
+use crate::error::plain;
 use crate::link::vrm::Schedule;
 
 /// How long one attempt may take, from the connection to the answer.
@@ -89,7 +90,7 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
                 schedule.succeeded();
             }
             Err(error) => {
-                let text = error.to_string();
+                let text = plain(&error);
                 let (host, seconds) = (&registration.host, retry.as_secs());
                 if text == last_error {
                     debug!("cannot register at VRM, at {host}: {text}");

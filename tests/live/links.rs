@@ -367,6 +367,7 @@ fn a_bus_with_a_full_queue_holds_up_nothing() {
     let mut ending = Bridge::spawn(&rig.args("--keep-alive 0"));
     let mark = rig.online(0); // the brokers are served all the same
     ending.wait_log(&["bus", "trying again"]);
+    assert!(ending.log_with(&["os error"]).is_empty());
     ending.terminate();
     let mut bridge = Bridge::spawn(&rig.args("--keep-alive 0"));
     rig.online(mark + 1);

@@ -87,7 +87,7 @@ fn one_that_starts_with_too_few_descriptors_ends_or_waits_but_does_not_hang() {
         });
         if let Some(status) = ended {
             assert_eq!(status.code(), Some(1), "with {descriptors}");
-            bridge.wait_log(&["os error 24"]);
+            bridge.wait_log(&["Too many open files"]);
             assert!(bridge.log_with(&["panicked"]).is_empty());
             continue;
         }
