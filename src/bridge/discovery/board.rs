@@ -33,6 +33,8 @@ pub struct Board {
     pub queued: HashSet<DeviceId>,
     /// When it is next looked whether all scans are done, and what was left by an earlier run.
     pub settle_at: Option<Instant>,
+    /// Until when scans are waited for.
+    pub settle_by: Option<Instant>,
     /// When the next birth may be answered.
     pub births_from: Option<Instant>,
     /// When a birth that waits is answered.
@@ -62,6 +64,7 @@ impl Board {
             held: HashMap::new(),
             queued: HashSet::new(),
             settle_at: None,
+            settle_by: None,
             births_from: None,
             birth_at: None,
             republish_at: None,
@@ -74,6 +77,7 @@ impl Board {
         self.birth_at = None;
         self.republish_at = None;
         self.settle_at = None;
+        self.settle_by = None;
         for held in self.held.values_mut() {
             held.hash = None;
             held.removing = false;

@@ -42,6 +42,8 @@ const BIRTHS: Duration = Duration::from_secs(10);
 const SET_UP: Duration = Duration::from_secs(5);
 /// How often it is looked whether all scans are done.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long scans are waited for before what an earlier run left is taken back.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 /// What waits to be described to any broker.
 #[derive(Debug, Default)]
@@ -276,7 +278,7 @@ impl Bridge {
     fn tick_board(&mut self, now: Now, broker: usize) {
         let time = now.monotonic;
         let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= time).is_some();
-        let settled = self.registry.is_settled();
+        let (settled, listed) = (self.registry.is_settled(), self.registry.listed);
         let settling = self.outlets.get(broker).and_then(|outlet| {
             let at = outlet.board.as_ref()?.settle_at?;
             (at <= time && outlet.subscriber.is_open()).then_some(())
@@ -297,7 +299,10 @@ impl Bridge {
             return;
         };
         if is_due(&mut board.settle_at) {
-            if settled || !board.config.enabled {
+            // No service keeps what was left of others.
+            let late =
+                listed && *board.settle_by.get_or_insert(time + SETTLE_MAX) <= time;
+            if settled || late || !board.config.enabled {
                 let at = if board.config.enabled {
                     board.keep_until(time)
                 } else {
