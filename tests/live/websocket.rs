@@ -256,9 +256,9 @@ fn s6_a_server_that_hangs_in_the_upgrade_is_given_up() {
 #[test]
 fn s6_what_is_no_websocket_any_more_ends_the_connection_with_a_reason() {
     // After a good start; then the gateway behaves, and the bridge comes back by itself.
-    let mut huge = vec![0x82, 127];
+    let mut huge = vec![0x81, 127];
     huge.extend(u64::MAX.to_be_bytes());
-    let mut large = vec![0x82, 127];
+    let mut large = vec![0x81, 127];
     large.extend((16_u64 << 20).to_be_bytes());
     let cases = [
         (

@@ -8,6 +8,8 @@
 mod error;
 #[cfg(feature = "tls")]
 mod pem;
+#[cfg(feature = "websocket")]
+mod pieces;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
@@ -52,7 +54,7 @@ pub struct Endpoint {
     pub transport: Transport,
     /// How TLS is spoken; what is not said here has its default.
     pub tls: Option<TlsConfig>,
-    /// The largest MQTT packet that is expected. A WebSocket frame may be this long, or 1 MiB.
+    /// The largest MQTT packet that is expected. Text in a WebSocket may be this long, or 1 MiB.
     pub packet_bytes_max: usize,
 }
 

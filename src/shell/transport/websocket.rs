@@ -1,7 +1,8 @@
 //! MQTT in WebSocket: a batch that is written is one binary frame, frames that come are one stream of
 //! bytes, wherever they split a packet [MQTT-6.0.0-2].
 //!
-//! Holds one frame in each direction. Pings and closes are answered by tungstenite.
+//! Holds one frame in each direction; a long one comes [in pieces](super::pieces). Pings and closes are answered
+//! by tungstenite.
 
 use std::io;
 use std::pin::Pin;
@@ -20,13 +21,14 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use super::pieces::InPieces;
 use super::{Layer, Socket, TransportError};
 
 /// The longest frame that is sent: many a server takes no longer ones.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 /// Room for pongs behind a frame that is still on its way.
 const SEND_SLACK_BYTES: usize = 4 * 1024;
-/// A frame with several packets may be longer than the longest packet.
+/// A text, which is refused then, may be as long as that at least.
 const RECEIVE_BYTES_MIN: usize = 1024 * 1024;
 /// What one read takes at most.
 const READ_BYTES: usize = 16 * 1024;
@@ -88,7 +90,7 @@ pub enum WebSocketError {
 /// A connection in WebSocket.
 #[derive(Debug)]
 pub(super) struct WebSocket {
-    stream: WebSocketStream<Socket>,
+    stream: WebSocketStream<InPieces<Socket>>,
     /// What of the last frame nobody has read yet.
     input: Bytes,
     /// Where frames are put together; its memory is used again and again.
@@ -113,6 +115,7 @@ pub(super) async fn upgrade(
         .max_write_buffer_size(SEND_BYTES_MAX + SEND_SLACK_BYTES)
         .max_frame_size(Some(receive_bytes_max))
         .max_message_size(Some(receive_bytes_max));
+    let socket = InPieces::new(socket);
     match client_async_with_config(request, socket, Some(config)).await {
         Ok((stream, _)) => Ok(WebSocket {
             stream,
