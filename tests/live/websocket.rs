@@ -15,7 +15,7 @@ use crate::support::gateway::{
     BINARY, CLOSE, Gateway, Manner, PING, PONG, TEXT, header, write_frame,
 };
 use crate::support::load::Load;
-use crate::support::rig::{ONLINE, PORTAL, Rig, both, n, value};
+use crate::support::rig::{ONLINE, PORTAL, Rig, both, n, r, value};
 use crate::support::service::battery;
 use crate::support::wire::s;
 use crate::support::{PATIENCE, in_parallel, poll};
@@ -326,6 +326,35 @@ fn s6_what_is_no_websocket_any_more_ends_the_connection_with_a_reason() {
         bridge.assert_alive();
         assert!(bridge.peak_kib() < 200 * 1024, "{} KiB", bridge.peak_kib());
     });
+}
+
+#[test]
+fn s4_14_a_packet_too_large_to_keep_ends_no_websocket() {
+    // Retained at a request, so that it comes at each connect; and in a message that is longer still.
+    let Some(rig) = Rig::start() else { return };
+    let _battery = rig.bus.serve(battery());
+    let client = rig.broker.client();
+    let large = "x".repeat(9 << 20);
+    client.publish_retained(&r("x/1/y"), &large);
+    client.fence();
+    let manner = Manner {
+        endless: true,
+        ..Manner::default()
+    };
+    let gateway = Gateway::start(rig.broker.address(), manner);
+    let args = format!(
+        "--keep-alive 0 --mqtt-version 3 -q {}",
+        gateway.url("/mqtt")
+    );
+    let bridge = rig.bridge(&args);
+    rig.wait_retained("beside what is too large", &battery().topics(258));
+    let mark = client.mark();
+    client.subscribe(&n("battery/258/Soc"));
+    client.publish(&r("battery/258/Soc"), &large);
+    client.publish(&r("battery/258/Soc"), "");
+    client.expect(mark, &n("battery/258/Soc"), &value("87.5"));
+    assert!(bridge.log_with(&["trying again"]).is_empty());
+    assert!(bridge.peak_kib() < 200 * 1024, "{} KiB", bridge.peak_kib());
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct Manner {
     pub frame_bytes: usize,
     /// Every message is in two frames, with a ping in between.
     pub fragments: bool,
+    /// All that the broker sends is one message, which does not end.
+    pub endless: bool,
     /// Sent right after the upgrade.
     pub first: Vec<u8>,
 }
@@ -153,6 +155,7 @@ impl Shared {
 /// Passes on what the broker sends.
 fn pass_on(from: &mut TcpStream, out: &Mutex<TcpStream>, manner: &Manner) -> io::Result<()> {
     let mut space = vec![0; 64 * 1024];
+    let mut opcode = BINARY;
     loop {
         let length = from.read(&mut space)?;
         if length == 0 {
@@ -164,7 +167,10 @@ fn pass_on(from: &mut TcpStream, out: &Mutex<TcpStream>, manner: &Manner) -> io:
             manner.frame_bytes
         };
         for piece in space[..length].chunks(size) {
-            if manner.fragments {
+            if manner.endless {
+                send(out, &write_frame(false, opcode, piece))?;
+                opcode = CONTINUATION;
+            } else if manner.fragments {
                 let (a, b) = piece.split_at(piece.len() / 2);
                 send(out, &write_frame(false, BINARY, a))?;
                 send(out, &write_frame(true, PING, b"there?"))?;
