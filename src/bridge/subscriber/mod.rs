@@ -345,8 +345,19 @@ impl Subscriber {
         self.urgent.pop_front()
     }
 
-    /// What comes next of what waits in turn.
+    /// Whether something goes before all that waits in turn.
     #[inline]
+    pub fn has_first(&self) -> bool {
+        (!self.urgent.is_empty()) | (self.outbox.first() != 0)
+    }
+
+    /// What comes next of what waits in turn, where nothing goes before that.
+    #[inline]
+    pub fn next_in_turn(&mut self) -> Option<Entry> {
+        self.outbox.pop_in_turn()
+    }
+
+    /// What comes next of what waits.
     pub fn next_pending(&mut self) -> Option<Entry> {
         self.outbox.pop()
     }

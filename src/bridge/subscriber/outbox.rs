@@ -162,14 +162,25 @@ impl Outbox {
         }
     }
 
-    /// Takes the first. The slot's mark is cleared before its value is read: a change in between
-    /// queues it again.
+    /// How many answers go before all that waits in turn.
     #[inline]
+    pub fn first(&self) -> usize {
+        self.first.len()
+    }
+
+    /// Takes the first.
     pub fn pop(&mut self) -> Option<Entry> {
         if let Some(answer) = self.first.pop_front() {
             self.answers -= usize::from(answer.is_answer());
             return Some(Entry::Control(answer));
         }
+        self.pop_in_turn()
+    }
+
+    /// Takes the first of what waits in turn. The slot's mark is cleared before its value is read: a change
+    /// in between queues it again.
+    #[inline]
+    pub fn pop_in_turn(&mut self) -> Option<Entry> {
         let entry = match self.ring.pop_front()? {
             CONTROL => {
                 let control = self.controls.pop_front()?;
