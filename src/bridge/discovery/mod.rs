@@ -300,8 +300,7 @@ impl Bridge {
         };
         if is_due(&mut board.settle_at) {
             // No service keeps what was left of others.
-            let late =
-                listed && *board.settle_by.get_or_insert(time + SETTLE_MAX) <= time;
+            let late = listed && *board.settle_by.get_or_insert(time + SETTLE_MAX) <= time;
             if settled || late || !board.config.enabled {
                 let at = if board.config.enabled {
                     board.keep_until(time)
