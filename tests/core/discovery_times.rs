@@ -170,19 +170,19 @@ fn nothing_is_forgotten_before_all_scans_are_done() {
 
 #[test]
 fn a_service_that_is_never_scanned_keeps_nothing_of_others_for_longer_than_a_minute() {
-    let mut config = frames::config(vec![outlet(true, Some(Duration::ZERO), true)]);
+    let mut config = crate::frames::config(vec![outlet(true, Some(Duration::ZERO), true)]);
     config.call_timeout = Duration::from_secs(600);
-    let now = frames::now();
+    let now = crate::frames::now();
     let mut rig = Rig {
         bridge: Bridge::new(config),
         now,
         devices: Vec::new(),
     };
     rig.bridge.bus_connected(now);
-    frames::answer_all(&mut rig.bridge, now, &[]);
+    crate::frames::answer_all(&mut rig.bridge, now, &[]);
     // It is there, and answers nothing.
-    let silent = frames::name_owner_changed(&battery().name, "", ":1.99");
-    frames::feed(&mut rig.bridge, now, &silent);
+    let silent = crate::frames::name_owner_changed(&battery().name, "", ":1.99");
+    crate::frames::feed(&mut rig.bridge, now, &silent);
     rig.connect(&[&format!("{HEAD}tank_9/config")]);
     assert!(rig.pass(Duration::from_secs(50)).configs().is_empty());
     let sent = rig.pass(Duration::from_secs(15));

@@ -3,11 +3,10 @@
 #![allow(dead_code)] // each test uses its own part of this
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use dbus_mqtt::bridge::calls::{Call, Method};
-use dbus_mqtt::bridge::{Bounds, Bridge, BridgeConfig, PublishSink, Settings};
+use dbus_mqtt::bridge::{Bridge, BridgeConfig, PublishSink, Settings};
 use dbus_mqtt::codec::request::RequestReader;
 use dbus_mqtt::model::request::ResponseAddress;
 use dbus_mqtt::model::time::Now;
