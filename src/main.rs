@@ -168,6 +168,9 @@ async fn settled(
     let resolve = |portal_id: &PortalId| layers.resolve(machine, portal_id)?.with_secrets();
     let config = resolve(source.id().unwrap_or(&PortalId::unknown()))?;
     tracing::info!("dbus-mqtt {}", env!("CARGO_PKG_VERSION"));
+    if let Some(doubt) = config.vrm.as_ref().and_then(|vrm| vrm.doubt(machine)) {
+        tracing::warn!("{doubt}");
+    }
     match source {
         PortalSource::Set(_) => Ok(config),
         PortalSource::Device(portal_id, from) => {

@@ -104,7 +104,8 @@ impl Here {
             unique_id_command: nothing.clone(),
             interfaces: nothing.clone(),
             vrm_certificate: nothing.clone(),
-            vrm_password_file: nothing,
+            vrm_password_file: nothing.clone(),
+            version_file: nothing,
         };
         let file = self.folder.join("settings.toml");
         fs::write(&file, text).unwrap();

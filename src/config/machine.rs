@@ -28,6 +28,8 @@ pub struct Machine {
     /// Where Venus OS keeps the password of this device at VRM: there is only one, so that all
     /// programs have to share it.
     pub vrm_password_file: PathBuf,
+    /// Where Venus OS has its version: `v3.50`, or `v3.60~12`, in the first line.
+    pub version_file: PathBuf,
 }
 
 impl Machine {
@@ -41,7 +43,17 @@ impl Machine {
             interfaces: "/sys/class/net".into(),
             vrm_certificate: "/etc/ssl/certs/ccgx-ca.pem".into(),
             vrm_password_file: "/data/conf/mqtt_password.txt".into(),
+            version_file: "/opt/victronenergy/version".into(),
         }
+    }
+
+    /// The version of Venus OS, where it is one that registers the device at VRM itself: 3.20 and later.
+    pub fn registers_itself(&self) -> Option<String> {
+        let text = read_text(&self.version_file, VERSION_BYTES_MAX).ok()?;
+        let version = text.lines().next()?.trim();
+        let mut numbers = version.trim_start_matches('v').split(['.', '~', '-']);
+        let mut next = || numbers.next()?.parse::<u32>().ok();
+        ((next()?, next()?) >= (3, 20)).then(|| version.to_owned())
     }
 
     /// Whether what is written may have colours: on a terminal, unless `NO_COLOR` or a terminal that knows
@@ -75,6 +87,9 @@ impl Machine {
         }
     }
 }
+
+/// More than any version takes.
+const VERSION_BYTES_MAX: u64 = 4096;
 
 /// A file of text, refused where it is larger than any sensible one.
 pub(super) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
@@ -119,6 +134,28 @@ pub(super) fn read_open(file: File, bytes_max: u64) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn venus_os_registers_the_device_itself_from_3_20_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine {
+            version_file: folder.path().join("version"),
+            ..Machine::this()
+        };
+        assert_eq!(machine.registers_itself(), None);
+        for (text, expected) in [
+            ("v3.50\nVenus OS Large\n20240912090000\n", Some("v3.50")),
+            ("v3.20~27\n", Some("v3.20~27")),
+            ("v3.14\n", None),
+            ("v2.94\n", None),
+            ("v10.1", Some("v10.1")),
+            ("nightly\n", None),
+            ("", None),
+        ] {
+            std::fs::write(&machine.version_file, text).unwrap();
+            assert_eq!(machine.registers_itself().as_deref(), expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn colours_are_for_terminals_that_want_them() {

@@ -176,6 +176,7 @@ mod tests {
                 interfaces: folder.path().join("net"),
                 vrm_certificate: folder.path().join("ca"),
                 vrm_password_file: folder.path().join("password"),
+                version_file: folder.path().join("version"),
             };
             Device {
                 folder,

@@ -69,6 +69,7 @@ impl Given<'_> {
             interfaces: path("net").into(),
             vrm_certificate: path("vrm-ca.pem").into(),
             vrm_password_file: path("vrm-password").into(),
+            version_file: path("version").into(),
         };
         let resolve = || {
             let args = match Args::parse_from_command_line(flags.iter().map(Into::into)) {

@@ -58,6 +58,19 @@ impl Registration {
     }
 }
 
+impl VrmConfig {
+    /// What is wrong with a registration on this machine: two programs that register one device make each
+    /// other's password void.
+    pub fn doubt(&self, machine: &Machine) -> Option<String> {
+        self.registration.as_ref()?;
+        let version = machine.registers_itself()?;
+        Some(format!(
+            "--init-broker: Venus OS {version} registers this device at VRM itself, and the two would replace each \
+             other's password; leave --init-broker off"
+        ))
+    }
+}
+
 impl Layers {
     /// The broker of VRM, where it is wanted.
     pub(super) fn vrm(
