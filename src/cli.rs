@@ -93,6 +93,9 @@ pub struct DoctorArgs {
     /// Print a line of JSON for each check
     #[arg(long)]
     pub json: bool,
+    /// Check only whether the bridge answers at each broker, as a health check does every minute
+    #[arg(long)]
+    pub quick: bool,
     /// How long each check may take
     #[arg(long, value_name = "SECONDS", value_parser = positive, default_value_t = 10.0, allow_negative_numbers = true)]
     pub timeout: f64,
@@ -342,7 +345,8 @@ values once, as every client does. The exit status is 0 where nothing is wrong, 
 
 Examples:
   dbus-mqtt doctor --config /data/conf/dbus-mqtt.toml
-  dbus-mqtt doctor -q 192.168.1.5 --json";
+  dbus-mqtt doctor -q 192.168.1.5 --json
+  dbus-mqtt doctor --quick || echo 'the bridge does not answer'";
 
 const SOURCES: &str = "\
 Where settings come from, the first that says something wins:

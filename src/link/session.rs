@@ -258,7 +258,12 @@ pub enum Event<'a> {
 pub enum Finding {
     /// The broker did not give us back what we published while we were subscribed to it: it lets us
     /// not publish, or not read it. It does not say so by itself, since QoS 0 has no answer.
-    Unheard,
+    Unheard {
+        /// Whether others publish below our topics there, and a status of ours never got in: so does the
+        /// broker of a GX device, which takes these topics from nobody but itself (dbus-flashmq 10 and
+        /// later).
+        others: bool,
+    },
     /// Subscriptions with wildcards get no retained messages from it, others do (§4.9).
     NoStoredForWildcards,
     /// It does not keep retained messages, though it does not say so.
@@ -311,6 +316,11 @@ pub struct Session {
     awaits_itself: bool,
     /// Whether anything retained came while we read back.
     told_stored: bool,
+    /// Whether it has a bridge's status, and whether it has anything else.
+    has_status: bool,
+    has_others: bool,
+    /// Whether what others publish below our topics is theirs.
+    left_alone: bool,
     probe: Option<Probe>,
     /// Whether our topics are to be watched, and since when they are.
     watch_asked: bool,
@@ -349,6 +359,9 @@ impl Session {
             window: Window::default(),
             awaits_itself: false,
             told_stored: false,
+            has_status: false,
+            has_others: false,
+            left_alone: false,
             probe: None,
             watch_asked: false,
             watching: None,
@@ -464,8 +477,13 @@ impl Session {
             }
             (Inbound::UnsubAck, _) if std::mem::take(&mut self.awaits_itself) => {
                 self.told_stored = true;
-                self.watch(out);
-                return Ok(Event::Found(Finding::Unheard));
+                let others = self.has_others && !self.has_status;
+                if others {
+                    self.leave_alone(out);
+                } else {
+                    self.watch(out);
+                }
+                return Ok(Event::Found(Finding::Unheard { others }));
             }
             (Inbound::UnsubAck, State::Up) if !self.told_stored => {
                 self.told_stored = true;
@@ -518,7 +536,7 @@ impl Session {
                 tracing::warn!("the broker refused our subscription to {filters}");
             }
             // Where it is refused, reading back was refused too, and that was said.
-            (WATCH_ID, None, State::Up) => {
+            (WATCH_ID, None, State::Up) if !self.left_alone => {
                 self.watching = Some(now);
                 return Ok(Event::Found(Finding::Watching));
             }
@@ -670,6 +688,14 @@ impl Session {
         }
     }
 
+    /// Watches no more: what the broker takes from others alone is not ours to correct.
+    fn leave_alone(&mut self, out: &mut Vec<u8>) {
+        self.left_alone = true;
+        if std::mem::replace(&mut self.watch_asked, true) {
+            self.unsubscribe(UNSUBSCRIBE_ID, &self.config.watch_filter, out);
+        }
+    }
+
     /// What was found out since this was last asked.
     pub fn news(&mut self) -> Option<Finding> {
         self.news.take()
@@ -704,6 +730,8 @@ impl Session {
             if publish.retain {
                 self.read_back(now);
             }
+            self.has_status |= is_status;
+            self.has_others |= !is_status && self.is_watched(publish.topic);
             // Before we publish, what is not retained is of others, and may be in store by now.
             return Event::Retained(publish.topic);
         }
@@ -731,6 +759,12 @@ impl Session {
             topic.starts_with(head)
         };
         covers(&self.config.watch_filter) || filters.any(covers)
+    }
+
+    /// Whether a topic is one of notifications, which are watched.
+    fn is_watched(&self, topic: &str) -> bool {
+        let head = self.config.watch_filter.trim_end_matches('#');
+        topic.starts_with(head)
     }
 
     /// Something retained has come: the reading back is not over.

@@ -751,7 +751,11 @@ impl<'a> Connection<'a> {
             name, host, port, ..
         } = self.broker;
         match finding {
-            Finding::Unheard => warn!(
+            Finding::Unheard { others: true } => warn!(
+                "{name} {host}:{port}: our own status is not echoed, and another program publishes {} there, as the broker of a GX device does (dbus-flashmq), which takes these topics from nobody else: set `mqtt-server` to another broker, or `mqtt-prefix = \"venus/\"` for this one",
+                self.session_config.watch_filter
+            ),
+            Finding::Unheard { others: false } => warn!(
                 "{name} {host}:{port}: our own status is not echoed; check the broker's access control list for {} (publish and read)",
                 self.session_config.retained_filters.join(" and ")
             ),

@@ -13,6 +13,8 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const CORRECTIONS_MAX: u8 = 10;
 /// So many topics left alone, and all are.
 const DISPUTED_MAX: usize = 50;
+/// How often it is said that another bridge is there.
+const RIVAL_INTERVAL: Duration = Duration::from_secs(3600);
 /// How many topics are remembered. Beyond that none is corrected; the next connect clears what stays.
 const TOPICS_MAX: usize = 20_000;
 
@@ -41,6 +43,8 @@ pub struct Corrections {
     quiet_until: Option<Instant>,
     disputed: usize,
     swept: Option<Instant>,
+    /// When it was last said that another bridge is there.
+    rival_said: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -95,6 +99,17 @@ impl Corrections {
         }
     }
 
+    /// Somebody else says that a bridge for this device is alive. `true` where that is to be said.
+    pub fn rival(&mut self, now: Instant) -> bool {
+        let due = self
+            .rival_said
+            .is_none_or(|said| now >= said + RIVAL_INTERVAL);
+        if due {
+            self.rival_said = Some(now);
+        }
+        due
+    }
+
     fn leave_all(&mut self, now: Instant) -> Correction {
         self.topics.clear();
         self.disputed = 0;
@@ -140,6 +155,15 @@ mod tests {
         // A burst after a silence is said again.
         let end = later + INTERVAL * 3;
         assert_eq!(corrections.wanted(end, "a"), Correction::First);
+    }
+
+    #[test]
+    fn s4_11_another_bridge_is_said_once_an_hour() {
+        let start = Instant::now();
+        let mut corrections = Corrections::default();
+        let said =
+            [0, 3, 3599, 3600, 3603].map(|s| corrections.rival(start + Duration::from_secs(s)));
+        assert_eq!(said, [true, false, false, true, false]);
     }
 
     #[test]

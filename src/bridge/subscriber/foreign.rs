@@ -59,7 +59,16 @@ impl Bridge {
         };
         // What is never retained is over when it was said; the doctor talks to itself.
         let passing = matches!(rest, topic::HEARTBEAT | topic::COMPLETED | topic::STATS);
-        if outlet.subscriber.is_leaving() || (passing && !retained) || rest == topic::DOCTOR {
+        if outlet.subscriber.is_leaving() || rest == topic::DOCTOR {
+            return;
+        }
+        if passing && !retained {
+            if rest != topic::STATS && outlet.subscriber.is_open() && outlet.corrections.rival(now.monotonic) {
+                warn!(
+                    "{}: another bridge for this device publishes {topic} there, as the broker of a GX device does: set `mqtt-server` to another broker, or `mqtt-prefix = \"venus/\"` for this one (or a bridge between brokers brings N/# back)",
+                    outlet.name()
+                );
+            }
             return;
         }
         if !outlet.subscriber.is_open() {

@@ -28,31 +28,11 @@ pub async fn check(
     devices: Option<&BTreeSet<String>>,
     time: Duration,
 ) -> Result<(), ToolError> {
-    let place = format!("{} ({})", broker.name, broker.address());
-    if broker.access == AccessRule::Always(Access::Off) {
-        let says = format!("{place} is switched off in the settings");
-        return report.add(&Finding::note("broker", says, ""));
-    }
-    let no_password = |password: &Secret| password.expose().is_empty();
-    if broker.access == AccessRule::AsDeviceSays
-        && broker
-            .login
-            .as_ref()
-            .is_none_or(|login| no_password(&login.password))
-    {
-        let says = format!("{place}: there is no password yet");
-        return report.add(&Finding::note("broker", says, "the first start makes it"));
-    }
-    let mut version = usual_version(broker);
-    let mut opened = Doctor::open(broker, portal_id, &place, version, time).await;
-    if matches!(opened, Err(Opening::Version(_))) && broker.version == MqttVersion::Auto {
-        version = Version::V5;
-        opened = Doctor::open(broker, portal_id, &place, version, time).await;
-    }
-    let mut doctor = match opened {
+    let mut doctor = match Doctor::at(broker, portal_id, time).await {
         Ok(doctor) => doctor,
-        Err(Opening::Version(finding) | Opening::Failed(finding)) => return report.add(&finding),
+        Err(finding) => return report.add(&finding),
     };
+    let (place, version) = (&doctor.place, doctor.version);
     let says = format!("{place} takes the connection ({version})");
     report.add(&Finding::fine("broker", says))?;
     match doctor.rights().await {
@@ -67,9 +47,28 @@ pub async fn check(
     Ok(())
 }
 
+/// Checks only whether one broker has it that the bridge is online: nobody is asked for values, which
+/// would have them published for the next minute.
+pub async fn check_quickly(
+    report: &mut Report<impl Write>,
+    portal_id: &PortalId,
+    broker: &BrokerConfig,
+    time: Duration,
+) -> Result<(), ToolError> {
+    match Doctor::at(broker, portal_id, time).await {
+        Err(finding) => report.add(&finding),
+        Ok(mut doctor) => {
+            report.add(&doctor.status().await)?;
+            doctor.talk.close().await;
+            Ok(())
+        }
+    }
+}
+
 /// A conversation about one broker.
 struct Doctor<'a> {
     talk: Talk,
+    version: Version,
     place: String,
     prefix: &'a str,
     portal_id: &'a PortalId,
@@ -100,6 +99,37 @@ enum Opening {
 }
 
 impl<'a> Doctor<'a> {
+    /// Reaches the broker in the version that it has. What is found where that fails may be in order.
+    async fn at(
+        broker: &'a BrokerConfig,
+        portal_id: &'a PortalId,
+        time: Duration,
+    ) -> Result<Doctor<'a>, Finding> {
+        let place = format!("{} ({})", broker.name, broker.address());
+        if broker.access == AccessRule::Always(Access::Off) {
+            let says = format!("{place} is switched off in the settings");
+            return Err(Finding::note("broker", says, ""));
+        }
+        let no_password = |password: &Secret| password.expose().is_empty();
+        if broker.access == AccessRule::AsDeviceSays
+            && broker
+                .login
+                .as_ref()
+                .is_none_or(|login| no_password(&login.password))
+        {
+            let says = format!("{place}: there is no password yet");
+            return Err(Finding::note("broker", says, "the first start makes it"));
+        }
+        let version = usual_version(broker);
+        let mut opened = Doctor::open(broker, portal_id, &place, version, time).await;
+        if matches!(opened, Err(Opening::Version(_))) && broker.version == MqttVersion::Auto {
+            opened = Doctor::open(broker, portal_id, &place, Version::V5, time).await;
+        }
+        opened.map_err(|opening| match opening {
+            Opening::Version(finding) | Opening::Failed(finding) => finding,
+        })
+    }
+
     /// Reaches the broker and logs in.
     async fn open(
         broker: &'a BrokerConfig,
@@ -123,6 +153,7 @@ impl<'a> Doctor<'a> {
         };
         let mut doctor = Doctor {
             talk: Talk::open(stream, broker, version),
+            version,
             place: place.to_owned(),
             prefix: &broker.prefix,
             portal_id,
@@ -209,11 +240,64 @@ impl<'a> Doctor<'a> {
         };
         match self.talk.until(self.time, back).await {
             Ok(true) => Ok(format!("{}: subscribing and publishing work", self.place)),
+            Ok(false) if self.others().await => Err(self.reserved()),
             Ok(false) => {
                 let says = format!("{}: a message to ourselves on {own} is lost", self.place);
                 Err(Finding::fault("rights", says, remedy))
             }
             Err(error) => Err(self.failed("rights", &error, &remedy)),
+        }
+    }
+
+    /// Whether another program publishes for this device, where nobody else may.
+    async fn others(&mut self) -> bool {
+        self.talk.subscribe(self.notification("#"));
+        let any = self.notification("");
+        let status = self.notification(topic::STATUS);
+        let mut is_ours = false;
+        let foreign = |event: &Event<'_>| {
+            let Event::Message(message) = event else {
+                return false;
+            };
+            is_ours |= message.topic == status;
+            is_ours || message.topic.starts_with(&any)
+        };
+        let found = self.talk.until(SECOND_TIME.min(self.time), foreign).await;
+        matches!(found, Ok(true)) && !is_ours
+    }
+
+    /// What is to be said of the broker of a GX device.
+    fn reserved(&self) -> Finding {
+        let says = format!(
+            "{}: another program publishes {} there, and nobody else may, as in the broker of a GX device \
+             (dbus-flashmq)",
+            self.place,
+            self.notification("#")
+        );
+        let remedy = "set mqtt-server to another broker, or mqtt-prefix = \"venus/\" for this one";
+        Finding::fault("rights", says, remedy)
+    }
+
+    /// Whether the bridge is online, as the broker knows it from its status and its last will (§4.10).
+    async fn status(&mut self) -> Finding {
+        let status = self.notification(topic::STATUS);
+        let mut seen = Seen::default();
+        self.talk.subscribe(status.clone());
+        let told = |event: &Event<'_>| {
+            if let Event::Message(message) = event
+                && message.topic == status
+            {
+                seen.note_status(message.payload);
+            }
+            seen.online.is_some()
+        };
+        let found = self.talk.until(SECOND_TIME.min(self.time), told).await;
+        let says = |what: &str| format!("{}: the bridge for {} {what}", self.place, self.portal_id);
+        match (found, seen.online) {
+            (Err(error), _) => self.failed("bridge", &error, "run this again"),
+            (Ok(_), Some(true)) => Finding::fine("bridge", says("is online")),
+            (Ok(_), Some(false)) => Finding::fault("bridge", says("is offline"), STOPPED),
+            (Ok(_), None) => Finding::fault("bridge", says("has no status there"), STOPPED),
         }
     }
 
@@ -430,7 +514,8 @@ impl Seen {
             },
             (answers, _) => fault(
                 format!("{place}: {answers} bridges answer for {portal_id}"),
-                "stop all but one; on Venus OS, Settings - Services - MQTT starts one of its own",
+                "stop all but one; the broker of a GX device has one of its own: set mqtt-server to another broker, or \
+                 mqtt-prefix = \"venus/\" for this one",
             ),
         }
     }
@@ -470,6 +555,7 @@ fn is_unreachable(kind: ErrorKind) -> bool {
 }
 
 const SILENT: &str = "is the broker on, in the same network, and behind no firewall?";
+const STOPPED: &str = "is it running? dbus-mqtt doctor, without --quick, finds out more";
 const ONLINE: &str = "online";
 /// How long what is in store may come after the broker has said that it has told all.
 const QUIET: Duration = Duration::from_secs(1);
