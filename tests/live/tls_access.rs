@@ -10,10 +10,11 @@ use crate::support::bridge::Bridge;
 use crate::support::broker::Broker;
 use crate::support::bus::Bus;
 use crate::support::certificates::{Authority, encrypted, exclusive, trusted, write};
-use crate::support::in_parallel;
 use crate::support::process::find;
-use crate::support::rig::{PORTAL, Rig};
+use crate::support::program::{program, run};
+use crate::support::rig::{PORTAL, Rig, n, value};
 use crate::support::service::battery;
+use crate::support::{PATIENCE, in_parallel, poll};
 
 /// Has `openssl` make a file in this folder.
 fn openssl(folder: &Path, line: &str) {
@@ -136,6 +137,8 @@ fn s6_a_key_is_taken_in_whatever_form_openssl_wrote_it() {
 
 const DENIED: &str = "our own status is not echoed; check the broker's access control list for N/";
 
+const RESERVED: &str = "another program publishes N/";
+
 const CLOSED: &str = "the broker closed the connection when we began to publish; check its access control list for N/";
 
 /// A broker with a list of what the bridge may, behind TLS with a password; gives what a bridge needs.
@@ -195,6 +198,48 @@ fn s6_a_broker_that_drops_what_we_publish_is_noticed() {
         bridge.terminate();
         assert_eq!(bridge.log_with(&[DENIED]).len(), 1);
         assert_eq!(bridge.log_with(&[": connected"]).len(), 1);
+    });
+}
+
+#[test]
+fn s6_the_broker_of_a_gx_device_itself_is_recognised_and_a_prefix_helps() {
+    // It takes N/ from its own plugin alone, and says nothing to others: dbus-flashmq 10 and later.
+    in_parallel(&["3", "5"], |version| {
+        let list =
+            "topic read N/#\ntopic readwrite R/#\ntopic readwrite W/#\ntopic readwrite venus/#\n";
+        let Some((rig, login)) = restricted(list, 1000) else {
+            return;
+        };
+        rig.client
+            .publish_retained(&n("system/0/Serial"), value(&format!("{PORTAL:?}")));
+        let _battery = rig.bus.serve(battery());
+        let login = format!("{login} --mqtt-version {version}");
+        let mut bridge = Bridge::spawn(&rig.args(&login));
+        let line = bridge.wait_log(&[RESERVED]);
+        assert!(line.contains("`mqtt-prefix = \"venus/\"`"), "{line}");
+        let mut args = vec!["doctor".to_owned()];
+        args.extend(rig.args(&format!("{login} --timeout 3")));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let said = run(&mut program(rig.broker.port, &args));
+        let found = said.out.lines().find(|line| line.contains(RESERVED));
+        let found = found.unwrap_or_else(|| panic!("{}", said.out));
+        assert!(found.starts_with("FAULT  rights"), "{found}");
+        assert!(found.contains("mqtt-prefix = \"venus/\""), "{found}");
+        // Its values are its own: nothing of them is corrected.
+        rig.client
+            .publish_retained(&n("battery/258/Soc"), value("1"));
+        rig.client.fence();
+        bridge.terminate();
+        assert_eq!(bridge.log_with(&[RESERVED]).len(), 1);
+        assert!(bridge.log_with(&["corrected"]).is_empty());
+
+        let beside = rig.args(&format!("{login} --mqtt-prefix venus/"));
+        let bridge = Bridge::spawn(&beside);
+        let topic = format!("venus/{}", n("battery/258/Soc"));
+        poll("a value with the prefix", PATIENCE, || {
+            (!rig.client.payloads(0, &topic).is_empty()).then_some(())
+        });
+        assert!(bridge.log_with(&[RESERVED]).is_empty());
     });
 }
 

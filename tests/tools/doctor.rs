@@ -335,6 +335,25 @@ fn a_broker_that_lets_us_not_publish() {
 }
 
 #[test]
+fn a_health_check_is_quick_and_wakes_nobody() {
+    let Some(rig) = Rig::start() else { return };
+    let _peer = rig.bus.serve(battery());
+    let said = doctor(&rig, "--quick --timeout 2");
+    assert_found(&said, "FAULT", "bridge", &["has no status there"]);
+    let mut bridge = rig.bridge("--retain false --keep-alive 60");
+    let mark = rig.client.mark();
+    let said = doctor(&rig, "--quick");
+    assert_eq!((said.status, said.error.as_str()), (0, ""), "{}", said.out);
+    assert_eq!(said.out.lines().count(), 1, "{}", said.out);
+    assert_found(&said, "ok", "bridge", &["is online"]);
+    rig.client.fence();
+    assert!(rig.client.payloads(mark, &n("battery/258/Soc")).is_empty());
+    bridge.terminate();
+    let said = doctor(&rig, "--quick");
+    assert_found(&said, "FAULT", "bridge", &["is offline", "without --quick"]);
+}
+
+#[test]
 fn no_bridge_a_dead_one_and_one_too_many() {
     let Some(rig) = Rig::start() else { return };
     let peer = rig.bus.serve(battery());
