@@ -63,7 +63,10 @@ impl Bridge {
             return;
         }
         if passing && !retained {
-            if rest != topic::STATS && outlet.subscriber.is_open() && outlet.corrections.rival(now.monotonic) {
+            if rest != topic::STATS
+                && outlet.subscriber.is_open()
+                && outlet.corrections.rival(now.monotonic)
+            {
                 warn!(
                     "{}: another bridge for this device publishes {topic} there, as the broker of a GX device does: set `mqtt-server` to another broker, or `mqtt-prefix = \"venus/\"` for this one (or a bridge between brokers brings N/# back)",
                     outlet.name()
