@@ -17,7 +17,7 @@ use crate::support::bridge::Bridge;
 use crate::support::broker::{Broker, free_port};
 use crate::support::fake_broker::{FakeBroker, Manner};
 use crate::support::program::{program, run};
-use crate::support::rig::{PORTAL, Rig, n, r, value};
+use crate::support::rig::{PORTAL, Rig, n, r, retained, value};
 use crate::support::scripted::{Generation, Scripted};
 use crate::support::service::{battery, vebus};
 
@@ -43,6 +43,28 @@ fn fails(port: u16, arguments: &[&str], status: i32, sentence: &str) -> String {
 }
 
 // --- our bridge ---
+
+#[test]
+fn s8_our_bridge_below_a_prefix() {
+    let Some(rig) = Rig::start() else { return };
+    let _battery = rig.bus.serve(battery());
+    let bridge = Bridge::spawn(&rig.args("--mqtt-prefix venus --keep-alive 0"));
+    let port = rig.broker.port;
+    let client = rig.broker.client();
+    client.subscribe("venus/N/#");
+    let below = |rest: &str| format!("venus/{}", n(rest));
+    client.expect(0, &below("battery/258/Soc"), &value("87.5"));
+    let wanted = ["get", "battery/258/Soc", "--mqtt-prefix", "venus/"];
+    prints(port, &wanted, "battery/258/Soc  87.5 %\n");
+    let above = ["get", "battery/258/Soc", "--timeout", "1"];
+    assert_eq!(run(&mut program(port, &above)).status, 1);
+    bridge.signal(Signal::KILL);
+    client.expect(0, &below("bridge/status"), r#"{"value": "offline"}"#);
+    let forget = ["forget", PORTAL, "--yes", "--mqtt-prefix", "venus"];
+    assert_eq!(run(&mut program(port, &forget)).status, 0);
+    let left = retained(&rig.broker, "#");
+    assert!(left.is_empty(), "{left:?}");
+}
 
 #[test]
 fn our_bridge_with_and_without_retained_values() {

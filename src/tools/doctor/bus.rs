@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use zbus::{Connection, MessageStream, OwnedVariant, Variant};
 
 use super::report::{Finding, Report};
+use crate::bridge::calls::READS_MAX;
 use crate::bridge::claim::{Claim, Holders};
 use crate::codec::introspect;
 use crate::config::BusAddress;
@@ -299,7 +300,12 @@ impl Read {
                 time.as_secs_f64(),
                 few(&late)
             );
-            let remedy = "their values are missing until they answer; the others are not held up";
+            let remedy = if late.len() < READS_MAX {
+                "their values are missing until they answer; the others are not held up"
+            } else {
+                "start them again: their values are missing until they answer, and so many hold up services \
+                 that come later, since a bus allows a program only so many open calls"
+            };
             return Finding::note("reading", says, remedy);
         }
         let mut useless = self
@@ -479,6 +485,15 @@ mod tests {
         let expected = "4 of 5 services give no answer within 10 s: s0, s2, s3, …";
         assert_eq!(says, expected);
         assert_eq!(judged(&[Late, Late]).0, Verdict::Fault);
+        let remedy = |late: usize| {
+            let mut answers = vec![Late; late];
+            answers.push(plain());
+            let named = answers.iter().map(|answer| ("s", answer.clone()));
+            let named: Vec<_> = named.collect();
+            read(&named).answering(Duration::from_secs(10)).remedy
+        };
+        assert!(remedy(31).contains("the others are not held up"));
+        assert!(remedy(32).contains("hold up services that come later"));
         let (verdict, says) = judged(&[plain(), Useless("x".repeat(9_000))]);
         assert_eq!(verdict, Verdict::Note);
         assert!(
