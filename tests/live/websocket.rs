@@ -367,7 +367,8 @@ fn s6_a_server_that_is_busy_is_asked_again_soon_and_a_wrong_one_slowly() {
             ..Manner::default()
         };
         let gateway = Gateway::start("127.0.0.1:1".parse().unwrap(), manner);
-        let bridge = bridge(&bus, &gateway.url("/mqtt"), "");
+        // The wait is any up to this one.
+        let bridge = bridge(&bus, &gateway.url("/mqtt"), "--reconnect-max 86400");
         bridge.wait_log(&[status]);
         std::thread::sleep(Duration::from_secs(5)); // the rate is what is tested
         gateway.connections()
