@@ -4,6 +4,7 @@
 //! [`crate::config`]'s.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -113,6 +114,12 @@ pub struct DemoArgs {
     /// TCP port of the demo's broker (default: 1883, or the next one that is free)
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub port: Option<u16>,
+    /// Port of the page (default: 8080, or the next one that is free)
+    #[arg(long, value_name = "PORT", value_parser = port)]
+    pub web: Option<u16>,
+    /// Let page and broker be on this address too, such as 0.0.0.0, for a phone to look at
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub bind: IpAddr,
     /// Stop after so many seconds (default: run until Ctrl-C)
     #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     pub seconds: Option<u64>,

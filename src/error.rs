@@ -21,8 +21,10 @@ pub enum Fatal {
     #[error("the system does not let the program start: {0}")]
     System(#[from] io::Error),
     /// Somebody else listens there already, or the address is none of ours.
-    #[error("metrics: cannot listen on {address}: {reason}")]
+    #[error("{what}: cannot listen on {address}: {reason}")]
     Listen {
+        /// What for.
+        what: &'static str,
         /// Where.
         address: SocketAddr,
         /// Why not.

@@ -108,6 +108,11 @@ impl Bridge {
     }
 
     /// What is known of items is this from now on, also of those that are there.
+    /// The schema that holds now.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
     fn set_schema(&mut self, now: Now, schema: Arc<Schema>) {
         self.schema = schema;
         self.registry.kept.forget_blocked();

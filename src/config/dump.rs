@@ -109,6 +109,17 @@ impl Layers {
                 raw.allow_remote_metrics.is_some()
             }),
         );
+        let web = config.web.map(|address| address.to_string());
+        text.line(
+            "web",
+            &quoted(&web.unwrap_or_default()),
+            &set("web", |raw| raw.web.is_some()),
+        );
+        text.line(
+            "allow-remote-web",
+            &self.allows_remote_web().to_string(),
+            &set("allow-remote-web", |raw| raw.allow_remote_web.is_some()),
+        );
         let limits = self.find("limits", |raw| raw.limits.clone());
         let (raw, origin) = limits.map_or_else(
             || (RawLimits::default(), Origin::Default),

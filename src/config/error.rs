@@ -139,6 +139,19 @@ pub enum Problem {
         "others than this device can reach {0}; take 127.0.0.1, or allow it with --allow-remote-metrics"
     )]
     RemoteMetrics(SocketAddr),
+    /// No address for the page.
+    #[error(
+        "{0:?} is neither a port nor an address to listen on; one looks like 8080 or 127.0.0.1:8080"
+    )]
+    WebAddress(String),
+    /// An address that others can reach.
+    #[error(
+        "others than this device can reach {0}, without encryption and password; take 127.0.0.1, or allow it with --allow-remote-web"
+    )]
+    RemoteWeb(SocketAddr),
+    /// The page is a cargo feature.
+    #[error("this build leaves the page out; cargo build --features web has it")]
+    NoWeb,
     /// Metrics are a cargo feature.
     #[error("this build leaves metrics out; cargo build --features metrics has them")]
     NoMetrics,

@@ -76,6 +76,8 @@ pub struct Config {
     pub stats: Option<Duration>,
     /// Where it tells that over HTTP, for Prometheus.
     pub metrics: Option<SocketAddr>,
+    /// Where the page is, over HTTP.
+    pub web: Option<SocketAddr>,
     /// The bounds.
     pub limits: Limits,
     /// What is known of services and their items.

@@ -71,6 +71,18 @@ pub struct RawConfig {
         help_heading = WATCH
     )]
     pub allow_remote_metrics: Option<bool>,
+    /// Show what is going on as a web page on this port, such as 8080, or on ADDRESS:PORT; it is
+    /// at http://127.0.0.1:PORT then (default: nowhere)
+    #[arg(long, value_name = "[ADDRESS:]PORT", help_heading = WATCH)]
+    pub web: Option<String>,
+    /// Let that be an address that others than this device can reach: whoever can open the page may do
+    /// with the broker what a program on this device may
+    #[arg(
+        long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", hide_possible_values = true,
+        help_heading = WATCH
+    )]
+    pub allow_remote_web: Option<bool>,
 
     /// Take passwords from files that other users of this device can read
     #[arg(

@@ -1,7 +1,7 @@
 //! From the settings as written to the configuration as resolved: defaults, checks, and the source
 //! of §2.8.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::model::name::PortalId;
@@ -30,6 +30,7 @@ impl Layers {
                 .filter(|found| found.value > 0)
                 .map(|found| Duration::from_secs(found.value.into())),
             metrics: self.metrics()?,
+            web: self.web()?,
             schema: self.schema()?,
             strict_writes: self
                 .find("strict-writes", |raw| raw.strict_writes)
@@ -104,6 +105,34 @@ impl Layers {
     /// Whether others than this device may ask for metrics.
     pub(super) fn allows_remote_metrics(&self) -> bool {
         self.find("allow-remote-metrics", |raw| raw.allow_remote_metrics)
+            .is_some_and(|found| found.value)
+    }
+
+    /// Where the page is: on this device only, unless it may be elsewhere.
+    fn web(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let Some(found) = self.find("web", |raw| raw.web.clone()) else {
+            return Ok(None);
+        };
+        if found.value.is_empty() {
+            return Ok(None);
+        }
+        if !cfg!(feature = "web") {
+            return Err(found.wrong(Problem::NoWeb));
+        }
+        let port = found.value.parse().ok();
+        let port = port.map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let Some(address) = port.or_else(|| found.value.parse().ok()) else {
+            return Err(found.wrong(Problem::WebAddress(found.value.clone())));
+        };
+        if !address.ip().to_canonical().is_loopback() && !self.allows_remote_web() {
+            return Err(found.wrong(Problem::RemoteWeb(address)));
+        }
+        Ok(Some(address))
+    }
+
+    /// Whether others than this device may open the page.
+    pub(super) fn allows_remote_web(&self) -> bool {
+        self.find("allow-remote-web", |raw| raw.allow_remote_web)
             .is_some_and(|found| found.value)
     }
 

@@ -150,6 +150,7 @@ fn defaults() {
         refresh: Some(Duration::from_secs(300)),
         stats: None,
         metrics: None,
+        web: None,
         limits: Limits::default(),
         schema: Arc::default(),
         strict_writes: false,
@@ -210,6 +211,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             | "topic-aliases"
             | "allow-readable-secrets"
             | "allow-remote-metrics"
+            | "allow-remote-web"
             | "strict-writes"
             | "home-assistant" => ("false", "false"),
             "keep-alive"
@@ -239,7 +241,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 36);
+    assert_eq!(keys, 38);
 }
 
 #[test]

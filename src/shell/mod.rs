@@ -7,10 +7,10 @@
 
 pub mod broker;
 pub mod bus;
+#[cfg(feature = "metrics")]
+mod http;
 pub mod intercept;
 mod memory;
-#[cfg(feature = "metrics")]
-mod metrics;
 mod pace;
 pub mod portal;
 mod reload;

@@ -92,6 +92,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         stats: _,
         refresh: _,
         metrics,
+        web,
     } = new;
     let mut keys = Vec::new();
     let mut differs = |key, differs: bool| {
@@ -104,6 +105,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     differs("gather-ms", *gather != old.gather);
     differs("vrm", *vrm != old.vrm);
     differs("metrics", *metrics != old.metrics);
+    differs("web", *web != old.web);
     differs("the list of brokers", brokers.len() != old.brokers.len());
     for (broker, old) in brokers.iter().zip(&old.brokers) {
         let BrokerConfig {

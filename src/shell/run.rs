@@ -6,19 +6,27 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+#[cfg(feature = "metrics")]
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 #[cfg(feature = "metrics")]
-use super::metrics;
+use super::http;
 use super::supervisor::{Reach, Situation, Supervisor, Watch};
+#[cfg(feature = "web")]
+use super::transport::Endpoint;
 use super::uplink::Uplink;
 use super::{broker, bus, reload, vrm};
 use crate::bridge::{Bridge, BridgeConfig, DiscoveryConfig, LogRate, OutletConfig, Settings};
+#[cfg(feature = "web")]
+use crate::config::AccessRule;
 use crate::config::Config;
 use crate::error::Fatal;
 use crate::homeassistant::Names;
+#[cfg(feature = "web")]
+use crate::model::access::Access;
 use crate::model::time::Now;
 
 /// What the bridge has done so far, for those who watch it from another thread; the counters wrap,
@@ -246,10 +254,7 @@ pub async fn run_with(
     supervisor: Supervisor,
 ) -> Result<(), Fatal> {
     #[cfg(feature = "metrics")]
-    let listener = match config.metrics {
-        Some(address) => Some(metrics::listen(address).await?),
-        None => None,
-    };
+    let servers = servers(&config).await?;
     let bridge = Bridge::new(bridge_config(&config));
     let shared = Arc::new(Shared {
         calls: Notify::new(),
@@ -279,8 +284,8 @@ pub async fn run_with(
     others.spawn(vrm::run(config.clone(), Arc::clone(&shared)));
     others.spawn(bus::run(config.clone(), Arc::clone(&shared)));
     #[cfg(feature = "metrics")]
-    if let Some(listener) = listener {
-        others.spawn(metrics::run(listener, Arc::clone(&shared)));
+    for (listener, role) in servers {
+        others.spawn(http::run(listener, role, Arc::clone(&shared)));
     }
     let mut brokers = JoinSet::new();
     for index in 0..config.brokers.len() {
@@ -314,6 +319,34 @@ pub async fn run_with(
         );
     }
     Ok(())
+}
+
+/// Takes the addresses of the HTTP server: the one for metrics alone, and the one with the page.
+#[cfg(feature = "metrics")]
+async fn servers(config: &Config) -> Result<Vec<(TcpListener, http::Role)>, Fatal> {
+    let mut wanted = Vec::new();
+    if let Some(address) = config.metrics {
+        wanted.push((address, http::Role::Metrics));
+    }
+    #[cfg(feature = "web")]
+    if let Some(address) = config.web
+        && let Some(broker) = config.brokers.first()
+    {
+        wanted.push((
+            address,
+            http::Role::page(http::Facts {
+                portal_id: config.portal_id.clone(),
+                prefix: broker.prefix.clone(),
+                read_only: broker.access != AccessRule::Always(Access::Full),
+                broker: Endpoint::of(broker, config.limits.request_bytes_max),
+            }),
+        ));
+    }
+    let mut servers = Vec::with_capacity(wanted.len());
+    for (address, role) in wanted {
+        servers.push((http::listen(address, &role).await?, role));
+    }
+    Ok(servers)
 }
 
 fn bridge_config(config: &Config) -> BridgeConfig {

@@ -67,8 +67,8 @@ const ONLY_IN: [(&str, &[&str]); 14] = [
     ("webpki", TRANSPORT),
     ("webpki_roots", TRANSPORT),
     ("tokio_tungstenite", TRANSPORT),
-    ("hyper", &["shell/metrics"]),
-    ("hyper_util", &["shell/metrics"]),
+    ("hyper", &["shell/http/"]),
+    ("hyper_util", &["shell/http/"]),
 ];
 
 const TRANSPORT: &[&str] = &["shell/transport/"];

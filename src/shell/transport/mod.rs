@@ -36,6 +36,8 @@ pub use self::pem::FileProblem;
 pub use self::tls_error::{ClientProblem, ServerProblem, TlsError};
 #[cfg(feature = "websocket")]
 pub use self::websocket::WebSocketError;
+#[cfg(feature = "web")]
+pub(super) use self::websocket::{accept, accept_key};
 use crate::config::{BrokerConfig, TlsConfig, Transport};
 
 /// How long a broker may take to accept a connection, over all its addresses.
@@ -81,7 +83,7 @@ pub struct Stream(Kind);
 enum Kind {
     Direct(Socket),
     #[cfg(feature = "websocket")]
-    WebSocket(Box<websocket::WebSocket>),
+    WebSocket(Box<websocket::WebSocket<pieces::InPieces<Socket>>>),
 }
 
 /// A socket, encrypted perhaps.

@@ -11,10 +11,14 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::client::{Request, generate_key};
+#[cfg(feature = "web")]
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::http::StatusCode;
+#[cfg(feature = "web")]
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -89,8 +93,8 @@ pub enum WebSocketError {
 
 /// A connection in WebSocket.
 #[derive(Debug)]
-pub(super) struct WebSocket {
-    stream: WebSocketStream<InPieces<Socket>>,
+pub(super) struct WebSocket<S> {
+    stream: WebSocketStream<S>,
     /// What of the last frame nobody has read yet.
     input: Bytes,
     /// Where frames are put together; its memory is used again and again.
@@ -106,25 +110,76 @@ pub(super) async fn upgrade(
     port: u16,
     path: &str,
     packet_bytes_max: usize,
-) -> Result<WebSocket, TransportError> {
+) -> Result<WebSocket<InPieces<Socket>>, TransportError> {
     let request = request(host, port, path)?;
-    let receive_bytes_max = packet_bytes_max.max(RECEIVE_BYTES_MIN);
-    let config = WebSocketConfig::default()
+    let config = config(packet_bytes_max.max(RECEIVE_BYTES_MIN));
+    let socket = InPieces::new(socket);
+    match client_async_with_config(request, socket, Some(config)).await {
+        Ok((stream, _)) => Ok(WebSocket::new(stream)),
+        Err(error) => Err(refusal(error, path)),
+    }
+}
+
+/// What a client opened, after the handshake that `shell/http` has done.
+#[cfg(feature = "web")]
+#[derive(Debug)]
+pub(in crate::shell) struct Accepted<S>(WebSocket<S>);
+
+/// Takes over a connection on which a client has opened a WebSocket.
+#[cfg(feature = "web")]
+pub(in crate::shell) async fn accept<S>(socket: S) -> Accepted<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = Some(config(RECEIVE_BYTES_MIN));
+    let stream = WebSocketStream::from_raw_socket(socket, Role::Server, config).await;
+    Accepted(WebSocket::new(stream))
+}
+
+/// What a server answers to the key of a client [RFC 6455, 4.2.2].
+#[cfg(feature = "web")]
+pub(in crate::shell) fn accept_key(key: &[u8]) -> String {
+    derive_accept_key(key)
+}
+
+#[cfg(feature = "web")]
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Accepted<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.get_mut().0.poll_read(context, buffer)
+    }
+}
+
+#[cfg(feature = "web")]
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Accepted<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().0.poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().0.poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().0.poll_close(context)
+    }
+}
+
+/// How much is held in a WebSocket.
+fn config(receive_bytes_max: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(SEND_BYTES_MAX + SEND_SLACK_BYTES)
         .max_frame_size(Some(receive_bytes_max))
-        .max_message_size(Some(receive_bytes_max));
-    let socket = InPieces::new(socket);
-    match client_async_with_config(request, socket, Some(config)).await {
-        Ok((stream, _)) => Ok(WebSocket {
-            stream,
-            input: Bytes::new(),
-            output: BytesMut::new(),
-            unflushed: false,
-        }),
-        Err(error) => Err(refusal(error, path)),
-    }
+        .max_message_size(Some(receive_bytes_max))
 }
 
 fn request(host: &str, port: u16, path: &str) -> Result<Request, WebSocketError> {
@@ -203,7 +258,16 @@ impl WebSocketError {
     }
 }
 
-impl WebSocket {
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    fn new(stream: WebSocketStream<S>) -> WebSocket<S> {
+        WebSocket {
+            stream,
+            input: Bytes::new(),
+            output: BytesMut::new(),
+            unflushed: false,
+        }
+    }
+
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,

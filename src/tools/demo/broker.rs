@@ -1,6 +1,6 @@
 //! The MQTT broker of the demo, on a thread of its own: MQTT 3.1.1 and 5 over TCP, and WebSocket.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use mqtt5::broker::config::{StorageConfig, WebSocketConfig};
 use mqtt5::broker::{BrokerConfig, MqttBroker};
@@ -18,24 +18,24 @@ pub(crate) struct Ports {
 }
 
 /// Starts the broker on these ports, or where they are taken on the next free ones.
-pub(crate) async fn start(wanted: Ports) -> Result<(Part, Ports), ToolError> {
+pub(crate) async fn start(at: IpAddr, wanted: Ports) -> Result<(Part, Ports), ToolError> {
     let mut again = 0..RACES_MAX;
     loop {
-        let tcp = free_port(wanted.tcp, None)?;
-        let websocket = free_port(wanted.websocket, Some(tcp))?;
+        let tcp = free_port(at, wanted.tcp, &[])?;
+        let websocket = free_port(at, wanted.websocket, &[tcp])?;
         let ports = Ports { tcp, websocket };
-        match start_on(ports).await {
+        match start_on(at, ports).await {
             // Somebody took a port after we had looked at it.
-            Err(_) if !(is_free(tcp) && is_free(websocket)) && again.next().is_some() => {}
+            Err(_) if !(is_free(at, tcp) && is_free(at, websocket)) && again.next().is_some() => {}
             outcome => return outcome,
         }
     }
 }
 
-async fn start_on(ports: Ports) -> Result<(Part, Ports), ToolError> {
+async fn start_on(at: IpAddr, ports: Ports) -> Result<(Part, Ports), ToolError> {
     Part::start("MQTT broker", move |ready, stop| {
         on_runtime(async move {
-            let broker = MqttBroker::with_config(config(ports)).await;
+            let broker = MqttBroker::with_config(config(at, ports)).await;
             let mut broker = broker.map_err(|error| error.to_string())?;
             let shutdown = broker.shutdown_handle();
             let mut listening = broker.ready_receiver();
@@ -64,27 +64,27 @@ async fn start_on(ports: Ports) -> Result<(Part, Ports), ToolError> {
 }
 
 /// The first free port from `first` on. Port 0 is any free port.
-fn free_port(first: u16, not: Option<u16>) -> Result<u16, ToolError> {
+pub(super) fn free_port(at: IpAddr, first: u16, not: &[u16]) -> Result<u16, ToolError> {
     let last = first.saturating_add(PORTS_TRIED);
     (first..=last)
-        .filter(|port| Some(*port) != not)
+        .filter(|port| !not.contains(port))
         .find_map(|port| {
-            let probe = TcpListener::bind(local(port)).ok()?;
+            let probe = TcpListener::bind((at, port)).ok()?;
             probe.local_addr().ok().map(|address| address.port())
         })
         .ok_or(ToolError::NoPort { first, last })
 }
 
 /// Whether nobody listens there.
-pub(super) fn is_free(port: u16) -> bool {
-    TcpListener::bind(local(port)).is_ok()
+pub(super) fn is_free(at: IpAddr, port: u16) -> bool {
+    TcpListener::bind((at, port)).is_ok()
 }
 
-fn config(ports: Ports) -> BrokerConfig {
+fn config(at: IpAddr, ports: Ports) -> BrokerConfig {
     BrokerConfig {
-        bind_addresses: vec![local(ports.tcp)],
+        bind_addresses: vec![SocketAddr::new(at, ports.tcp)],
         websocket_config: Some(WebSocketConfig {
-            bind_addresses: vec![local(ports.websocket)],
+            bind_addresses: vec![SocketAddr::new(at, ports.websocket)],
             path: PATH.to_owned(),
             ..WebSocketConfig::default()
         }),
@@ -100,10 +100,6 @@ fn config(ports: Ports) -> BrokerConfig {
     }
 }
 
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
 /// The path of the WebSocket.
 pub(crate) const PATH: &str = "/mqtt";
 /// How many ports after a taken one are tried.
@@ -117,20 +113,28 @@ const CLIENT_MESSAGES_MAX: usize = 200_000;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn local(port: u16) -> SocketAddr {
+        SocketAddr::new(HERE, port)
+    }
 
     #[tokio::test]
     async fn a_taken_port_gives_way_to_the_next() {
         let taken = TcpListener::bind(local(0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        assert_ne!(free_port(port, None).unwrap(), port);
-        assert_ne!(free_port(0, None).unwrap(), 0);
+        assert_ne!(free_port(HERE, port, &[]).unwrap(), port);
+        assert_ne!(free_port(HERE, 0, &[]).unwrap(), 0);
 
         let wanted = Ports {
             tcp: port,
             websocket: port,
         };
-        let (broker, ports) = start(wanted).await.unwrap();
+        let (broker, ports) = start(HERE, wanted).await.unwrap();
         assert!(ports.tcp != port && ports.websocket != port && ports.tcp != ports.websocket);
         tokio::net::TcpStream::connect(local(ports.tcp))
             .await

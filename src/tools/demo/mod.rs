@@ -20,6 +20,7 @@ mod serve;
 mod status;
 
 use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ pub async fn run(
         }
     };
     if let Some(port) = args.port
-        && !broker::is_free(port)
+        && !broker::is_free(args.bind, port)
     {
         return Err(ToolError::PortTaken { port });
     }
@@ -70,13 +71,14 @@ pub async fn run(
         tcp: args.port.unwrap_or(TCP_PORT),
         websocket: WEBSOCKET_PORT,
     };
+    let page = page_address(&args)?;
     let devices = usize::try_from(args.devices).unwrap_or(DEVICES_MAX);
     let devices = devices.clamp(DEVICES_MIN, DEVICES_MAX);
     let installation = Installation::new(PORTAL_ID, devices, args.rate, SEED);
 
     let directory = PrivateDir::create()?;
     let (bus, address) = bus::start(&directory).await?;
-    let (broker, ports) = broker::start(wanted).await?;
+    let (broker, ports) = broker::start(args.bind, wanted).await?;
     let installation: Shared = Arc::new(Mutex::new(installation));
     let (services, count) = serve::start(Arc::clone(&installation), address.clone()).await?;
     if u32::try_from(count) != Ok(args.devices) {
@@ -84,14 +86,14 @@ pub async fn run(
             "--devices takes {DEVICES_MIN} to {DEVICES_MAX}, so there are {count}"
         ))?;
     }
-    greet(wanted, ports, count)?;
+    greet(page, wanted, ports, count)?;
 
     let mut around = Parts {
         bus,
         broker,
         services,
     };
-    let config = config(&address, ports, schema)?;
+    let config = config(&address, args.bind, ports, page, schema)?;
     let renew = machine.renews_lines(std::io::stdout().is_terminal());
     let outcome = bridge(config, &installation, renew, stop, &mut around).await;
     around.stop().await;
@@ -199,7 +201,13 @@ async fn bridge(
 }
 
 /// The configuration of the bridge: the defaults, but for where it finds bus and broker.
-fn config(bus: &str, ports: Ports, schema: Arc<Schema>) -> Result<Config, ToolError> {
+fn config(
+    bus: &str,
+    bind: IpAddr,
+    ports: Ports,
+    page: Option<SocketAddr>,
+    schema: Arc<Schema>,
+) -> Result<Config, ToolError> {
     let fault = |reason: String| ToolError::DemoPart {
         part: "bridge",
         reason,
@@ -209,7 +217,7 @@ fn config(bus: &str, ports: Ports, schema: Arc<Schema>) -> Result<Config, ToolEr
         bus: BusAddress::parse(bus).map_err(|error| fault(error.to_string()))?,
         brokers: vec![BrokerConfig {
             name: String::from("demo"),
-            host: String::from("127.0.0.1"),
+            host: reached(bind).to_string(),
             port: ports.tcp,
             transport: Transport::Tcp,
             tls: None,
@@ -233,15 +241,51 @@ fn config(bus: &str, ports: Ports, schema: Arc<Schema>) -> Result<Config, ToolEr
         vrm: None,
         gather: Duration::from_millis(20),
         refresh: Some(Duration::from_secs(300)),
-        stats: None,
+        // The page shows it.
+        stats: page.map(|_| STATS),
         metrics: None,
+        web: page,
         limits: Limits::default(),
         schema,
         strict_writes: false,
     })
 }
 
-fn greet(wanted: Ports, ports: Ports, services: usize) -> Result<(), ToolError> {
+/// Where the page is to be; nowhere in a build without it.
+fn page_address(args: &DemoArgs) -> Result<Option<SocketAddr>, ToolError> {
+    if !cfg!(feature = "web") {
+        return Ok(None);
+    }
+    if let Some(port) = args.web
+        && port != 0
+        && !broker::is_free(args.bind, port)
+    {
+        return Err(ToolError::PortTaken { port });
+    }
+    let port = broker::free_port(args.bind, args.web.unwrap_or(PAGE_PORT), &[])?;
+    Ok(Some(SocketAddr::new(args.bind, port)))
+}
+
+/// Where something that listens on this address is reached from here.
+fn reached(bind: IpAddr) -> IpAddr {
+    match bind {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        _ => bind,
+    }
+}
+
+fn greet(
+    page: Option<SocketAddr>,
+    wanted: Ports,
+    ports: Ports,
+    services: usize,
+) -> Result<(), ToolError> {
+    if let Some(address) = page {
+        let at = SocketAddr::new(reached(address.ip()), address.port());
+        say(&format!("Look at http://{at}"))?;
+        say("")?;
+    }
     for (wanted, got, what) in [
         (wanted.tcp, ports.tcp, "MQTT"),
         (wanted.websocket, ports.websocket, "WebSocket"),
@@ -299,6 +343,9 @@ async fn after(time: Option<Duration>) {
 /// The portal id of the demo.
 const PORTAL_ID: &str = "demo00c0ffee";
 const TCP_PORT: u16 = 1883;
+const PAGE_PORT: u16 = 8080;
+/// How often the bridge tells of itself, for the page.
+const STATS: Duration = Duration::from_secs(3);
 const WEBSOCKET_PORT: u16 = 9001;
 /// As many devices as file descriptors and patience allow.
 const DEVICES_MAX: usize = 1000;

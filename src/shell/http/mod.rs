@@ -1,0 +1,316 @@
+//! One HTTP server: the page, what the page needs, the WebSocket of MQTT, metrics and health.
+//!
+//! ```text
+//!   /                the page and its assets          (`page`)
+//!   /page.json       what this bridge is              (`page`)
+//!   /schema.json     what is known of values          (`schema`)
+//!   /mqtt, or any WebSocket at / and /websocket-mqtt  (`socket`)
+//!   /metrics         numbers for Prometheus           (`metrics`)
+//!   /health          whether all is connected
+//! ```
+//!
+//! Whoever asks gets one answer on a connection that ends with it. A client that is slow to ask or to
+//! take it has some seconds, and where all places are taken, the one that has been silent for longest
+//! makes room: no number of idle connections keeps an honest one waiting.
+//!
+//! A web page in somebody's browser must not ask in its own name (DNS rebinding): who asks must know this
+//! device by its address or its name (`host`).
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{debug, info};
+
+use super::memory;
+use super::run::{Shared, now};
+use crate::error::Fatal;
+
+mod host;
+mod metrics;
+#[cfg(feature = "web")]
+mod page;
+#[cfg(feature = "web")]
+mod schema;
+#[cfg(feature = "web")]
+mod socket;
+
+#[cfg(feature = "web")]
+pub(super) use self::page::Facts;
+
+/// How many clients are answered at one time, by one listener.
+const CONNECTIONS_MAX: usize = 32;
+/// How long one may take, all in all.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest request, in bytes.
+const REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// The wait after a connection that could not be taken: there may be no descriptors left.
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+
+/// Where the numbers are.
+const METRICS: &str = "/metrics";
+/// Whether all is connected.
+const HEALTH: &str = "/health";
+
+/// What a listener is for.
+#[derive(Debug, Clone)]
+pub(super) enum Role {
+    /// Metrics and health, and nothing else.
+    Metrics,
+    /// Everything.
+    #[cfg(feature = "web")]
+    Page(Arc<page::Site>),
+}
+
+impl Role {
+    /// The page, of this bridge.
+    #[cfg(feature = "web")]
+    pub(super) fn page(facts: Facts) -> Role {
+        Role::Page(Arc::new(page::Site::new(facts)))
+    }
+
+    /// What it is called in the log.
+    fn name(&self) -> &'static str {
+        match self {
+            Role::Metrics => "metrics",
+            #[cfg(feature = "web")]
+            Role::Page(_) => "page",
+        }
+    }
+
+    /// What one opens first.
+    fn path(&self) -> &'static str {
+        match self {
+            Role::Metrics => METRICS,
+            #[cfg(feature = "web")]
+            Role::Page(_) => "/",
+        }
+    }
+}
+
+/// Takes the address. Fails where somebody else has it: the operator is to know at the start.
+pub(super) async fn listen(address: SocketAddr, role: &Role) -> Result<TcpListener, Fatal> {
+    let what = role.name();
+    let failed = |reason| Fatal::Listen {
+        what,
+        address,
+        reason,
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    // With port 0 the system chooses one.
+    let address = listener.local_addr().map_err(failed)?;
+    info!("{what} at http://{address}{}", role.path());
+    Ok(listener)
+}
+
+/// Answers whoever asks, for ever.
+pub(super) async fn run(listener: TcpListener, role: Role, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    let mut places = Places::default();
+    let own_name: Arc<str> = host::own_name().into();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    places.make_room();
+                    let asked = Arc::default();
+                    let client = Client {
+                        role: role.clone(),
+                        shared: Arc::clone(&shared),
+                        own_name: Arc::clone(&own_name),
+                        asked: Arc::clone(&asked),
+                    };
+                    let task = connections.spawn(serve(stream, client));
+                    places.0.push_back((task, asked));
+                }
+                Err(error) => {
+                    debug!("{}: {error}", role.name());
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// The clients that are being answered, the oldest first, and whether each has asked.
+#[derive(Default)]
+struct Places(VecDeque<(AbortHandle, Arc<AtomicBool>)>);
+
+impl Places {
+    /// Ends one where all places are taken: the oldest that has not asked yet, else the oldest.
+    fn make_room(&mut self) {
+        self.0.retain(|(task, _)| !task.is_finished());
+        if self.0.len() < CONNECTIONS_MAX {
+            return;
+        }
+        let idle = |(_, asked): &(_, Arc<AtomicBool>)| !asked.load(Ordering::Relaxed);
+        let oldest = self.0.iter().position(idle).unwrap_or_default();
+        if let Some((task, _)) = self.0.remove(oldest) {
+            debug!("http: a client that asked for nothing made room for another");
+            task.abort();
+        }
+    }
+}
+
+/// What is known while one client is answered.
+struct Client {
+    role: Role,
+    shared: Arc<Shared>,
+    own_name: Arc<str>,
+    asked: Arc<AtomicBool>,
+}
+
+/// Answers one client.
+async fn serve(stream: TcpStream, client: Client) {
+    // An answer is one or two writes, and nothing follows that could take the rest along.
+    let _ = stream.set_nodelay(true);
+    let client = Arc::new(client);
+    let service = service_fn(|request| {
+        client.asked.store(true, Ordering::Relaxed);
+        let client = Arc::clone(&client);
+        async move { Ok::<_, Infallible>(answer(request, &client).await) }
+    });
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(REQUEST_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!("http: {error}"),
+        Err(_) => debug!("http: a client was too slow"),
+    }
+}
+
+async fn answer(request: Request<Incoming>, client: &Client) -> Response<Answer> {
+    if !host::is_meant(request.headers(), &client.own_name) {
+        return plain(
+            StatusCode::MISDIRECTED_REQUEST,
+            "ask by the address of this device, or by its name\n",
+        );
+    }
+    #[cfg(feature = "web")]
+    if let Role::Page(site) = &client.role
+        && socket::is_asked_for(request.headers())
+    {
+        return site.socket(request, &client.shared);
+    }
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    match request.uri().path() {
+        path if !is_read => {
+            let what = path.trim_start_matches('/');
+            let word = if path == METRICS { what } else { "this" };
+            let mut response = plain(
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!("{word} can only be read\n"),
+            );
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            response
+        }
+        METRICS => {
+            let memory_bytes = memory::resident_bytes();
+            let body = metrics::render(&client.shared.bridge(), now(), memory_bytes);
+            respond(StatusCode::OK, metrics::CONTENT_TYPE, body)
+        }
+        HEALTH => health(&client.shared),
+        path => match &client.role {
+            Role::Metrics => plain(
+                StatusCode::NOT_FOUND,
+                format!("metrics are at {METRICS}, health at {HEALTH}\n"),
+            ),
+            #[cfg(feature = "web")]
+            Role::Page(site) => site.answer(path, &request, &client.shared).await,
+        },
+    }
+}
+
+/// 200 where the bus and each broker that is to be connected are there, 503 elsewhere; which, as JSON.
+fn health(shared: &Shared) -> Response<Answer> {
+    let (is_well, body) = {
+        let bridge = shared.bridge();
+        let brokers = (0..bridge.brokers()).filter(|broker| shared.wants(*broker));
+        let mut is_well = bridge.bus_has_named_services();
+        let mut members = serde_json::Map::new();
+        for broker in brokers {
+            let connected = bridge.is_connected(broker);
+            is_well &= connected;
+            members.insert(bridge.broker_name(broker).to_owned(), connected.into());
+        }
+        let (services, items) = bridge.size();
+        let body = serde_json::json!({
+            "ok": is_well,
+            "bus": bridge.bus_has_named_services(),
+            "brokers": members,
+            "services": services,
+            "items": items,
+        });
+        (is_well, body)
+    };
+    let status = if is_well {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    respond(status, JSON, format!("{body}\n"))
+}
+
+fn plain(status: StatusCode, text: impl Into<String>) -> Response<Answer> {
+    respond(status, PLAIN, text.into())
+}
+
+/// An answer that no cache keeps, and no browser takes for something else.
+fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
+    let mut response = Response::new(Answer(Some(body.into())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The body of an answer: all of it at once.
+struct Answer(Option<Bytes>);
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let rest = self.0.take().filter(|bytes| !bytes.is_empty());
+        Poll::Ready(rest.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let bytes = self.0.as_ref().map_or(0, Bytes::len);
+        SizeHint::with_exact(bytes as u64)
+    }
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const NO_SNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
