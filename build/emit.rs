@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use thiserror::Error;
 
 use super::layout::{EMPTY, Home, NUMBER, TEXT, ending, home};
-use super::rule::{Codes, DataType, Rule};
+use super::rule::{Codes, DataType, Look, Rule};
 use super::source::{Compiled, Place, TypeRows};
 
 /// The tables are full.
@@ -87,6 +87,7 @@ fn patterns(schema: &Compiled, pool: &mut Pool) -> Result<Vec<String>, TooMany> 
             path,
             rule,
             description,
+            name,
         } = place;
         let last = path.rsplit('/').next().unwrap_or(path);
         let ending = if last.contains([NUMBER, TEXT]) {
@@ -94,13 +95,14 @@ fn patterns(schema: &Compiled, pool: &mut Pool) -> Result<Vec<String>, TooMany> 
         } else {
             Some(ending(path))
         };
-        let (path, rule, description) = (
+        let (path, rule, description, name) = (
             pool.intern(path)?,
             small("rules", *rule, usize::from(EMPTY))?,
             pool.intern(description)?,
+            pool.intern(name)?,
         );
         patterns.push(format!(
-            "Pattern {{ path: {path}, rule: {rule}, description: {description}, ending: {ending:?} }}"
+            "Pattern {{ path: {path}, rule: {rule}, description: {description}, name: {name}, ending: {ending:?} }}"
         ));
     }
     Ok(patterns)
@@ -117,8 +119,9 @@ fn slots(schema: &Compiled, pool: &mut Pool) -> Result<Slots, TooMany> {
     let count: usize = schema.types.iter().map(|rows| rows.exact.len()).sum();
     // Two slots in three are filled: a search looks at about two.
     let homes = count + count / 2 + 1;
-    let empty =
-        format!("Slot {{ path: {EMPTY}, rule: 0, description: 0, service_type: 0, tag: 0 }}");
+    let empty = format!(
+        "Slot {{ path: {EMPTY}, rule: 0, description: 0, name: 0, service_type: 0, tag: 0 }}"
+    );
     let mut filled = vec![None; homes];
     for (number, rows) in schema.types.iter().enumerate() {
         let service_type = small("service types", number, usize::from(u8::MAX))?;
@@ -127,12 +130,14 @@ fn slots(schema: &Compiled, pool: &mut Pool) -> Result<Slots, TooMany> {
                 path,
                 rule,
                 description,
+                name,
             } = place;
             let rule = small("rules", *rule, usize::from(EMPTY))?;
             let Home { slot: home, tag } = home(&rows.name, path, homes);
             let (path, description) = (pool.intern(path)?, pool.intern(description)?);
+            let name = pool.intern(name)?;
             let row = format!(
-                "Slot {{ path: {path}, rule: {rule}, description: {description}, \
+                "Slot {{ path: {path}, rule: {rule}, description: {description}, name: {name}, \
                  service_type: {service_type}, tag: {tag} }}"
             );
             let free =
@@ -158,6 +163,7 @@ fn types(out: &mut String, types: &[TypeRows]) -> Result<(), TooMany> {
         name,
         description,
         instance,
+        device,
         patterns,
         ..
     } in types
@@ -170,7 +176,7 @@ fn types(out: &mut String, types: &[TypeRows]) -> Result<(), TooMany> {
         let instance = instance.unwrap_or(true);
         entries.push(format!(
             "ServiceType {{ name: {name:?}, description: {description:?}, instance: {instance}, \
-             patterns: ({from}, {to}) }}"
+             device: {device:?}, patterns: ({from}, {to}) }}"
         ));
         first = end;
     }
@@ -195,6 +201,19 @@ fn rules<'c>(out: &mut String, schema: &'c Compiled) {
             format!("Borrowed({})", set(codes))
         }
     };
+    let mut looks: Vec<String> = vec![];
+    let mut look_of = |look: &Look| {
+        if *look == Look::DEFAULT {
+            return "&Look::DEFAULT".to_owned();
+        }
+        let text = self::look(look);
+        let number = looks.iter().position(|known| *known == text);
+        let number = number.unwrap_or_else(|| {
+            looks.push(text);
+            looks.len() - 1
+        });
+        format!("&LOOK_{number}")
+    };
     let mut entries = vec![];
     for rule in &schema.rules {
         let Rule {
@@ -208,6 +227,7 @@ fn rules<'c>(out: &mut String, schema: &'c Compiled) {
             unit,
             labels,
             bits,
+            look,
         } = rule;
         let data = if let DataType::Compound(signature) = data {
             format!("Compound(Borrowed({signature:?}))")
@@ -221,7 +241,8 @@ fn rules<'c>(out: &mut String, schema: &'c Compiled) {
         entries.push(format!(
             "Rule {{ data: DataType::{data}, access: Access::{access:?}, publish: Publish::{publish:?}, \
              secret: {secret}, identifying: {identifying}, role: Role::{role:?}, range: {range}, \
-             unit: Borrowed({unit:?}), labels: {labels}, bits: {bits} }}"
+             unit: Borrowed({unit:?}), labels: {labels}, bits: {bits}, look: LookRef::Static({}) }}",
+            look_of(look)
         ));
     }
     let shared = schema.sets.iter();
@@ -240,8 +261,35 @@ fn rules<'c>(out: &mut String, schema: &'c Compiled) {
             format_args!("static LABELS_{number}: [(i64, Text); {count}] = [{codes}];"),
         );
     }
+    for (number, look) in looks.iter().enumerate() {
+        line(out, format_args!("static LOOK_{number}: Look = {look};"));
+    }
     table(out, "RULES", "Rule", entries.as_slice());
     table(out, "SETS", "(&str, Codes)", &shared);
+}
+
+/// What Home Assistant makes of a row, as Rust writes it.
+fn look(look: &Look) -> String {
+    let Look {
+        show,
+        entity,
+        class,
+        shown,
+        offer,
+        with,
+    } = look;
+    let offer = offer.map_or("None".to_owned(), |(min, max, step)| {
+        format!("Some(({}, {}, {}))", double(min), double(max), double(step))
+    });
+    let with: Vec<_> = with
+        .iter()
+        .map(|path| format!("Borrowed({path:?})"))
+        .collect();
+    let with = with.join(", ");
+    format!(
+        "Look {{ show: Show::{show:?}, entity: Kind::{entity:?}, class: Borrowed({class:?}), \
+         shown: Borrowed({shown:?}), offer: {offer}, with: Borrowed(&[{with}]) }}"
+    )
 }
 
 /// A double as Rust writes it.

@@ -3,16 +3,21 @@
 //! ```text
 //!                     writable            else
 //! off and on          switch              binary_sensor
+//! ok, warning, alarm  select              binary_sensor, device class problem
 //! labels              select              sensor, device class enum
+//! bits                sensor              sensor
 //! a number in limits  number              sensor
 //! another number      sensor              sensor
 //! a text              text                sensor
 //! ```
 //!
-//! Never asks which service type or path it is: what is special about one is a row in `schema/`.
+//! A row may say otherwise: a button, a time of day, a place, a version. Never asks which service type
+//! or path it is: what is special about one is a row in `schema/`.
 
-use super::words::{OnOff, Unit, Words};
-use crate::schema::rule::{Access, DataType, Publish, Role, Rule};
+use super::name;
+use super::words::{Level, OnOff, Unit, Words};
+use crate::schema::Row;
+use crate::schema::rule::{Access, DataType, Kind as Entities, Publish, Role, Rule, Show};
 
 /// Home Assistant's states are no longer than this.
 const STATE_CHARS_MAX: usize = 255;
@@ -23,9 +28,7 @@ pub struct Item<'a> {
     /// Its path.
     pub path: &'a str,
     /// What the schema says of it.
-    pub rule: &'a Rule,
-    /// What it is, in a few words; empty where there are none.
-    pub description: &'a str,
+    pub row: Row<'a>,
     /// What it is now.
     pub value: Kind,
     /// The lowest and the highest value that the service announces.
@@ -35,7 +38,7 @@ pub struct Item<'a> {
 /// What kind of value an item has.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
-    /// None now, but it had one: what the row says is all there is to go by.
+    /// None now: what the row says is all there is to go by.
     Nothing,
     /// A boolean.
     Bool,
@@ -50,16 +53,24 @@ pub enum Kind {
 }
 
 /// One entity.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Entity<'a> {
     /// The item that it shows.
     pub item: Item<'a>,
+    /// What people call it; empty where it goes by the name of its device.
+    pub name: String,
     /// What kind of entity it is.
     pub form: Form<'a>,
     /// What it is for.
     pub category: Category,
-    /// What is known of its unit.
+    /// Whether it is shown without being asked for.
+    pub enabled: bool,
+    /// What is known of its unit, as it is shown.
     pub unit: Option<&'a Unit>,
+    /// What its value is multiplied with to be shown.
+    pub factor: f64,
+    /// Whether clients may write it.
+    pub writable: bool,
 }
 
 /// What kind of entity it is.
@@ -71,13 +82,17 @@ pub enum Form<'a> {
     Moment,
     /// One of the labels.
     Enum,
+    /// Which bits are set.
+    Bits,
     /// Off or on.
     BinarySensor(OnOff<'a>),
+    /// Fine, or one of several grades of trouble.
+    Level(Level<'a>),
     /// Off or on, to be switched.
     Switch(OnOff<'a>),
     /// One of the labels, to be chosen.
     Select,
-    /// A number to be set.
+    /// A number to be set, as it is shown.
     Number {
         /// The lowest.
         min: f64,
@@ -88,12 +103,20 @@ pub enum Form<'a> {
     },
     /// A text to be written.
     Text,
+    /// Something to be done.
+    Button,
+    /// A time of the day, to be set.
+    Time,
+    /// A place.
+    Tracker,
+    /// A version, and the one to be had.
+    Update,
 }
 
 /// What an entity is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Category {
-    /// For everyday use: shown without being asked for.
+    /// For everyday use.
     Primary,
     /// To set the device up.
     Config,
@@ -104,30 +127,53 @@ pub enum Category {
 impl<'a> Item<'a> {
     /// The entity that it becomes. `commands` where clients may write at all.
     pub fn entity(self, words: &'a Words, commands: bool) -> Option<Entity<'a>> {
-        let rule = self.rule;
-        let hidden = rule.secret || rule.publish != Publish::Normal || rule.role != Role::None;
+        let rule = self.row.rule;
+        let hidden =
+            rule.secret || rule.publish != Publish::Normal || rule.look.show == Show::Never;
+        // Who may come in is not settled by an entity; what may be shown of it is a row's to say.
+        let own = rule.role != Role::None && rule.look.show == Show::Auto;
         let writable = commands && rule.access == Access::ReadWrite;
-        let told = words.device.describes(self.path) || *words.device.connected == *self.path;
-        if hidden
-            || *rule == Rule::DEFAULT
-            || (told && !writable)
-            || words.category.is_past(self.path)
-        {
+        let told = words.device.describes(self.path) && rule.look.show == Show::Auto;
+        let is_past = words.category.is_past(self.path) && rule.look.show == Show::Auto;
+        if hidden || own || *rule == Rule::DEFAULT || (told && !writable) || is_past {
             return None;
         }
-        let unit = words.unit(&rule.unit, self.path);
-        let form = self.form(unit, writable, words)?;
-        let category = self.category(form, unit, words);
+        let shown = &*rule.look.shown;
+        let factor = (!shown.is_empty()).then(|| words.factor(&rule.unit, shown));
+        let factor = factor.flatten();
+        let symbol = factor.map_or(&*rule.unit, |_| shown);
+        let unit = words.unit(symbol, self.path);
+        let form = self.form(unit, writable, factor.unwrap_or(1.0), words)?;
+        let (category, enabled) = self.place(form, unit, words);
+        let name = self.row.name(self.path);
+        let name = name.unwrap_or_else(|| name::of_path(self.path, &rule.unit, words));
         Some(Entity {
             item: self,
+            name,
             form,
             category,
+            enabled,
             unit,
+            factor: factor.unwrap_or(1.0),
+            writable: writable || (commands && matches!(form, Form::Update)),
         })
     }
 
-    fn form(self, unit: Option<&Unit>, writable: bool, words: &'a Words) -> Option<Form<'a>> {
-        let rule = self.rule;
+    fn form(
+        self,
+        unit: Option<&Unit>,
+        writable: bool,
+        factor: f64,
+        words: &'a Words,
+    ) -> Option<Form<'a>> {
+        let rule = self.row.rule;
+        match rule.look.entity {
+            Entities::Button => return writable.then_some(Form::Button),
+            Entities::Time if writable => return Some(Form::Time),
+            Entities::Tracker => return Some(Form::Tracker),
+            Entities::Update => return Some(Form::Update),
+            Entities::Auto | Entities::Time => {}
+        }
         let is_text = match self.value {
             Kind::Other => return None,
             Kind::Text(chars) if chars > STATE_CHARS_MAX => return None,
@@ -140,11 +186,17 @@ impl<'a> Item<'a> {
             return Some(if writable { Form::Text } else { Form::Sensor });
         }
         if let Some(on_off) = words.on_off(&rule.labels, writable) {
-            return Some(switch(on_off, writable));
+            return Some(switch(self.classed(on_off), writable));
+        }
+        if let Some(level) = words.level(&rule.labels).filter(|_| !writable) {
+            return Some(Form::Level(level));
         }
         // One label alone does not tell the codes apart.
         if rule.labels.len() > 1 {
             return Some(if writable { Form::Select } else { Form::Enum });
+        }
+        if !rule.bits.is_empty() {
+            return Some(Form::Bits);
         }
         if unit.is_some_and(|unit| unit.class.as_deref() == Some("timestamp")) {
             return Some(Form::Moment);
@@ -157,28 +209,48 @@ impl<'a> Item<'a> {
                 on: 1,
                 class: None,
             };
-            return Some(switch(on_off, writable));
+            return Some(switch(self.classed(on_off), writable));
         }
         match limits {
-            Some((min, max)) if writable && rule.bits.is_empty() => Some(Form::Number {
-                min,
-                max,
-                step: if self.is_integer() { 1.0 } else { 0.1 },
+            Some((min, max)) if writable => Some(Form::Number {
+                min: rounded(min * factor),
+                max: rounded(max * factor),
+                step: self.step(factor),
             }),
             _ => Some(Form::Sensor),
+        }
+    }
+
+    /// Off and on with the device class that the row names.
+    fn classed(self, on_off: OnOff<'a>) -> OnOff<'a> {
+        let class = &*self.row.rule.look.class;
+        OnOff {
+            class: Some(class)
+                .filter(|class| !class.is_empty())
+                .or(on_off.class),
+            ..on_off
+        }
+    }
+
+    fn step(self, factor: f64) -> f64 {
+        match self.row.rule.look.offer {
+            Some((.., step)) if step > 0.0 => step,
+            _ if !self.is_integer() => 0.1,
+            _ if factor < 1.0 => 0.01_f64.max(factor),
+            _ => factor,
         }
     }
 
     fn is_bool(self) -> bool {
         match self.value {
             Kind::Bool => true,
-            Kind::Nothing => self.rule.data == DataType::Bool,
+            Kind::Nothing => self.row.rule.data == DataType::Bool,
             Kind::Integer(_) | Kind::Number(_) | Kind::Text(_) | Kind::Other => false,
         }
     }
 
     fn is_integer(self) -> bool {
-        match self.rule.data {
+        match self.row.rule.data {
             DataType::Byte
             | DataType::Int16
             | DataType::Uint16
@@ -194,38 +266,122 @@ impl<'a> Item<'a> {
     /// Between which values it can be set: as the service announces, else as the row says. The
     /// present value is always among them, since Home Assistant complains of any other.
     fn limits(self) -> Option<(f64, f64)> {
-        let (min, max) = self.limits;
-        let proper = |(min, max): (f64, f64)| {
-            (min.is_finite() && max.is_finite() && min < max).then_some((min, max))
-        };
-        // 0 and 0 is how settings say that they have no limits.
-        let announced = min.zip(max).and_then(proper);
-        let (min, max) = announced.or_else(|| self.rule.range.and_then(proper))?;
+        let (min, max) = self.bounds()?;
         let (Kind::Integer(value) | Kind::Number(value)) = self.value else {
             return Some((min, max));
         };
         Some((min.min(value), max.max(value)))
     }
 
-    fn category(self, form: Form<'_>, unit: Option<&Unit>, words: &Words) -> Category {
+    /// The same, whatever the present value is.
+    fn bounds(self) -> Option<(f64, f64)> {
+        let rule = self.row.rule;
+        let (min, max) = self.limits;
+        let proper = |(min, max): (f64, f64)| {
+            (min.is_finite() && max.is_finite() && min < max).then_some((min, max))
+        };
+        // 0 and 0 is how settings say that they have no limits.
+        let announced = min.zip(max).and_then(proper);
+        let offered = rule.look.offer.map(|(min, max, _)| (min, max));
+        announced
+            .or_else(|| rule.range.and_then(proper))
+            .or(offered)
+    }
+
+    /// Whether the present value is one that a description made without looking at it would not have:
+    /// a number out of bounds, a code without a label.
+    pub fn is_odd(self) -> bool {
+        let (Kind::Integer(value) | Kind::Number(value)) = self.value else {
+            return false;
+        };
+        let rule = self.row.rule;
+        if rule.labels.len() > 1 {
+            return !rule.labels.iter().any(|(code, _)| same(*code, value));
+        }
+        rule.bits.is_empty()
+            && rule.access == Access::ReadWrite
+            && self
+                .bounds()
+                .is_some_and(|(min, max)| value < min || value > max)
+    }
+
+    /// The codes to choose from, with their labels: those within the limits that the service
+    /// announces, and whatever it is now.
+    pub fn choices(self) -> Vec<(i64, String)> {
+        let rule = self.row.rule;
+        let now = match self.value {
+            Kind::Integer(value) | Kind::Number(value) => Some(value),
+            Kind::Bool | Kind::Nothing | Kind::Text(_) | Kind::Other => None,
+        };
+        let is_now = |code: i64| now.is_some_and(|now| same(code, now));
+        let (min, max) = self.limits;
+        let limits = min.zip(max).filter(|(min, max)| min < max);
+        let open = |code: i64| {
+            let code = as_double(code);
+            limits.is_none_or(|(min, max)| code >= min && code <= max)
+        };
+        let all = rule.labels.iter();
+        let mut choices: Vec<_> = all
+            .filter(|(code, _)| rule.access != Access::ReadWrite || open(*code) || is_now(*code))
+            .map(|(code, label)| (*code, name::capital(label)))
+            .collect();
+        if let Some(now) = now.filter(|_| self.is_odd())
+            && let Some(code) = as_code(now)
+        {
+            choices.push((code, code.to_string()));
+        }
+        choices
+    }
+
+    /// What it is for, and whether it is shown at once.
+    fn place(self, form: Form<'_>, unit: Option<&Unit>, words: &Words) -> (Category, bool) {
+        let rule = self.row.rule;
         let control = match form {
-            Form::Switch(_) | Form::Select | Form::Number { .. } | Form::Text => true,
-            Form::Sensor | Form::Moment | Form::Enum | Form::BinarySensor(_) => false,
+            Form::Switch(_)
+            | Form::Select
+            | Form::Number { .. }
+            | Form::Text
+            | Form::Button
+            | Form::Time => true,
+            Form::Sensor
+            | Form::Moment
+            | Form::Enum
+            | Form::Bits
+            | Form::BinarySensor(_)
+            | Form::Level(_)
+            | Form::Tracker
+            | Form::Update => false,
+        };
+        let config = if control {
+            Category::Config
+        } else {
+            Category::Diagnostic
+        };
+        match rule.look.show {
+            Show::Main => return (Category::Primary, true),
+            Show::Config => return (config, true),
+            Show::Diagnostic => return (Category::Diagnostic, true),
+            Show::Hidden => return (config, false),
+            Show::Auto | Show::Never => {}
+        }
+        let problem = match form {
+            Form::Level(_) => true,
+            Form::BinarySensor(on_off) => on_off.class == Some("problem"),
+            Form::Tracker | Form::Update => return (Category::Primary, true),
+            _ => false,
         };
         let meter = unit.is_some_and(|unit| unit.state.as_deref() == Some("total_increasing"));
-        let bare = matches!(form, Form::Sensor) && self.rule.unit.is_empty();
-        if words.category.is_config(self.path) || matches!(form, Form::Text) {
-            if control {
-                Category::Config
-            } else {
-                Category::Diagnostic
-            }
+        let bare = matches!(form, Form::Sensor | Form::Bits) && rule.unit.is_empty();
+        if problem {
+            (Category::Diagnostic, true)
+        } else if words.category.is_config(self.path) || matches!(form, Form::Text) {
+            (config, false)
         } else if meter && !control {
-            Category::Primary
+            (Category::Primary, true)
         } else if bare || words.category.is_diagnostic(self.path) {
-            Category::Diagnostic
+            (config, false)
         } else {
-            Category::Primary
+            (Category::Primary, true)
         }
     }
 }
@@ -238,16 +394,57 @@ fn switch(on_off: OnOff<'_>, writable: bool) -> Form<'_> {
     }
 }
 
+/// A product of a conversion without the digits that only rounding made.
+fn rounded(number: f64) -> f64 {
+    (number * 1e6).round() / 1e6
+}
+
+#[allow(clippy::cast_precision_loss, reason = "codes are small")]
+fn as_double(code: i64) -> f64 {
+    code as f64
+}
+
+fn same(code: i64, value: f64) -> bool {
+    (as_double(code) - value).abs() < 1e-9
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "checked before")]
+fn as_code(value: f64) -> Option<i64> {
+    (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i64)
+}
+
 impl Entity<'_> {
     /// The platform, as Home Assistant calls what an entity is.
     pub fn platform(&self) -> &'static str {
         match self.form {
-            Form::Sensor | Form::Moment | Form::Enum => "sensor",
-            Form::BinarySensor(_) => "binary_sensor",
+            Form::Sensor | Form::Moment | Form::Enum | Form::Bits => "sensor",
+            Form::BinarySensor(_) | Form::Level(_) => "binary_sensor",
             Form::Switch(_) => "switch",
             Form::Select => "select",
             Form::Number { .. } => "number",
             Form::Text => "text",
+            Form::Button => "button",
+            Form::Time => "time",
+            Form::Tracker => "device_tracker",
+            Form::Update => "update",
+        }
+    }
+
+    /// Whether a value may come that this description has no room for.
+    pub fn is_watched(&self) -> bool {
+        match self.form {
+            Form::Number { .. } | Form::Select | Form::Enum => true,
+            Form::Sensor
+            | Form::Moment
+            | Form::Bits
+            | Form::BinarySensor(_)
+            | Form::Level(_)
+            | Form::Switch(_)
+            | Form::Text
+            | Form::Button
+            | Form::Time
+            | Form::Tracker
+            | Form::Update => false,
         }
     }
 }
@@ -277,8 +474,7 @@ mod tests {
     fn item<'a>(path: &'a str, rule: &'a Rule, value: Kind) -> Item<'a> {
         Item {
             path,
-            rule,
-            description: "",
+            row: Row::of(rule),
             value,
             limits: (None, None),
         }
@@ -338,12 +534,7 @@ mod tests {
             match item.entity(&words, true).unwrap().form {
                 Form::Number { min, max, step } => Some((min, max, step)),
                 Form::Sensor => None,
-                Form::Moment
-                | Form::Enum
-                | Form::BinarySensor(_)
-                | Form::Switch(_)
-                | Form::Select
-                | Form::Text => panic!("no number, nor a sensor of one"),
+                form => panic!("no number, nor a sensor of one: {form:?}"),
             }
         };
         let ranged = Rule {
@@ -380,7 +571,6 @@ mod tests {
         check(item("/X", &READ, Kind::Other), None);
         check(item("/X", &READ, Kind::Text(256)), None);
         check(item("/ProductName", &READ, Kind::Text(3)), None);
-        check(item("/Connected", &READ, Kind::Integer(1.0)), None);
         check(
             item("/History/Daily/1/Yield", &READ, Kind::Number(1.0)),
             None,

@@ -65,7 +65,7 @@ impl Published {
     }
 
     /// The value as what a device says of itself: a text, or the number of a version.
-    fn text(&self) -> Option<String> {
+    pub fn text(&self) -> Option<String> {
         match &self.value {
             Value::String(text) if !text.trim().is_empty() => Some(name::cut(text.trim())),
             Value::Number(number) => number.as_u64().map(version),
@@ -102,7 +102,13 @@ fn version(number: u64) -> String {
 
 impl About {
     /// What a device says of itself. `look` gives the value of its items.
-    pub fn read(key: &str, words: &Words, look: impl Fn(&str) -> Option<Published>) -> About {
+    /// `kind` is what a device of its type is called, and whether there is one alone.
+    pub fn read(
+        key: &str,
+        (kind, alone): (Option<&str>, bool),
+        words: &Words,
+        look: impl Fn(&str) -> Option<Published>,
+    ) -> About {
         let first = |paths: &[Box<str>]| {
             let mut texts = paths.iter().filter_map(|path| look(path)?.text());
             texts.next().unwrap_or_default()
@@ -112,11 +118,29 @@ impl About {
         if name.is_empty() && *key == *items.gateway {
             items.gateway_name.as_ref().clone_into(&mut name);
         } else if name.is_empty() {
-            name = name::cut(&name::capital(&key.replacen('/', " ", 1)));
+            let (own, instance) = key.split_once('/').unwrap_or((key, ""));
+            let kind = kind.map_or_else(|| name::capital(own), str::to_owned);
+            name = if alone || instance.is_empty() {
+                kind
+            } else {
+                name::cut(&format!("{kind} {instance}"))
+            };
         }
+        let mut manufacturer = first(&items.manufacturer);
+        let product = look(&items.product).and_then(|product| product.value.as_u64());
+        if manufacturer.is_empty() && product.is_some_and(|product| items.is_made(product)) {
+            items.maker.as_ref().clone_into(&mut manufacturer);
+        }
+        let mut areas = items.area.iter().filter_map(|(path, areas)| {
+            let code = look(path)?.value.as_i64()?;
+            areas.get(&*code.to_string())
+        });
+        let area = areas.next().map(ToString::to_string).unwrap_or_default();
         About {
             name,
-            manufacturer: first(&items.manufacturer),
+            manufacturer,
+            area,
+            url: String::new(),
             model: first(&items.model),
             serial: first(&items.serial),
             software: first(&items.software),
@@ -195,6 +219,9 @@ impl Names {
 /// The end of a configuration's topic.
 pub const CONFIG: &str = "/config";
 
+/// The end of the topic that tells where a device is.
+pub const LOCATION: &str = "/location";
+
 /// The topic on which Home Assistant says that it is there.
 pub fn status_topic(prefix: &str) -> String {
     format!("{prefix}/status")
@@ -230,7 +257,7 @@ mod tests {
                     format!("{{\"value\": {value}}}").as_bytes(),
                 ))
             };
-            About::read(key, &words, look)
+            About::read(key, (None, false), &words, look)
         };
         let both = [
             ("/CustomName", "\"House\""),
@@ -257,7 +284,7 @@ mod tests {
             let payload = format!("{{\"value\": \"  {long}\"}}");
             Some(Published::read(payload.as_bytes()))
         };
-        let about = About::read("battery/288", &words, look);
+        let about = About::read("battery/288", (None, false), &words, look);
         let About {
             name,
             manufacturer,
@@ -265,13 +292,17 @@ mod tests {
             serial,
             software,
             hardware,
+            ..
         } = about;
         for text in [name, manufacturer, model, serial, software, hardware] {
             assert_eq!(text, "ü".repeat(100));
         }
         let key = format!("battery/{}", "é".repeat(500));
         assert_eq!(
-            About::read(&key, &words, |_| None).name.chars().count(),
+            About::read(&key, (None, false), &words, |_| None)
+                .name
+                .chars()
+                .count(),
             100
         );
     }

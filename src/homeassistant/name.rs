@@ -1,23 +1,9 @@
-//! What an entity is called: its description where that is a name, else its path in words.
+//! What an entity is called where its row has no name: its path in words.
 
 use super::words::Words;
 
-/// The longest description that is taken for a name.
-const CHARS_MAX: usize = 40;
-
 /// The longest name, serial number or version, in characters.
 const CUT_CHARS_MAX: usize = 100;
-
-/// Whether a description can be the name of an entity by itself.
-pub fn is_name(description: &str, words: &Words) -> bool {
-    let plain = !description.contains([',', ';', ':', '(', '"', '=']);
-    let fits = (1..=CHARS_MAX).contains(&description.chars().count());
-    plain
-        && fits
-        && description.starts_with(|c: char| c.is_alphabetic())
-        && !words.name.is_supplement(description)
-        && !words.name.is_vague(description)
-}
 
 /// The path in words: `/Ac/ActiveIn/L1/P` with unit W is "AC active in L1 power".
 pub fn of_path(path: &str, unit: &str, words: &Words) -> String {
@@ -112,28 +98,5 @@ mod tests {
         assert_eq!(of_path(&long, "", &words).chars().count(), 100);
         check("/P", "W", "P");
         check("", "", "");
-    }
-
-    #[test]
-    fn a_description_is_a_name_or_says_more_about_one() {
-        let words = Words::built_in().unwrap();
-        for (description, expected) in [
-            ("state of charge", true),
-            ("time until empty", true),
-            ("in all its life", false),
-            ("power of the phase", false),
-            ("the name that the owner gave", false),
-            ("grid set-point; negative: feed in", false),
-            ("-1: no limit", false),
-            ("", false),
-            (
-                "something that takes far too many words to be a name",
-                false,
-            ),
-        ] {
-            assert_eq!(is_name(description, &words), expected, "{description}");
-        }
-        assert_eq!(capital("time until empty"), "Time until empty");
-        assert_eq!(capital(""), "");
     }
 }

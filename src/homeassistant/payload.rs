@@ -3,11 +3,15 @@
 //! Templates survive what a topic may say: `{"value": null}`, an empty payload, a payload that is no
 //! object. All of these are "None", which Home Assistant takes for unknown.
 
-use super::entity::{Category, Entity, Form, Item, Kind};
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Deserialize;
+
+use super::entity::{Category, Entity, Form, Kind};
 use super::name;
-use super::words::{OnOff, Words};
+use super::words::OnOff;
 use crate::codec::payload;
-use crate::schema::rule::Text;
+use crate::schema::rule::DataType;
 
 /// A configuration is not made longer than this: Home Assistant takes its time over each of them.
 /// What is for everyday use comes first, so that what is left out is what is hidden anyway.
@@ -38,12 +42,16 @@ pub struct Device<'a> {
     pub key: &'a str,
     /// What Home Assistant knows the device by.
     pub identifier: &'a str,
+    /// What it knows the device by that this one is a part of, else the same.
+    pub whole: &'a str,
     /// The identifier of the device that this one is reached through.
     pub via: Option<&'a str>,
     /// What the device says of itself.
     pub about: &'a About,
     /// The item that tells whether the device is there, and whether it does so by its value.
     pub presence: Option<(&'a str, bool)>,
+    /// The topic that tells where it is.
+    pub location: &'a str,
 }
 
 /// What a device says of itself; empty where it says nothing.
@@ -61,19 +69,36 @@ pub struct About {
     pub software: String,
     /// The version of its hardware.
     pub hardware: String,
+    /// In which area it is.
+    pub area: String,
+    /// The page that it is set up on.
+    pub url: String,
 }
 
-/// Writes the configuration of a device. Gives how many entities found no room in it.
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The entities that it has, a line each: platform and key.
+    pub keys: String,
+    /// How many entities found no room in it.
+    pub left_out: usize,
+}
+
+/// Writes the configuration of a device. `before` are the lines of [`Written::keys`] that the last one
+/// had: what is no more is taken away by its platform, before anything takes its place.
 pub fn write(
     out: &mut Vec<u8>,
     device: &Device<'_>,
     entities: &[Entity<'_>],
-    words: &Words,
-) -> usize {
+    before: &str,
+) -> Written {
     let mut entities: Vec<&Entity<'_>> = entities.iter().collect();
-    entities.sort_by(|a, b| (a.category, a.item.path).cmp(&(b.category, b.item.path)));
+    entities.sort_by(|a, b| {
+        let order = |entity: &Entity<'_>| (!entity.enabled, entity.category);
+        (order(a), a.item.path).cmp(&(order(b), b.item.path))
+    });
     let start = out.len();
-    let mut left_out = 0;
+    let mut written = Written::default();
     Object::write(out, |config| {
         config.object("dev", |dev| write_device(dev, device));
         config.object("o", |origin| {
@@ -84,24 +109,89 @@ pub fn write(
         config.text("avty_mode", "all");
         config.number("qos", 1.0);
         config.object("cmps", |components| {
+            let keys: HashSet<String> = entities.iter().map(|entity| line(entity)).collect();
+            for (platform, key) in lines(before) {
+                if !keys.contains(&format!("{platform} {key}")) {
+                    components.object(key, |gone| gone.text("p", platform));
+                }
+            }
             for entity in &entities {
                 let mark = components.out.len();
                 let first = components.first;
-                write_component(
-                    components,
-                    device,
-                    entity,
-                    &name_of(entity, &entities, words),
-                );
+                write_component(components, device, entity);
                 if components.out.len() - start > BYTES_MAX {
                     components.out.truncate(mark);
                     components.first = first;
-                    left_out += 1;
+                    written.left_out += 1;
+                } else {
+                    written.keys.push_str(&line(entity));
+                    written.keys.push('\n');
                 }
             }
         });
     });
-    left_out
+    written
+}
+
+/// The entities of a configuration that is published, as [`Written::keys`] has them; what only takes one
+/// away is none. Of what is no configuration of ours there are none.
+pub fn read_keys(config: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Config {
+        cmps: BTreeMap<String, BTreeMap<String, IgnoredOr>>,
+    }
+    /// The text of the platform; nothing else is of interest.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum IgnoredOr {
+        Text(String),
+        Other(serde::de::IgnoredAny),
+    }
+    let Ok(config) = serde_json::from_slice::<Config>(config) else {
+        return String::new();
+    };
+    let mut keys = String::new();
+    for (key, members) in config.cmps {
+        if let Some(IgnoredOr::Text(platform)) = members.get("p")
+            && members.len() > 1
+            && !key.contains(char::is_whitespace)
+            && !platform.contains(char::is_whitespace)
+        {
+            keys.push_str(&format!("{platform} {key}\n"));
+        }
+    }
+    keys
+}
+
+/// Platform and key of each line.
+fn lines(keys: &str) -> impl Iterator<Item = (&str, &str)> {
+    keys.lines().filter_map(|line| line.split_once(' '))
+}
+
+/// Whether there is an entity for this path among the lines, of whatever platform.
+pub fn has_path(keys: &str, path: &str) -> bool {
+    let id = component_id(path);
+    lines(keys).any(|(platform, key)| {
+        let own = key
+            .strip_prefix(&*id)
+            .map(|rest| rest.trim_start_matches('-'));
+        own.is_some_and(|rest| rest.is_empty() || rest == platform)
+    })
+}
+
+/// Whether there is an entity of this platform among the lines.
+pub fn has_platform(keys: &str, platform: &str) -> bool {
+    lines(keys).any(|(own, _)| own == platform)
+}
+
+fn line(entity: &Entity<'_>) -> String {
+    format!("{} {}", entity.platform(), key_of(entity))
+}
+
+/// An entity that becomes one of another platform is another component, so that the first can be taken
+/// away while the second is there.
+fn key_of(entity: &Entity<'_>) -> String {
+    format!("{}-{}", component_id(entity.item.path), entity.platform())
 }
 
 fn write_device(dev: &mut Object<'_>, device: &Device<'_>) {
@@ -114,6 +204,8 @@ fn write_device(dev: &mut Object<'_>, device: &Device<'_>) {
         ("sn", &about.serial),
         ("sw", &about.software),
         ("hw", &about.hardware),
+        ("sa", &about.area),
+        ("cu", &about.url),
     ] {
         if !text.is_empty() {
             dev.text(key, text);
@@ -138,62 +230,49 @@ fn write_availability(out: &mut Vec<u8>, device: &Device<'_>) {
     }
 }
 
-/// A description that no other entity of the device has, else the path in words.
-fn name_of(entity: &Entity<'_>, all: &[&Entity<'_>], words: &Words) -> String {
-    let Item {
-        rule, description, ..
-    } = entity.item;
-    let same = |other: &&&Entity<'_>| other.item.description == description;
-    if name::is_name(description, words) && all.iter().filter(same).count() == 1 {
-        name::capital(description)
-    } else {
-        name::of_path(entity.item.path, &rule.unit, words)
-    }
-}
-
-fn write_component(
-    components: &mut Object<'_>,
-    device: &Device<'_>,
-    entity: &Entity<'_>,
-    name: &str,
-) {
+fn write_component(components: &mut Object<'_>, device: &Device<'_>, entity: &Entity<'_>) {
     let item = entity.item;
-    let mut id = component_id(item.path);
-    // A number that may be set becomes one as soon as its limits are known: the two forms have ids
-    // of their own, and each takes the other away.
-    let may_be_set = matches!(entity.form, Form::Number { .. });
-    let could_be_set = matches!(entity.form, Form::Sensor)
-        && item.rule.access == crate::schema::rule::Access::ReadWrite;
-    if may_be_set {
-        components.object(&[&id, "-sensor"].concat(), |gone| gone.text("p", "sensor"));
-    } else if could_be_set {
-        components.object(&id, |gone| gone.text("p", "number"));
-        id.push_str("-sensor");
-    }
-    components.object(&id, |component| {
+    components.object(&key_of(entity), |component| {
         component.text("p", entity.platform());
-        component.text("name", name);
-        let unique = [device.identifier, item.path].concat();
-        component.text("uniq_id", &unique);
-        let topic = [device.key, item.path].concat();
-        component.text("stat_t", &[device.notifications, &topic].concat());
+        if entity.name.is_empty() {
+            component.raw("name", "null");
+        } else {
+            component.text("name", &entity.name);
+        }
+        component.text("uniq_id", &[device.whole, item.path].concat());
         match entity.category {
             Category::Primary => {}
             Category::Config => component.text("ent_cat", "config"),
             Category::Diagnostic => component.text("ent_cat", "diagnostic"),
         }
-        if entity.category != Category::Primary {
+        if !entity.enabled {
             component.raw("en", "false");
         }
-        write_form(component, entity, &[device.writes, &topic].concat());
+        write_form(component, device, entity);
     });
 }
 
-fn write_form(component: &mut Object<'_>, entity: &Entity<'_>, writes: &str) {
-    let rule = entity.item.rule;
+fn write_form(component: &mut Object<'_>, device: &Device<'_>, entity: &Entity<'_>) {
+    let rule = entity.item.row.rule;
+    let topic = |path: &str| [device.notifications, device.key, path].concat();
+    let writes = |path: &str| [device.writes, device.key, path].concat();
+    let (state, write) = (topic(entity.item.path), writes(entity.item.path));
     match entity.form {
+        Form::Button => {
+            component.text("cmd_t", &write);
+            component.text("pl_prs", "{\"value\": 1}");
+            return;
+        }
+        Form::Tracker => {
+            component.text("json_attr_t", device.location);
+            return;
+        }
+        _ => component.text("stat_t", &state),
+    }
+    match entity.form {
+        Form::Button | Form::Tracker => {}
         Form::Sensor => {
-            component.text("val_tpl", &format!("{{{{ {VALUE} }}}}"));
+            component.text("val_tpl", &value_template(entity.factor));
             if !matches!(entity.item.value, Kind::Text(_)) {
                 write_unit(component, entity, true);
             }
@@ -207,7 +286,21 @@ fn write_form(component: &mut Object<'_>, entity: &Entity<'_>, writes: &str) {
         }
         Form::Enum => {
             component.text("dev_cla", "enum");
-            write_labels(component, &rule.labels);
+            write_labels(component, &entity.item.choices());
+        }
+        Form::Bits => {
+            let bits = rule.bits.iter();
+            let bits = bits
+                .map(|(bit, label)| ((1_u128 << bit).to_string(), quoted(&name::capital(label))));
+            component.text(
+                "val_tpl",
+                &format!(
+                    "{{% set v = {VALUE} %}}{{% if v is number %}}{{% set n = namespace(t=[]) %}}\
+                     {{% for b, t in {}.items() %}}{{% if v|int // b % 2 == 1 %}}{{% set n.t = n.t + [t] %}}{{% endif %}}{{% endfor %}}\
+                     {{{{ (n.t|join(', '))[:255] or '-' }}}}{{% else %}}{{{{ none }}}}{{% endif %}}",
+                    map(bits)
+                ),
+            );
         }
         Form::BinarySensor(on_off) => {
             if let Some(class) = on_off.class {
@@ -215,12 +308,34 @@ fn write_form(component: &mut Object<'_>, entity: &Entity<'_>, writes: &str) {
             }
             write_on_off(component, on_off);
         }
+        Form::Level(level) => {
+            component.text("dev_cla", level.class);
+            component.text(
+                "val_tpl",
+                &format!(
+                    "{{% set v = {VALUE} %}}{{{{ none if v is none else 'OFF' if v == {} else 'ON' }}}}",
+                    level.off
+                ),
+            );
+            component.text("json_attr_t", &state);
+            let labels = rule.labels.iter();
+            let labels =
+                labels.map(|(code, label)| (code.to_string(), quoted(&name::capital(label))));
+            component.text(
+                "json_attr_tpl",
+                &format!(
+                    "{{{{ {{'level': {}.get({VALUE})}}|to_json }}}}",
+                    map(labels)
+                ),
+            );
+        }
         Form::Switch(on_off) => {
             write_on_off(component, on_off);
-            component.text("cmd_t", writes);
+            component.text("cmd_t", &write);
             component.text("stat_on", "ON");
             component.text("stat_off", "OFF");
-            let is_bool = entity.item.value == Kind::Bool;
+            let is_bool = entity.item.value == Kind::Bool
+                || (entity.item.value == Kind::Nothing && rule.data == DataType::Bool);
             for (key, code) in [("pl_on", on_off.on), ("pl_off", on_off.off)] {
                 let value = if is_bool {
                     (code != 0).to_string()
@@ -231,45 +346,110 @@ fn write_form(component: &mut Object<'_>, entity: &Entity<'_>, writes: &str) {
             }
         }
         Form::Select => {
-            write_labels(component, &rule.labels);
-            component.text("cmd_t", writes);
+            let choices = entity.item.choices();
+            write_labels(component, &choices);
+            component.text("cmd_t", &write);
             let codes =
-                labels_once(&rule.labels).map(|(code, label)| (quoted(label), code.to_string()));
+                labels_once(&choices).map(|(code, label)| (quoted(label), code.to_string()));
             component.text(
                 "cmd_tpl",
                 &format!("{{\"value\": {{{{ {}[value] }}}} }}", map(codes)),
             );
         }
         Form::Number { min, max, step } => {
-            component.text("val_tpl", &format!("{{{{ {VALUE} }}}}"));
+            component.text("val_tpl", &value_template(entity.factor));
             write_unit(component, entity, false);
-            component.text("cmd_t", writes);
-            component.text("cmd_tpl", "{\"value\": {{ value }} }");
+            component.text("cmd_t", &write);
+            component.text("cmd_tpl", &command_template(entity));
             component.number("min", min);
             component.number("max", max);
             component.number("step", step);
         }
         Form::Text => {
             component.text("val_tpl", TEXT);
-            component.text("cmd_t", writes);
+            component.text("cmd_t", &write);
             component.text("cmd_tpl", "{\"value\": {{ value|to_json }} }");
         }
+        Form::Time => {
+            component.text("val_tpl", &format!(
+                "{{% set v = {VALUE} %}}{{{{ '%02d:%02d:%02d'|format(v|int // 3600 % 24, v|int // 60 % 60, v|int % 60) if v is number else none }}}}"
+            ));
+            component.text("cmd_t", &write);
+            component.text(
+                "cmd_tpl",
+                "{% set p = (value|string).split(':') %}{\"value\": {{ p[0]|int * 3600 + p[1]|int * 60 + p[2]|default(0)|int }} }",
+            );
+        }
+        Form::Update => {
+            component.text("val_tpl", &format!("{{{{ {VALUE} }}}}"));
+            component.text("dev_cla", "firmware");
+            if let [latest, install] = &*rule.look.with {
+                component.text("l_ver_t", &topic(latest));
+                component.text("l_ver_tpl", &format!("{{{{ {VALUE}|default('', true) }}}}"));
+                if entity.writable {
+                    component.text("cmd_t", &writes(install));
+                    component.text("pl_inst", "{\"value\": 1}");
+                }
+            }
+        }
+    }
+}
+
+/// The value as it is shown: as it is, or in another unit.
+fn value_template(factor: f64) -> String {
+    if is_one(factor) {
+        return format!("{{{{ {VALUE} }}}}");
+    }
+    let by = by(factor);
+    format!("{{% set v = {VALUE} %}}{{{{ (v {by})|round(4) if v is number else none }}}}")
+}
+
+/// The value as it is written: as it was set, or back in its own unit.
+fn command_template(entity: &Entity<'_>) -> String {
+    if is_one(entity.factor) {
+        return "{\"value\": {{ value }} }".to_owned();
+    }
+    let by = by(1.0 / entity.factor);
+    let data = &entity.item.row.rule.data;
+    let whole = if matches!(data, DataType::Double) {
+        ""
+    } else {
+        "|int"
+    };
+    format!("{{\"value\": {{{{ (value|float {by})|round(6){whole} }}}} }}")
+}
+
+fn is_one(factor: f64) -> bool {
+    (factor - 1.0).abs() < f64::EPSILON
+}
+
+/// A multiplication without the digits of a fraction, where the other way round has none.
+fn by(factor: f64) -> String {
+    if factor < 1.0 {
+        format!("/ {}", (1.0 / factor).round())
+    } else {
+        format!("* {}", factor.round())
     }
 }
 
 /// The unit and what it means; a state class only where it is a sensor's.
 fn write_unit(component: &mut Object<'_>, entity: &Entity<'_>, sensor: bool) {
-    let rule = entity.item.rule;
+    let rule = entity.item.row.rule;
+    let own = &*rule.look.class;
     let Some(unit) = entity.unit else {
         if !rule.unit.is_empty() {
             component.text("unit_of_meas", &rule.unit);
+        }
+        if !own.is_empty() {
+            component.text("dev_cla", own);
         }
         return;
     };
     if !unit.shown().is_empty() {
         component.text("unit_of_meas", unit.shown());
     }
-    if let Some(class) = &unit.class {
+    let class = unit.class.as_deref();
+    if let Some(class) = Some(own).filter(|own| !own.is_empty()).or(class) {
         component.text("dev_cla", class);
     }
     if !sensor {
@@ -289,14 +469,15 @@ fn write_on_off(component: &mut Object<'_>, on_off: OnOff<'_>) {
     component.text("val_tpl", &format!("{{{{ {}.get({VALUE}) }}}}", map(codes)));
 }
 
-/// The labels to choose from, and which code each stands for; a code without one is unknown.
-fn write_labels(component: &mut Object<'_>, labels: &[(i64, Text)]) {
-    let codes = labels
+/// The labels to choose from, and which code each stands for; a code that is not among them is unknown
+/// until the device is described again.
+fn write_labels(component: &mut Object<'_>, choices: &[(i64, String)]) {
+    let codes = choices
         .iter()
         .map(|(code, label)| (code.to_string(), quoted(label)));
     component.text("val_tpl", &format!("{{{{ {}.get({VALUE}) }}}}", map(codes)));
     component.array("ops", |out| {
-        for (number, (_, label)) in labels_once(labels).enumerate() {
+        for (number, (_, label)) in labels_once(choices).enumerate() {
             if number > 0 {
                 out.push(b',');
             }
@@ -306,7 +487,7 @@ fn write_labels(component: &mut Object<'_>, labels: &[(i64, Text)]) {
 }
 
 /// Each label once, with its first code.
-fn labels_once(labels: &[(i64, Text)]) -> impl Iterator<Item = (i64, &str)> {
+fn labels_once(labels: &[(i64, String)]) -> impl Iterator<Item = (i64, &str)> {
     let is_first = |at: usize, label: &str| {
         let before = labels.get(..at).unwrap_or_default();
         !before.iter().any(|(_, other)| *other == label)

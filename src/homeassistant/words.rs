@@ -18,7 +18,11 @@ pub struct Words {
     /// What an entity is for.
     pub category: Categories,
     unit: Vec<Unit>,
+    convert: Vec<Convert>,
     pair: Vec<Pair>,
+    level: Vec<Grades>,
+    /// What is a device of its own, beside the one that it is a part of.
+    pub part: Vec<Part>,
     /// How names are made.
     pub name: Names,
 }
@@ -39,6 +43,13 @@ pub struct DeviceItems {
     pub software: Vec<Box<str>>,
     /// The version of its hardware.
     pub hardware: Vec<Box<str>>,
+    /// The number that Victron has for the product.
+    pub product: Box<str>,
+    /// Who makes the products with these numbers, where nothing else says it.
+    pub maker: Box<str>,
+    maker_products: Vec<(u64, u64)>,
+    /// The item that says in which area it is, by what is measured there, and the labels that are areas.
+    pub area: HashMap<Box<str>, HashMap<Box<str>, Box<str>>>,
     /// 0 where the service is there and the device is not.
     pub connected: Box<str>,
     /// `<type>/<instance>` of the device that all others are reached through.
@@ -74,6 +85,38 @@ pub struct Unit {
     shown: Option<Box<str>>,
 }
 
+/// How a unit is shown as another.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Convert {
+    from: Box<str>,
+    to: Box<str>,
+    factor: f64,
+}
+
+/// Labels that are fine, and several grades of trouble.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Grades {
+    off: Box<str>,
+    on: Vec<Box<str>>,
+    class: Box<str>,
+}
+
+/// A part of a device that is a device of its own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// What its paths begin with; the next level tells which of several it is.
+    pub path: Box<str>,
+    /// The items below it that say its name; of several, the first that has a text.
+    pub name: Vec<Box<str>>,
+    /// The item below it that says in which area it is.
+    pub area: Box<str>,
+    /// What it is.
+    pub model: Box<str>,
+}
+
 /// Two labels that are off and on.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,8 +142,6 @@ enum Only {
 pub struct Names {
     /// Words of paths that are not simply written in small letters.
     pub spelling: HashMap<Box<str>, Box<str>>,
-    supplements: Vec<Box<str>>,
-    vague_ends: Vec<Box<str>>,
 }
 
 /// Two labels that are off and on, found among those of a row.
@@ -112,6 +153,15 @@ pub struct OnOff<'a> {
     pub on: i64,
     /// The device class of a binary sensor.
     pub class: Option<&'a str>,
+}
+
+/// Which of the labels of a row is fine; all others are grades of trouble.
+#[derive(Debug, Clone, Copy)]
+pub struct Level<'a> {
+    /// The code of fine.
+    pub off: i64,
+    /// The device class of the binary sensor.
+    pub class: &'a str,
 }
 
 impl Words {
@@ -126,6 +176,41 @@ impl Words {
         self.unit
             .iter()
             .find(|row| *row.symbol == *unit && row.word.as_deref().is_none_or(|word| word == last))
+    }
+
+    /// What a value is multiplied with to be shown in another unit; `None` where that is not known.
+    pub fn factor(&self, from: &str, to: &str) -> Option<f64> {
+        let mut all = self.convert.iter();
+        let found = all.find(|one| *one.from == *from && *one.to == *to);
+        found.map(|one| one.factor)
+    }
+
+    /// Whether one of the labels is fine and all others are grades of trouble.
+    pub fn level(&self, labels: &[(i64, Text)]) -> Option<Level<'_>> {
+        let is = |own: &str, label: &Text| own.eq_ignore_ascii_case(label);
+        self.level.iter().find_map(|grades| {
+            let (fine, others): (Vec<_>, Vec<_>) =
+                labels.iter().partition(|(_, label)| is(&grades.off, label));
+            let [(off, _)] = fine.as_slice() else {
+                return None;
+            };
+            let known = |label: &Text| grades.on.iter().any(|own| is(own, label));
+            let all = !others.is_empty() && others.iter().all(|(_, label)| known(label));
+            all.then_some(Level {
+                off: *off,
+                class: &grades.class,
+            })
+        })
+    }
+
+    /// The part that an item belongs to, with what its paths begin with: `/SwitchableOutput/pwm_1`.
+    pub fn part<'p>(&self, path: &'p str) -> Option<(&Part, &'p str)> {
+        self.part.iter().find_map(|part| {
+            let rest = path.strip_prefix(&*part.path)?.strip_prefix('/')?;
+            let end = rest.find('/')?;
+            let head = path.len() - rest.len() + end;
+            Some((part, path.get(..head)?))
+        })
     }
 
     /// Whether the labels are off and on, as a switch or as a binary sensor shows them.
@@ -162,6 +247,17 @@ impl Unit {
 }
 
 impl DeviceItems {
+    /// Whether the maker of products with known numbers made this one.
+    pub fn is_made(&self, product: u64) -> bool {
+        let mut ranges = self.maker_products.iter();
+        ranges.any(|(first, last)| (*first..=*last).contains(&product))
+    }
+
+    /// Whether the item is looked at to describe the device.
+    pub fn tells(&self, path: &str) -> bool {
+        self.describes(path) || self.area.contains_key(path) || *self.product == *path
+    }
+
     /// Whether the item says what the device is.
     pub fn describes(&self, path: &str) -> bool {
         let all = [
@@ -193,23 +289,6 @@ impl Categories {
         let is_past = |number: &str| number.parse::<u32>().is_ok_and(|number| number > 0);
         words.any(|word| self.past.iter().any(|own| **own == *word))
             && words.next().is_some_and(is_past)
-    }
-}
-
-impl Names {
-    /// Whether a description says more about a name, and is none by itself.
-    pub fn is_supplement(&self, description: &str) -> bool {
-        let first = description.split(' ').next().unwrap_or_default();
-        self.supplements
-            .iter()
-            .any(|own| own.eq_ignore_ascii_case(first))
-    }
-
-    /// Whether a description leaves open which of several it is about.
-    pub fn is_vague(&self, description: &str) -> bool {
-        self.vague_ends
-            .iter()
-            .any(|end| description.ends_with(&**end))
     }
 }
 

@@ -239,8 +239,9 @@ pub enum Event<'a> {
     None,
     /// Connected and subscribed: publishing may begin.
     Connected,
-    /// The broker has this topic of ours in store.
-    Retained(&'a str),
+    /// The broker has this topic of ours in store, with this payload; without one where that was too
+    /// large.
+    Retained(&'a str, &'a [u8]),
     /// Something was found out about the broker.
     Found(Finding),
     /// Another client published below our topics.
@@ -733,10 +734,12 @@ impl Session {
             self.has_status |= is_status;
             self.has_others |= !is_status && self.is_watched(publish.topic);
             // Before we publish, what is not retained is of others, and may be in store by now.
-            return Event::Retained(publish.topic);
+            return Event::Retained(publish.topic, publish.payload);
         }
         match self.watching {
-            None if publish.retain && !publish.payload.is_empty() => Event::Retained(publish.topic),
+            None if publish.retain && !publish.payload.is_empty() => {
+                Event::Retained(publish.topic, publish.payload)
+            }
             None => Event::None,
             Some(since)
                 if is_status
@@ -801,7 +804,7 @@ impl Session {
             return Ok(Event::None);
         }
         self.read_back(now);
-        Ok(Event::Retained(beginning.topic))
+        Ok(Event::Retained(beginning.topic, b""))
     }
 
     /// More of what is skipped has come: the broker is not silent.

@@ -27,6 +27,13 @@ pub(super) fn has_instance(service_type: &str) -> Option<bool> {
     find(service_type).map(|known| known.instance)
 }
 
+/// What a device of this type is called.
+pub(super) fn device(service_type: &str) -> Option<&'static str> {
+    find(service_type)
+        .map(|known| known.device)
+        .filter(|text| !text.is_empty())
+}
+
 /// The units that rows may name.
 pub(super) fn units() -> &'static [&'static str] {
     &tables::UNITS
@@ -43,14 +50,18 @@ pub(super) fn rows<'s>() -> impl Iterator<Item = (&'s str, &'s str, Known<'s>)> 
     let slots = tables::SLOTS.iter();
     let exact = slots.filter_map(|slot| {
         let name = tables::TYPES.get(usize::from(slot.service_type))?.name;
-        Some((name, text(slot.path)?, known(slot.rule, slot.description)))
+        Some((
+            name,
+            text(slot.path)?,
+            known(slot.rule, slot.description, slot.name),
+        ))
     });
     let patterns = tables::TYPES.iter().flat_map(|known| {
         let (from, to) = known.patterns;
         let own = tables::PATTERNS.get(usize::from(from)..usize::from(to));
         let own = own.unwrap_or_default().iter();
         own.filter_map(|pattern| {
-            let row = self::known(pattern.rule, pattern.description);
+            let row = self::known(pattern.rule, pattern.description, pattern.name);
             Some((known.name, text(pattern.path)?, row))
         })
     });
@@ -68,7 +79,8 @@ pub(super) fn exact(service_type: &str, path: &str) -> Option<Row<'static>> {
         let known = text(slot.path)?;
         let name = tables::TYPES.get(usize::from(slot.service_type))?.name;
         if known == path && name == service_type {
-            return Some(self::known(slot.rule, slot.description).row(Some(known)));
+            let row = self::known(slot.rule, slot.description, slot.name);
+            return Some(row.row(Some(known), ""));
         }
     }
     None
@@ -84,7 +96,8 @@ pub(super) fn pattern(service_type: &str, path: &str) -> Option<Row<'static>> {
         pattern.ending.is_none_or(|own| own == ending)
             && text(pattern.path).is_some_and(|text| layout::matches(text, path))
     })?;
-    Some(known(matching.rule, matching.description).row(None))
+    let row = known(matching.rule, matching.description, matching.name);
+    Some(row.row(None, text(matching.path).unwrap_or_default()))
 }
 
 fn find(service_type: &str) -> Option<&'static ServiceType> {
@@ -92,12 +105,13 @@ fn find(service_type: &str) -> Option<&'static ServiceType> {
     found.ok().and_then(|number| tables::TYPES.get(number))
 }
 
-fn known(rule: u16, description: u16) -> Known<'static> {
+fn known(rule: u16, description: u16, name: u16) -> Known<'static> {
     Known {
         rule: tables::RULES
             .get(usize::from(rule))
             .unwrap_or(&Rule::DEFAULT),
         description: text(description).unwrap_or_default(),
+        name: text(name).unwrap_or_default(),
     }
 }
 
@@ -117,6 +131,7 @@ struct Slot {
     path: u16,
     rule: u16,
     description: u16,
+    name: u16,
     service_type: u8,
     tag: u8,
 }
@@ -126,6 +141,7 @@ struct Pattern {
     path: u16,
     rule: u16,
     description: u16,
+    name: u16,
     /// The mark of its last segment, unless that has an open place.
     ending: Option<u8>,
 }
@@ -134,6 +150,7 @@ struct ServiceType {
     name: &'static str,
     description: &'static str,
     instance: bool,
+    device: &'static str,
     /// Which patterns it has, the end excluded.
     patterns: (u16, u16),
 }
@@ -143,7 +160,9 @@ struct ServiceType {
 mod tables {
     use std::borrow::Cow::Borrowed;
 
-    use super::super::rule::{Access, Codes, DataType, Publish, Role, Rule, Text};
+    use super::super::rule::{
+        Access, Codes, DataType, Kind, Look, LookRef, Publish, Role, Rule, Show, Text,
+    };
     use super::{Pattern, ServiceType, Slot};
 
     include!(concat!(env!("OUT_DIR"), "/schema.rs"));
@@ -153,6 +172,7 @@ mod tables {
 mod tests {
     use std::collections::HashSet;
 
+    use super::super::rule::Look;
     use super::*;
 
     #[test]
@@ -179,8 +199,11 @@ mod tests {
     fn the_tables_stay_small() {
         let mut texts: HashSet<&str> = HashSet::from([tables::POOL]);
         let mut sets = HashSet::new();
+        let mut looks = HashSet::new();
         for rule in &tables::RULES {
             texts.insert(&*rule.unit);
+            looks.insert(std::ptr::from_ref(&*rule.look));
+            texts.extend([&*rule.look.class, &*rule.look.shown]);
             for codes in [&rule.labels, &rule.bits] {
                 texts.extend(codes.iter().map(|(_, label)| &**label));
                 sets.insert(codes);
@@ -201,6 +224,7 @@ mod tests {
                 "label sets",
                 sets.iter().map(|codes| size_of_val(&***codes)).sum(),
             ),
+            ("looks", looks.len() * size_of::<Look>()),
             ("service types", size_of_val(&tables::TYPES)),
             (
                 "texts",
@@ -209,6 +233,6 @@ mod tests {
         ];
         let bytes: usize = parts.iter().map(|(_, bytes)| bytes).sum();
         eprintln!("{bytes} bytes: {parts:?}");
-        assert!(bytes < 300_000, "{bytes} bytes: {parts:?}");
+        assert!(bytes < 400_000, "{bytes} bytes: {parts:?}");
     }
 }

@@ -85,6 +85,52 @@ pub(super) fn matches(pattern: &str, path: &str) -> bool {
     }
 }
 
+/// The name of an entity that goes by the name of its device.
+pub(super) const DEVICE: &str = "{device}";
+
+/// What stands in the open places of a pattern, in a path that it matches.
+pub(super) fn places<'p>(pattern: &str, path: &'p str) -> Vec<&'p str> {
+    let segments = pattern.split('/').zip(path.split('/'));
+    let open = segments.filter_map(|(pattern, segment)| {
+        let (before, after) = pattern.split_once([NUMBER, TEXT])?;
+        segment.strip_prefix(before)?.strip_suffix(after)
+    });
+    open.collect()
+}
+
+/// A name with what stands in the places of its row: `{1}` is the first of them, `{1+1}` one more
+/// than the number there. `given` says by what a place is replaced; the first place that has nothing
+/// is the error.
+pub(super) fn fill(name: &str, given: impl Fn(usize) -> Option<String>) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = name;
+    while let Some((before, tail)) = rest.split_once('{') {
+        out.push_str(before);
+        let (place, after) = tail.split_once('}').ok_or_else(|| tail.to_owned())?;
+        if name == DEVICE {
+            return Ok(name.to_owned());
+        }
+        let (number, more) = match place.split_once('+') {
+            Some((number, "1")) => (number, true),
+            Some(_) => return Err(place.to_owned()),
+            None => (place, false),
+        };
+        let text = number.parse().ok().and_then(&given);
+        let text = text.ok_or_else(|| place.to_owned())?;
+        match text.parse::<u64>() {
+            _ if text.starts_with('{') && more => {
+                out.push_str(text.trim_end_matches('}'));
+                out.push_str("+1}");
+            }
+            Ok(number) if more => out.push_str(&number.saturating_add(1).to_string()),
+            Ok(_) | Err(_) => out.push_str(&text),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
 fn segment_matches(pattern: &str, segment: &str) -> bool {
     let Some((before, after)) = pattern.split_once([NUMBER, TEXT]) else {
         return pattern == segment;

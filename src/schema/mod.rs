@@ -14,7 +14,9 @@ use self::layout::EVERY_TYPE;
 use self::overlay::Layer;
 use self::source::{Base, Marked};
 
-pub use self::rule::{Access, Codes, DataType, Marks, Publish, Role, Rule, Text};
+pub use self::rule::{
+    Access, Codes, DataType, Kind, Look, LookRef, Marks, Publish, Role, Rule, Show, Text,
+};
 pub use self::source::{SchemaError, Source};
 
 mod built_in;
@@ -30,6 +32,10 @@ pub struct Row<'s> {
     pub rule: &'s Rule,
     /// What it is, in a few words; empty where there are none.
     pub description: &'s str,
+    /// What Home Assistant calls it, with places for what is open; empty where there is no name.
+    name: &'s str,
+    /// The pattern that matched; empty where a row names the path.
+    pattern: &'s str,
     /// The path, where a built-in row names it: a text that need not be kept again. None where a
     /// pattern matched, where the row is of an overlay, or where no row is known.
     pub path: Option<&'static str>,
@@ -42,9 +48,35 @@ impl Row<'static> {
     pub const UNKNOWN: Row<'static> = Row {
         rule: &Rule::DEFAULT,
         description: "",
+        name: "",
+        pattern: "",
         path: None,
         known: false,
     };
+}
+
+impl<'s> Row<'s> {
+    /// A row that says nothing but this.
+    #[must_use]
+    pub const fn of(rule: &'s Rule) -> Row<'s> {
+        Row {
+            rule,
+            ..Row::UNKNOWN
+        }
+    }
+
+    /// What Home Assistant calls the item with this path; `None` where its row has no name, and empty
+    /// where it goes by the name of its device.
+    #[must_use]
+    pub fn name(&self, path: &str) -> Option<String> {
+        if self.name == layout::DEVICE {
+            return Some(String::new());
+        }
+        let places = layout::places(self.pattern, path);
+        let given = |place: usize| places.get(place.checked_sub(1)?).map(ToString::to_string);
+        let name = layout::fill(self.name, given).ok()?;
+        (!name.is_empty()).then_some(name)
+    }
 }
 
 /// What a row says. Its words are apart from its rule: many rows share a rule, and few the words.
@@ -54,6 +86,8 @@ pub struct Known<'s> {
     pub rule: &'s Rule,
     /// What it is, in a few words; empty where there are none.
     pub description: &'s str,
+    /// What Home Assistant calls it, with places for what is open; empty where there is no name.
+    pub name: &'s str,
 }
 
 impl Deref for Known<'_> {
@@ -65,11 +99,17 @@ impl Deref for Known<'_> {
 }
 
 impl<'s> Known<'s> {
-    fn row(self, path: Option<&'static str>) -> Row<'s> {
-        let Known { rule, description } = self;
+    fn row(self, path: Option<&'static str>, pattern: &'s str) -> Row<'s> {
+        let Known {
+            rule,
+            description,
+            name,
+        } = self;
         Row {
             rule,
             description,
+            name,
+            pattern,
             path,
             known: true,
         }
@@ -141,7 +181,7 @@ impl Schema {
     fn lookup_in(&self, service_type: &str, path: &str) -> Option<Row<'_>> {
         let over = self.layers.iter().rev();
         over.filter_map(|layer| layer.lookup(service_type, path))
-            .map(|known| known.row(None))
+            .map(|(known, pattern)| known.row(None, pattern))
             .next()
             .or_else(|| built_in::exact(service_type, path))
             .or_else(|| built_in::pattern(service_type, path))
@@ -174,6 +214,14 @@ impl Schema {
             .unwrap_or(true)
     }
 
+    /// What a device of this type is called; `None` where no file says it.
+    #[must_use]
+    pub fn device(&self, service_type: &str) -> Option<&str> {
+        let mut over = self.layers.iter().rev();
+        over.find_map(|layer| layer.device(service_type))
+            .or_else(|| built_in::device(service_type))
+    }
+
     /// The rows of a service type, by path, one for each path that a row names. In a pattern, `{n}`
     /// stands for any number and `{name}` for any text. Those that every service may have go by
     /// `_default`.
@@ -200,6 +248,7 @@ impl Schema {
                 let known = ends.map_or(known, |row| Known {
                     rule: row.rule,
                     description: row.description,
+                    name: row.name,
                 });
                 (name, layout::readable(path), known)
             })

@@ -24,6 +24,7 @@ pub(super) struct Layer {
 struct Rows {
     description: String,
     instance: Option<bool>,
+    device: String,
     exact: HashMap<String, Said>,
     /// In the order in which they are tried.
     patterns: Vec<(String, Said)>,
@@ -34,6 +35,7 @@ struct Rows {
 struct Said {
     rule: usize,
     description: Box<str>,
+    name: Box<str>,
 }
 
 impl Layer {
@@ -49,14 +51,20 @@ impl Layer {
                 path,
                 rule,
                 description,
+                name,
             } = place;
-            let description = description.into();
-            (path, Said { rule, description })
+            let said = Said {
+                rule,
+                description: description.into(),
+                name: name.into(),
+            };
+            (path, said)
         };
         let rows = |rows: TypeRows| {
             let own = Rows {
                 description: rows.description,
                 instance: rows.instance,
+                device: rows.device,
                 exact: rows.exact.into_iter().map(pair).collect(),
                 patterns: rows.patterns.into_iter().map(pair).collect(),
             };
@@ -71,21 +79,24 @@ impl Layer {
     }
 
     /// What it says of a path of this service type: a row that names it goes before a pattern.
-    pub(super) fn lookup(&self, service_type: &str, path: &str) -> Option<Known<'_>> {
+    /// Beside it the pattern, empty where the row names the path.
+    pub(super) fn lookup(&self, service_type: &str, path: &str) -> Option<(Known<'_>, &str)> {
         let rows = self.types.get(service_type)?;
-        let said = rows.exact.get(path).or_else(|| {
+        let exact = rows.exact.get(path).map(|said| ("", said));
+        let (pattern, said) = exact.or_else(|| {
             let mut patterns = rows.patterns.iter();
             patterns
                 .find(|(pattern, _)| layout::matches(pattern, path))
-                .map(|(_, said)| said)
-        });
-        self.known(said?)
+                .map(|(pattern, said)| (&**pattern, said))
+        })?;
+        Some((self.known(said)?, pattern))
     }
 
     fn known<'s>(&'s self, said: &'s Said) -> Option<Known<'s>> {
         Some(Known {
             rule: self.rules.get(said.rule)?,
             description: &said.description,
+            name: &said.name,
         })
     }
 
@@ -101,6 +112,12 @@ impl Layer {
     pub(super) fn describe(&self, service_type: &str) -> Option<&str> {
         let rows = self.types.get(service_type)?;
         Some(&*rows.description).filter(|text| !text.is_empty())
+    }
+
+    /// What a device of this type is called.
+    pub(super) fn device(&self, service_type: &str) -> Option<&str> {
+        let rows = self.types.get(service_type)?;
+        Some(&*rows.device).filter(|text| !text.is_empty())
     }
 
     /// The units that it adds.

@@ -4,6 +4,7 @@
 //! the schema starts here. The tables of rules are in [`super`].
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 /// A text of the schema: in the program's tables, or owned by a schema that was read at run time.
 pub type Text = Cow<'static, str>;
@@ -34,6 +35,84 @@ pub struct Rule {
     pub labels: Codes,
     /// Where the value is a bit field, the number of each bit and what it means; empty elsewhere.
     pub bits: Codes,
+    /// What Home Assistant makes of it.
+    pub look: LookRef,
+}
+
+/// What Home Assistant makes of an item, where its other words do not say it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// Where it is shown there.
+    pub show: Show,
+    /// Which kind of entity it becomes.
+    pub entity: Kind,
+    /// The device class; empty where the unit or the labels say it.
+    pub class: Text,
+    /// The unit that people read it in; empty where it is the row's own.
+    pub shown: Text,
+    /// The lowest and the highest value, and the step, that are offered where the service announces
+    /// no limits and the row has no range; a step of 0 says nothing.
+    pub offer: Option<(f64, f64, f64)>,
+    /// The paths of the items that the entity has besides.
+    pub with: Cow<'static, [Text]>,
+}
+
+/// What a row says of it: in the program's tables, or owned by a schema that was read at run time.
+#[derive(Debug, Clone)]
+pub enum LookRef {
+    /// In the tables.
+    Static(&'static Look),
+    /// Read at run time.
+    Owned(Box<Look>),
+}
+
+impl Deref for LookRef {
+    type Target = Look;
+
+    fn deref(&self) -> &Look {
+        match self {
+            LookRef::Static(look) => look,
+            LookRef::Owned(look) => look,
+        }
+    }
+}
+
+impl PartialEq for LookRef {
+    fn eq(&self, other: &LookRef) -> bool {
+        **self == **other
+    }
+}
+
+/// Where an entity is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Show {
+    /// As the path and the kind of value say.
+    Auto,
+    /// Among what is for everyday use.
+    Main,
+    /// Among the settings, at once.
+    Config,
+    /// Among what is for finding faults, at once.
+    Diagnostic,
+    /// It is there, and switched off until somebody wants it.
+    Hidden,
+    /// It is no entity.
+    Never,
+}
+
+/// Which kind of entity an item becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// As its access, its labels and its range say.
+    Auto,
+    /// A button: 1 is written when it is pressed.
+    Button,
+    /// A time of the day, in seconds after midnight.
+    Time,
+    /// A place: the item is the latitude, [`Look::with`] has the longitude.
+    Tracker,
+    /// A version: [`Look::with`] has the version to be had, and what installs it.
+    Update,
 }
 
 /// The part of a rule that matters whenever a value comes or goes. An item keeps it, so that its rule
@@ -129,6 +208,7 @@ impl Rule {
         unit: Cow::Borrowed(""),
         labels: Cow::Borrowed(&[]),
         bits: Cow::Borrowed(&[]),
+        look: LookRef::Static(&Look::DEFAULT),
     };
 
     /// What an item keeps of it.
@@ -141,6 +221,18 @@ impl Rule {
             role: self.role,
         }
     }
+}
+
+impl Look {
+    /// That of an item whose row says nothing of it.
+    pub const DEFAULT: Look = Look {
+        show: Show::Auto,
+        entity: Kind::Auto,
+        class: Cow::Borrowed(""),
+        shown: Cow::Borrowed(""),
+        offer: None,
+        with: Cow::Borrowed(&[]),
+    };
 }
 
 impl Marks {

@@ -656,12 +656,14 @@ impl<'a> Connection<'a> {
                     });
                     self.shared.connection_changed();
                 }
-                Event::Retained(topic) => {
+                Event::Retained(topic, payload) => {
                     if self.skip > 0 {
                         let rate = self.shared.log_rate();
                         self.too_large.skipped(topic, self.skip, max, rate);
                     }
-                    self.shared.bridge().broker_retained(self.index, topic);
+                    self.shared
+                        .bridge()
+                        .broker_retained(self.index, topic, payload);
                 }
                 Event::Skipped(beginning) => {
                     // A request all the same: counted and refused, and it keeps alive (§5.1, §5.8).

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::frames::wire::V;
 use crate::home_assistant::{Config, check, text};
-use crate::rig::{DAY, Rig, Sent, battery, gx, one, outlet, vebus};
+use crate::rig::{DAY, Rig, Sent, battery, gps, gx, one, outlet, switch, vebus};
 use dbus_mqtt::homeassistant::payload::BYTES_MAX;
 use dbus_mqtt::model::access::{Access, AccessRule};
 use dbus_mqtt::model::filter::Filter;
@@ -80,8 +80,9 @@ fn home_assistant_takes_what_every_recorded_device_becomes() {
         let entities = config.entities();
         for (id, entity) in &entities {
             // Every entity shows an item that is there.
-            let topic = text(&entity["state_topic"]);
-            assert!(values.contains_key(topic), "{name}: {id} shows {topic}");
+            if let Some(topic) = entity.get("state_topic").map(text) {
+                assert!(values.contains_key(topic), "{name}: {id} shows {topic}");
+            }
             *platforms
                 .entry(text(&entity["platform"]).into())
                 .or_default() += 1;
@@ -159,7 +160,7 @@ fn units_labels_and_limits_make_the_entity() {
     );
     assert_eq!(gx.device("name"), "GX device");
     assert_eq!(gx.device("via_device"), "");
-    assert_eq!(vebus.device("name"), "Vebus 276");
+    assert_eq!(vebus.device("name"), "Inverter/charger 276");
 
     let words = |config: &Config, path: &str, keys: &[&str]| -> Vec<String> {
         let entity = config.entity(path).unwrap_or_else(|| panic!("no {path}"));
@@ -192,7 +193,15 @@ fn units_labels_and_limits_make_the_entity() {
     let hidden = ["entity_category", "enabled_by_default"];
     assert_eq!(
         words(battery, "/Alarms/LowVoltage", &hidden),
-        ["diagnostic", "false"]
+        ["diagnostic", ""]
+    );
+    assert_eq!(
+        words(
+            battery,
+            "/Alarms/LowVoltage",
+            &["platform", "device_class", "name"]
+        ),
+        ["binary_sensor", "problem", "Low voltage alarm"]
     );
     assert_eq!(words(battery, "/Soc", &hidden), ["", ""]);
     let control = ["platform", "command_topic"];
@@ -204,14 +213,74 @@ fn units_labels_and_limits_make_the_entity() {
         words(gx, "/Relay/0/State", &control),
         ["switch", "W/c0619ab12345/system/0/Relay/0/State"]
     );
-    assert_eq!(words(vebus, "/Ac/Out/L1/P", &["name"]), ["AC out L1 power"]);
+    assert_eq!(words(vebus, "/Ac/Out/L1/P", &["name"]), ["Output power L1"]);
     assert!(
         battery.entity("/Dc/0/Temperature").is_none(),
         "it has no value yet"
     );
-    assert!(
-        battery.entity("/Connected").is_none(),
-        "that is the device's presence"
+    assert_eq!(
+        words(battery, "/Connected", &["platform", "enabled_by_default"]),
+        ["binary_sensor", "false"]
+    );
+}
+
+#[test]
+fn outputs_are_devices_of_their_own_under_the_names_of_their_owner() {
+    let mut rig = Rig::start(vec![switch()], outlet(true, Some(DAY), true));
+    let sent = rig.connect(&[]);
+    let configs: BTreeMap<_, _> = sent.configs().into_iter().collect();
+    assert_eq!(configs.len(), 3, "{:?}", configs.keys());
+    let lights = check(configs["switch_7_SwitchableOutput_output_1"]);
+    assert_eq!(lights.device("name"), "Deck lights");
+    assert_eq!(lights.device("suggested_area"), "Deck");
+    assert_eq!(
+        lights.device("via_device"),
+        "dbus-mqtt_c0619ab12345_switch_7"
+    );
+    let state = lights.entity("/SwitchableOutput/output_1/State").unwrap();
+    assert_eq!(
+        (&state["platform"], &state["name"]),
+        (&json!("switch"), &Value::Null)
+    );
+    let dimming = lights.entity("/SwitchableOutput/output_1/Dimming").unwrap();
+    assert_eq!(
+        (&dimming["platform"], &dimming["max"]),
+        (&json!("number"), &json!(100))
+    );
+    let other = check(configs["switch_7_SwitchableOutput_output_2"]);
+    assert_eq!(other.device("name"), "Output output_2");
+    let whole = check(configs["switch_7"]);
+    assert!(whole.entity("/SwitchableOutput/output_1/State").is_none());
+    // They go with their device.
+    rig.leave(0);
+    let gone = rig.pass(DAY + Duration::from_secs(2));
+    let gone: BTreeSet<_> = gone.configs().into_iter().collect();
+    assert_eq!(gone.len(), 3, "{gone:?}");
+    assert!(gone.iter().all(|(_, payload)| payload.is_empty()));
+}
+
+#[test]
+fn a_place_is_told_where_a_receiver_knows_it() {
+    let mut rig = Rig::start(vec![gps()], outlet(true, Some(DAY), true));
+    let sent = rig.connect(&[]);
+    let config = one(&sent);
+    assert_eq!(config.device("name"), "GPS 3");
+    let tracker = config.entity("/Position/Latitude").unwrap();
+    assert_eq!(tracker["platform"], "device_tracker");
+    let topic = text(&tracker["json_attributes_topic"]);
+    let at = |sent: &Sent| {
+        let mut all = sent.0.iter().rev();
+        all.find(|(own, ..)| own == topic)
+            .map(|(_, payload, _)| serde_json::from_str::<Value>(payload).unwrap())
+    };
+    assert_eq!(at(&sent).unwrap()["latitude"], json!(52.5));
+    assert!(config.entity("/Position/Longitude").is_none());
+    rig.change(0, "/Position/Latitude", &[("Value", V::D(52.75))]);
+    let moved = rig.pass(Duration::from_secs(3));
+    assert!(moved.configs().is_empty());
+    assert_eq!(
+        at(&moved).unwrap(),
+        json!({"latitude": 52.75, "longitude": 5.25, "gps_accuracy": 10})
     );
 }
 
@@ -399,6 +468,14 @@ fn check_state(what: &str, entity: &serde_json::Map<String, Value>, payload: &st
         ("sensor", Some(_)) if class == "enum" => {
             assert!(state == "None" || options(entity).contains(state), "{what}");
         }
+        // They are shown in words, or in another unit.
+        ("time", Some(_)) => assert!(state.len() == 8 || state == "None", "{what}"),
+        ("sensor", Some(_)) if entity["value_template"].as_str().unwrap().contains("{%") => {
+            assert!(!state.is_empty(), "{what}");
+        }
+        ("number", Some(_)) if entity["value_template"].as_str().unwrap().contains("{%") => {
+            assert!(state.parse::<f64>().is_ok(), "{what}");
+        }
         ("switch" | "binary_sensor", Some(_)) => {
             assert!(["ON", "OFF", "None"].contains(&state), "{what}");
         }
@@ -438,6 +515,9 @@ fn templates_survive_every_payload_and_commands_are_writes() {
             }
         }
         for (id, entity) in config.entities() {
+            if !entity.contains_key("state_topic") {
+                continue;
+            }
             let shared = Rc::new(entity.clone());
             let payloads = [
                 values[text(&entity["state_topic"])].as_str(),
@@ -466,7 +546,8 @@ fn templates_survive_every_payload_and_commands_are_writes() {
                 }));
             }
             let chosen: Vec<(Value, Value)> = match text(&entity["platform"]) {
-                "number" => vec![(entity["min"].clone(), entity["min"].clone())],
+                "number" => vec![(entity["min"].clone(), Value::Bool(true))],
+                "time" => vec![(json!("07:30:00"), json!(27_000))],
                 "text" => vec![(json!("a \"b\" \\ é\n"), json!("a \"b\" \\ é\n"))],
                 "select" => options(entity)
                     .iter()
@@ -479,7 +560,9 @@ fn templates_survive_every_payload_and_commands_are_writes() {
                 let what = format!("{name}: {id}");
                 checks.push(Box::new(move |command| {
                     let write: Value = serde_json::from_str(command).unwrap();
-                    if expected.is_null() {
+                    if expected == Value::Bool(true) {
+                        assert!(write["value"].is_number(), "{what}: {command}");
+                    } else if expected.is_null() {
                         assert!(write["value"].is_i64(), "{what}: {command}");
                     } else {
                         assert_eq!(write["value"], expected, "{what}: {command}");

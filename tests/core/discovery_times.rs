@@ -8,6 +8,7 @@ use crate::frames::wire::{V, invalid, s};
 use crate::home_assistant::check;
 use crate::rig::{DAY, HEAD, Rig, Sent, battery, one, outlet, vebus};
 use dbus_mqtt::bridge::Bridge;
+use dbus_mqtt::model::access::{Access, AccessRule};
 use serde_json::json;
 
 #[test]
@@ -49,20 +50,18 @@ fn a_value_that_comes_late_becomes_an_entity_with_its_first() {
 }
 
 #[test]
-fn limits_that_come_late_make_a_number_of_a_sensor() {
+fn limits_that_come_late_are_those_of_the_number() {
     let mut rig = Rig::start(vec![vebus()], outlet(true, Some(DAY), true));
     let config = one(&rig.connect(&[]));
     let path = "/Ac/In/1/CurrentLimit";
-    assert_eq!(config.entity(path).unwrap()["platform"], "sensor");
-    rig.change(0, path, &[("Min", V::D(0.0)), ("Max", V::D(50.0))]);
-    let config = one(&rig.pass(Duration::from_secs(3)));
     let number = config.entity(path).unwrap();
     assert_eq!(
         (&number["platform"], &number["max"]),
-        (&json!("number"), &json!(50))
+        (&json!("number"), &json!(100))
     );
-    let gone = &config.top["components"]["Ac-In-1-CurrentLimit-sensor"];
-    assert_eq!(*gone, json!({"platform": "sensor"}));
+    rig.change(0, path, &[("Min", V::D(0.0)), ("Max", V::D(50.0))]);
+    let config = one(&rig.pass(Duration::from_secs(3)));
+    assert_eq!(config.entity(path).unwrap()["max"], json!(50));
     rig.change(
         0,
         path,
@@ -73,6 +72,70 @@ fn limits_that_come_late_make_a_number_of_a_sensor() {
         ],
     );
     assert!(rig.pass(Duration::from_secs(60)).configs().is_empty());
+}
+
+#[test]
+fn a_number_that_leaves_its_limits_and_a_code_without_a_label_are_described_anew() {
+    let mut rig = Rig::start(vec![vebus()], outlet(true, Some(DAY), true));
+    one(&rig.connect(&[]));
+    let path = "/Ac/In/1/CurrentLimit";
+    rig.change(0, path, &[("Value", V::D(120.0))]);
+    let config = one(&rig.pass(Duration::from_secs(3)));
+    assert_eq!(config.entity(path).unwrap()["max"], json!(120));
+    rig.change(0, "/Mode", &[("Value", V::I(77))]);
+    let config = one(&rig.pass(Duration::from_secs(3)));
+    let options = &config.entity("/Mode").unwrap()["options"];
+    assert!(
+        options.as_array().unwrap().contains(&json!("77")),
+        "{options}"
+    );
+    // What is within publishes nothing.
+    rig.change(0, path, &[("Value", V::D(40.0))]);
+    rig.change(0, "/Mode", &[("Value", V::I(3))]);
+    assert!(rig.pass(Duration::from_secs(60)).configs().is_empty());
+}
+
+#[test]
+fn what_can_be_set_is_there_before_it_has_a_value() {
+    let mut device = vebus();
+    device
+        .items
+        .push(("/Hub4/L1/AcPowerSetpoint".to_owned(), invalid()));
+    let mut rig = Rig::start(vec![device], outlet(true, Some(DAY), true));
+    let config = one(&rig.connect(&[]));
+    let number = config.entity("/Hub4/L1/AcPowerSetpoint").unwrap();
+    assert_eq!(number["platform"], "number");
+    assert!(number.contains_key("command_topic"));
+}
+
+#[test]
+fn what_an_earlier_run_described_is_kept_and_what_is_no_more_is_taken_away() {
+    // The earlier run had a value of the temperature, and could write what this one cannot.
+    let mut rig = Rig::start(vec![vebus()], outlet(true, Some(DAY), true));
+    let before = rig.connect(&[]);
+    let before = before.configs()[0].1.to_owned();
+    let topic = format!("{HEAD}vebus_276/config");
+    let mut looking = outlet(true, Some(DAY), true);
+    looking.access = AccessRule::Always(Access::ReadOnly);
+    let mut rig = Rig::start(vec![vebus()], looking);
+    let config = one(&rig.connect_to(&[(&topic, &before)]));
+    let gone = &config.top["components"]["Mode-select"];
+    assert_eq!(*gone, json!({"platform": "select"}));
+    assert_eq!(config.entity("/Mode").unwrap()["platform"], "sensor");
+
+    let mut rig = Rig::start(vec![battery()], outlet(true, Some(DAY), true));
+    rig.connect(&[]);
+    rig.change(0, "/Dc/0/Temperature", &[("Value", V::D(21.5))]);
+    let before = rig.pass(Duration::from_secs(3));
+    let before = before.configs()[0].1.to_owned();
+    let topic = format!("{HEAD}battery_288/config");
+    let mut rig = Rig::start(vec![battery()], outlet(true, Some(DAY), true));
+    // It is as the broker has it: nothing is published.
+    let sent = rig.connect_to(&[(&topic, &before)]);
+    assert!(sent.configs().is_empty());
+    rig.change(0, "/CustomName", &[("Value", s("House"))]);
+    let config = one(&rig.pass(Duration::from_secs(3)));
+    assert!(config.entity("/Dc/0/Temperature").is_some());
 }
 
 #[test]

@@ -206,12 +206,12 @@ fn s4_9_values_do_not_wait_for_stale_topics_to_be_cleared() {
     scene.bridge.broker_connected(0);
     for stale in 0..10_000 {
         let topic = format!("N/{PORTAL}/ghost/{stale}/X");
-        scene.bridge.broker_retained(0, &topic);
+        scene.bridge.broker_retained(0, &topic, b"");
     }
     scene.bridge.broker_ready(scene.now, 0);
     // One that comes when values flow already.
     let topic = format!("N/{PORTAL}/ghost/late/X");
-    scene.bridge.broker_retained(0, &topic);
+    scene.bridge.broker_retained(0, &topic, b"");
     scene.settle();
     let sent = scene.sent(0);
     let at = sent

@@ -442,7 +442,7 @@ fn retained(scene: &mut Scene, topics: &[&str]) {
     scene.bridge.broker_connected(0);
     for topic in topics {
         let topic = format!("N/{PORTAL}/{topic}");
-        scene.bridge.broker_retained(0, &topic);
+        scene.bridge.broker_retained(0, &topic, b"");
     }
     scene.bridge.broker_ready(scene.now, 0);
 }

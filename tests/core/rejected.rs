@@ -83,7 +83,7 @@ fn s4_12_characters_that_a_broker_does_not_take_are_replaced_both_ways() {
     scene.bridge.broker_connected(0);
     for rest in ["rvc/hq_1star/Mode", "rvc/hq_1star/Old"] {
         let topic = format!("N/{PORTAL}/{rest}");
-        scene.bridge.broker_retained(0, &topic);
+        scene.bridge.broker_retained(0, &topic, b"");
     }
     scene.sent(0);
     scene.bridge.broker_ready(scene.now, 0);
@@ -283,7 +283,7 @@ fn s4_12_a_value_that_a_broker_rejects_is_found_as_well() {
     scene.bridge.broker_disconnected(0);
     scene.bridge.broker_connected(0);
     let topic = format!("N/{PORTAL}/tank/4/Item7");
-    scene.bridge.broker_retained(0, &topic);
+    scene.bridge.broker_retained(0, &topic, b"");
     scene.bridge.broker_ready(scene.now, 0);
     let mut written = Written::default();
     while scene.bridge.poll_publish(scene.now, 0, &mut written) {}

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dbus_mqtt::schema::{self, DataType, Schema};
+use dbus_mqtt::schema::{self, Access, DataType, Publish, Schema, Show, lookup};
 use dbus_mqtt::tools::schema::markdown;
 use serde_json::{Map, Value};
 
@@ -536,4 +536,73 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Names of Home Assistant's entities are what people say: short, in sentence case, each once.
+#[test]
+fn names_are_what_people_say() {
+    let schema = Schema::default();
+    let mut named = 0;
+    for service_type in schema.service_types() {
+        let mut seen: BTreeMap<(String, String), String> = BTreeMap::new();
+        for (path, known) in schema.rows(service_type) {
+            let name = known.name;
+            let rule = known.rule;
+            let what = format!("{service_type} {path}: {name:?}");
+            let settable = path.starts_with("/Settings/") && rule.access == Access::ReadWrite;
+            let open =
+                rule.look.show != Show::Never && !rule.secret && rule.publish == Publish::Normal;
+            let daily = path.starts_with("/History/Daily/");
+            let says = !rule.unit.is_empty() || !rule.labels.is_empty();
+            let own = !lookup("nosuchtype", &path).known && open && !daily;
+            assert!(
+                !(own && (settable || says)) || !name.is_empty(),
+                "{what} has no name"
+            );
+            for (_, label) in rule.labels.iter() {
+                let no = ["none", "unknown", "unavailable"];
+                assert!(!no.contains(&&*label.to_lowercase()), "{what}: {label}");
+            }
+            if name.is_empty() || name == "{device}" || !open {
+                continue;
+            }
+            named += 1;
+            assert!(name.chars().count() <= 40, "{what} is too long");
+            let first = name.chars().next().unwrap();
+            assert!(!first.is_lowercase(), "{what} has no capital");
+            let words: Vec<String> = name.split(' ').map(str::to_lowercase).collect();
+            assert!(
+                words.windows(2).all(|two| two[0] != two[1]),
+                "{what} says a word twice"
+            );
+            // A level of the path that is a number is in the name only where there are several.
+            for level in path
+                .split('/')
+                .filter(|level| level.bytes().all(|byte| byte.is_ascii_digit()))
+            {
+                let several = (0..5_u32).filter(|number| {
+                    let level_of = |number: u32| format!("/{number}/");
+                    let other = path.replacen(&format!("/{level}/"), &level_of(*number), 1);
+                    lookup(service_type, &other).known
+                });
+                let is_said = !level.is_empty() && words.iter().any(|word| *word == level);
+                assert!(
+                    !is_said || several.count() > 1,
+                    "{what} has a number of the path"
+                );
+            }
+            // The parts of a device are devices of their own.
+            let part = path.strip_prefix("/SwitchableOutput/").map(|_| "output");
+            let key = (part.unwrap_or_default().to_owned(), name.to_owned());
+            if let Some(other) = seen.insert(key, path.clone()) {
+                panic!("{what} is the name of {other} too");
+            }
+        }
+        assert!(
+            schema.device(service_type).is_some(),
+            "{service_type} has no name for a device"
+        );
+    }
+    println!("{named} names");
+    assert!(named > 1_500, "{named}");
 }

@@ -24,7 +24,7 @@ impl World {
             let prefix = self.brokers[broker].prefix;
             for topic in topics {
                 self.bridge
-                    .broker_retained(broker, &format!("{prefix}N/{PORTAL}/{topic}"));
+                    .broker_retained(broker, &format!("{prefix}N/{PORTAL}/{topic}"), b"");
             }
         }
     }

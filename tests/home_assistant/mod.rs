@@ -27,11 +27,17 @@ const ABBREVIATIONS: &[(&str, &str)] = &[
     ("dev_cla", "device_class"),
     ("en", "enabled_by_default"),
     ("ent_cat", "entity_category"),
+    ("json_attr_t", "json_attributes_topic"),
+    ("json_attr_tpl", "json_attributes_template"),
+    ("l_ver_t", "latest_version_topic"),
+    ("l_ver_tpl", "latest_version_template"),
     ("o", "origin"),
     ("ops", "options"),
     ("p", "platform"),
     ("pl_off", "payload_off"),
+    ("pl_inst", "payload_install"),
     ("pl_on", "payload_on"),
+    ("pl_prs", "payload_press"),
     ("stat_cla", "state_class"),
     ("stat_off", "state_off"),
     ("stat_on", "state_on"),
@@ -173,6 +179,38 @@ fn platform(name: &str) -> Option<(&'static [&'static str], &'static [&'static s
                 "retain",
             ],
         ),
+        "button" => (
+            &["command_topic", "payload_press"],
+            &["command_template", "device_class", "retain"],
+        ),
+        "time" => (
+            &["command_topic", "command_template"],
+            &["optimistic", "retain"],
+        ),
+        "device_tracker" => (
+            &["json_attributes_topic"],
+            &[
+                "payload_home",
+                "payload_not_home",
+                "payload_reset",
+                "source_type",
+            ],
+        ),
+        "update" => (
+            &["state_topic"],
+            &[
+                "command_topic",
+                "device_class",
+                "display_precision",
+                "latest_version_template",
+                "latest_version_topic",
+                "payload_install",
+                "release_summary",
+                "release_url",
+                "retain",
+                "title",
+            ],
+        ),
         _ => return None,
     })
 }
@@ -200,6 +238,7 @@ const CLASSES: &[(&str, &[&str], &str)] = &[
     ("irradiance", &["W/m²"], "m"),
     ("pm25", &["µg/m³", "μg/m³"], "m"),
     ("power", &["mW", "W", "kW", "MW"], "m"),
+    ("power_factor", &["%", ""], "m"),
     ("pressure", &["Pa", "hPa", "kPa", "bar", "mbar", "psi"], "m"),
     ("signal_strength", &["dB", "dBm"], "m"),
     ("speed", &["m/s", "km/h", "kn"], "m"),
@@ -207,6 +246,7 @@ const CLASSES: &[(&str, &[&str], &str)] = &[
     ("voltage", &["V", "mV", "kV"], "m"),
     ("volume", &["m³", "L", "mL"], "ti"),
     ("volume_storage", &["m³", "L", "mL"], "m"),
+    ("wind_direction", &["°"], ""),
     ("wind_speed", &["m/s", "km/h", "kn"], "m"),
 ];
 
@@ -306,7 +346,7 @@ impl Config {
     /// The entity of the item with this path.
     pub fn entity(&self, path: &str) -> Option<&Map<String, Value>> {
         let all = self.entities().into_iter();
-        let mut all = all.filter(|(_, one)| text(&one["state_topic"]).ends_with(path));
+        let mut all = all.filter(|(_, one)| text(&one["unique_id"]).ends_with(path));
         all.next().map(|(_, one)| one)
     }
 
@@ -332,17 +372,29 @@ fn component(id: &str, one: &Map<String, Value>) {
     }
     let known: Vec<&str> = COMMON.iter().chain(needed).chain(more).copied().collect();
     only(one, &known, id);
-    for key in needed
-        .iter()
-        .chain(&["unique_id", "name", "state_topic", "value_template"])
-    {
+    let stateless = ["button", "device_tracker"].contains(&name);
+    let state: &[&str] = if stateless {
+        &[]
+    } else {
+        &["state_topic", "value_template"]
+    };
+    for key in needed.iter().chain(&["unique_id", "name"]).chain(state) {
         assert!(one.contains_key(*key), "{id}: no {key}");
     }
-    assert!(!text(&one["name"]).is_empty(), "{id}");
-    topic(&one["state_topic"], "N/");
+    // Without one it goes by the name of its device.
+    assert!(
+        one["name"].is_null() || !text(&one["name"]).is_empty(),
+        "{id}"
+    );
+    if let Some(state) = one.get("state_topic") {
+        topic(state, "N/");
+    }
     if let Some(command) = one.get("command_topic") {
         topic(command, "W/");
-        assert_eq!(text(command)[1..], text(&one["state_topic"])[1..], "{id}");
+        let same = one
+            .get("state_topic")
+            .is_none_or(|state| text(command)[1..] == text(state)[1..]);
+        assert!(same || name == "update", "{id}");
     }
     let category = one.get("entity_category").map_or("", text);
     assert!(["", "config", "diagnostic"].contains(&category), "{id}");
@@ -394,7 +446,7 @@ fn classes(id: &str, platform: &str, one: &Map<String, Value>) {
             let known = CLASSES.iter().find(|(name, ..)| *name == class);
             let (_, units, states) = known.unwrap_or_else(|| panic!("{id}: class {class}"));
             assert!(
-                unit.is_some_and(|unit| units.contains(&unit)),
+                units.contains(&unit.unwrap_or_default()),
                 "{id}: {class} in {unit:?}"
             );
             let letter = match state {
@@ -406,6 +458,7 @@ fn classes(id: &str, platform: &str, one: &Map<String, Value>) {
             };
             assert!(states.contains(letter), "{id}: {class} as {state:?}");
         }
+        ("button", Some("restart")) | ("update", Some("firmware")) => {}
         ("binary_sensor", Some(class)) => assert!(BINARY_CLASSES.contains(&class), "{id}: {class}"),
         (_, class) => assert_eq!(class, None, "{id}"),
     }

@@ -40,10 +40,9 @@ impl PublishSink for Sent {
 impl Sent {
     /// The configurations among it, by object id; all of them are retained.
     pub fn configs(&self) -> Vec<(&str, &str)> {
-        let ours = self
-            .0
-            .iter()
-            .filter(|(topic, ..)| topic.starts_with("homeassistant/"));
+        let ours = self.0.iter().filter(|(topic, ..)| {
+            topic.starts_with("homeassistant/") && topic.ends_with("/config")
+        });
         ours.map(|(topic, payload, retain)| {
             assert!(retain, "{topic}");
             let object = topic
@@ -92,9 +91,15 @@ impl Rig {
 
     /// Connects the broker, which has these topics in store, and gives what it is sent.
     pub fn connect(&mut self, retained: &[&str]) -> Sent {
+        let retained: Vec<_> = retained.iter().map(|topic| (*topic, "")).collect();
+        self.connect_to(&retained)
+    }
+
+    /// The same, with what is stored under each topic.
+    pub fn connect_to(&mut self, retained: &[(&str, &str)]) -> Sent {
         self.bridge.broker_connected(0);
-        for topic in retained {
-            self.bridge.broker_retained(0, topic);
+        for (topic, payload) in retained {
+            self.bridge.broker_retained(0, topic, payload.as_bytes());
         }
         self.bridge.broker_ready(self.now, 0);
         self.pull()
@@ -182,6 +187,34 @@ pub fn vebus() -> Device {
         ("/Ac/Out/L1/P", V::I(300)),
     ];
     device("vebus", ":1.8", &items)
+}
+
+/// A module with one output that its owner has named, and one that nobody has.
+pub fn switch() -> Device {
+    let items = [
+        ("/DeviceInstance", V::I(7)),
+        ("/ProductName", s("Energy Meter Switch")),
+        ("/State", V::I(256)),
+        ("/SwitchableOutput/output_1/State", V::I(1)),
+        ("/SwitchableOutput/output_1/Dimming", V::D(50.0)),
+        (
+            "/SwitchableOutput/output_1/Settings/CustomName",
+            s("Deck lights"),
+        ),
+        ("/SwitchableOutput/output_1/Settings/Group", s("Deck")),
+        ("/SwitchableOutput/output_2/State", V::I(0)),
+    ];
+    device("switch", ":1.10", &items)
+}
+
+pub fn gps() -> Device {
+    let items = [
+        ("/DeviceInstance", V::I(3)),
+        ("/Position/Latitude", V::D(52.5)),
+        ("/Position/Longitude", V::D(5.25)),
+        ("/Fix", V::I(1)),
+    ];
+    device("gps", ":1.11", &items)
 }
 
 pub fn gx() -> Device {

@@ -3,38 +3,57 @@
 //! Rendered when its turn comes, and never kept. When that is, is decided in [`super`].
 
 use crate::bridge::Bridge;
+use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::DeviceId;
 use crate::bridge::subscriber::gate::Gate;
-use crate::homeassistant::entity::{Entity, Item};
-use crate::homeassistant::payload::{self, About, Device};
+use crate::homeassistant::entity::{Entity, Item, Kind};
+use crate::homeassistant::payload::{self, About, Device, Written};
 use crate::homeassistant::words::Words;
-use crate::homeassistant::{Names, Published};
+use crate::homeassistant::{LOCATION, Names, Published};
 use crate::model::access::Access;
 use crate::model::topic;
-use crate::schema::rule::Role;
+use crate::schema::rule::{Kind as Entities, Role};
+
+/// One configuration.
+#[derive(Debug)]
+pub(in crate::bridge) struct Described {
+    /// The object id of the device, or of a part of one.
+    pub object: Box<str>,
+    /// The configuration.
+    pub payload: Vec<u8>,
+    /// What is in it.
+    pub written: Written,
+    /// How many entities there are, with those that found no room.
+    pub all: usize,
+    /// Where the device is, as JSON, if it has an entity for that.
+    pub location: Option<Vec<u8>>,
+}
 
 impl Bridge {
-    /// The configuration of a device as a broker is told it, and how many of how many values found no
-    /// room in it; `None` where it would have no entity.
+    /// The configurations of a device as a broker is told them: its own first, then those of its parts
+    /// that are devices of their own. Nothing where it would have no entity.
     /// What the broker's clients may not have is not in it, and what they may not write is shown
     /// only (§8).
-    pub(in crate::bridge) fn render_config(
+    pub(in crate::bridge) fn render_configs(
         &self,
         broker: usize,
         device: DeviceId,
         object: &str,
-    ) -> Option<(Vec<u8>, (usize, usize))> {
+    ) -> Vec<Described> {
+        self.try_render(broker, device, object).unwrap_or_default()
+    }
+
+    fn try_render(&self, broker: usize, device: DeviceId, object: &str) -> Option<Vec<Described>> {
         let words = self.discovery.words.as_deref()?;
         let outlet = self.outlets.get(broker)?;
         let gate = outlet.subscriber.gate();
-        let names = &outlet.board.as_ref()?.config.names;
+        let board = outlet.board.as_ref()?;
+        let names = &board.config.names;
         let key = self.items.device_key(device);
         let service = self.registry.get(self.items.service(device)?)?;
         let service_type = service.name.service_type();
-        let entities: Vec<Entity<'_>> = self.entities(gate, device, service_type, words).collect();
-        if entities.is_empty() {
-            return None;
-        }
+        let all: Vec<Entity<'_>> = self.entities(gate, device, service_type, words).collect();
+        let any = all.iter().map(|entity| entity.item.path).min()?;
         let open = self.items.slots(device).filter(|slot| !gate.hides(*slot));
         let mut items = open.filter_map(|slot| self.items.get(slot));
         let role = items.find(|item| item.rule.role != Role::None);
@@ -43,37 +62,109 @@ impl Bridge {
             let slot = self.items.find(device, path)?;
             (self.items.is_live(slot) && !gate.hides(slot)).then_some(slot)
         };
-        let about = About::read(key, words, |path| {
+        let look = |path: &str| {
             let mut out = Vec::new();
             self.values.render(live(path)?, &mut out);
             Some(Published::read(&out))
-        });
+        };
+        let kind = self.schema.device(service_type);
+        let alone = !self.schema.has_instance(service_type);
+        let mut about = About::read(key, (kind, alone), words, look);
+        if self.shares_name(device, &about.name, gate, words)
+            && let Some((_, instance)) = key.split_once('/')
+        {
+            about.name = format!("{} ({instance})", about.name);
+        }
         let gateway = &words.device.gateway;
         let via = (*key != **gateway && self.describes_gateway(gate, words))
             .then(|| names.identifier(&Names::object(gateway)));
         let connected = &*words.device.connected;
         // Where nothing is meant to tell, any item does: it is gone with the device.
-        let any = entities.iter().map(|entity| entity.item.path).min();
         let presence = live(connected)
             .map(|_| (connected, true))
-            .or(role.or(any).map(|path| (path, false)));
+            .or(role.or(Some(any)).map(|path| (path, false)));
         let prefix = &*outlet.config().prefix;
         let writes = [prefix, &topic::write_prefix(&self.config.portal_id)].concat();
         let identifier = names.identifier(object);
-        let device = Device {
+        let location = [names.head(), object, LOCATION].concat();
+        let whole = Device {
             notifications: outlet.prefix(),
             writes: &writes,
             status: topic::STATUS,
             key,
             identifier: &identifier,
+            whole: &identifier,
             via: via.as_deref(),
             about: &about,
             presence,
+            location: &location,
         };
-        let mut out = Vec::new();
-        let left_out = payload::write(&mut out, &device, &entities, words);
-        let left_out = (left_out, entities.len());
-        Some((out, left_out))
+        let before = |object: &str| board.held.get(object).map_or("", |held| &*held.keys);
+        let mut parts: Vec<&str> = Vec::new();
+        for entity in &all {
+            if let Some((_, head)) = words.part(entity.item.path)
+                && !parts.contains(&head)
+            {
+                parts.push(head);
+            }
+        }
+        let of = |part: Option<&str>| -> Vec<Entity<'_>> {
+            let own =
+                |entity: &&Entity<'_>| words.part(entity.item.path).map(|(_, head)| head) == part;
+            all.iter().filter(own).cloned().collect()
+        };
+        let mut described = Vec::new();
+        let entities = of(None);
+        if !entities.is_empty() || !parts.is_empty() {
+            let mut payload = Vec::new();
+            let written = payload::write(&mut payload, &whole, &entities, before(object));
+            let mut trackers = entities.iter().filter_map(|entity| {
+                let is_tracker = entity.item.row.rule.look.entity == Entities::Tracker;
+                is_tracker.then_some(entity.item)
+            });
+            let location = trackers.next().map(|item| location_of(item, look));
+            described.push(Described {
+                object: object.into(),
+                payload,
+                written,
+                all: entities.len(),
+                location,
+            });
+        }
+        for head in parts {
+            let Some((part, _)) = words.part(&[head, "/"].concat()) else {
+                continue;
+            };
+            let text = |path: &str| look(&[head, path].concat())?.text();
+            let own = head.rsplit('/').next().unwrap_or(head);
+            let name = part.name.iter().find_map(|path| text(path));
+            let about = About {
+                name: name.unwrap_or_else(|| format!("{} {own}", part.model)),
+                manufacturer: about.manufacturer.clone(),
+                model: part.model.to_string(),
+                area: text(&part.area).unwrap_or_default(),
+                ..About::default()
+            };
+            let object = Names::object(&[key, head].concat());
+            let own_identifier = names.identifier(&object);
+            let device = Device {
+                identifier: &own_identifier,
+                via: Some(&identifier),
+                about: &about,
+                ..whole
+            };
+            let entities = of(Some(head));
+            let mut payload = Vec::new();
+            let written = payload::write(&mut payload, &device, &entities, before(&object));
+            described.push(Described {
+                object,
+                payload,
+                written,
+                all: entities.len(),
+                location: None,
+            });
+        }
+        Some(described)
     }
 
     /// What of a device is an entity to the clients of a broker.
@@ -86,23 +177,48 @@ impl Bridge {
     ) -> impl Iterator<Item = Entity<'a>> {
         let key = self.items.device_key(device);
         let open = self.items.slots(device).filter(|slot| !gate.hides(*slot));
-        let mut buffer = Vec::new();
         open.filter_map(move |slot| {
-            let item = self.items.get(slot).filter(|item| item.shown)?;
-            let path = self.items.path(item);
-            buffer.clear();
-            self.values.render(slot, &mut buffer);
-            let published = Published::read(&buffer);
-            let row = self.schema.lookup(service_type, path);
-            let item = Item {
-                path,
-                rule: row.rule,
-                description: row.description,
-                value: published.kind(),
-                limits: published.limits(),
+            self.items.get(slot).filter(|item| item.shown)?;
+            let item = self.as_entity(slot, service_type)?;
+            let may = |path: &str| gate.writes(key, path);
+            let with = &item.row.rule.look.with;
+            let may_all = may(item.path) && with.iter().all(|path| may(path));
+            item.entity(words, gate.access() == Access::Full && may_all)
+        })
+    }
+
+    /// An item as an entity is decided from.
+    pub(super) fn as_entity<'a>(&'a self, slot: SlotId, service_type: &str) -> Option<Item<'a>> {
+        let path = self.items.path(self.items.get(slot)?);
+        let mut buffer = Vec::new();
+        self.values.render(slot, &mut buffer);
+        let published = Published::read(&buffer);
+        Some(Item {
+            path,
+            row: self.schema.lookup(service_type, path),
+            value: published.kind(),
+            limits: published.limits(),
+        })
+    }
+
+    /// Whether another device of the same type has the same name.
+    fn shares_name(&self, device: DeviceId, name: &str, gate: &Gate, words: &Words) -> bool {
+        let own = self.items.device_key(device);
+        let kind = own.split('/').next().unwrap_or(own);
+        let mut others = self.devices_there().filter(|other| {
+            let key = self.items.device_key(*other);
+            *other != device && key.split('/').next() == Some(kind)
+        });
+        others.any(|other| {
+            let text = |path: &str| {
+                let slot = self.items.find(other, path)?;
+                let live = self.items.is_live(slot) && !gate.hides(slot);
+                let mut out = Vec::new();
+                self.values.render(live.then_some(slot)?, &mut out);
+                Published::read(&out).text()
             };
-            let commands = gate.access() == Access::Full && gate.writes(key, path);
-            item.entity(words, commands)
+            let named = words.device.name.iter().find_map(|path| text(path));
+            named.as_deref() == Some(name)
         })
     }
 
@@ -117,4 +233,18 @@ impl Bridge {
             entities.next().is_some()
         })
     }
+}
+
+/// Where a device is, as Home Assistant reads it; nothing of it where it is not known.
+fn location_of(item: Item<'_>, look: impl Fn(&str) -> Option<Published>) -> Vec<u8> {
+    let degrees = |path: &str| match look(path)?.kind() {
+        Kind::Integer(value) | Kind::Number(value) => Some(value),
+        Kind::Nothing | Kind::Bool | Kind::Text(_) | Kind::Other => None,
+    };
+    let longitude = item.row.rule.look.with.first();
+    let place = degrees(item.path).zip(longitude.and_then(|path| degrees(path)));
+    let place = place.map(|(latitude, longitude)| {
+        format!("{{\"latitude\":{latitude},\"longitude\":{longitude},\"gps_accuracy\":10}}")
+    });
+    place.unwrap_or_else(|| "{}".to_owned()).into_bytes()
 }

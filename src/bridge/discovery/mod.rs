@@ -16,22 +16,24 @@ pub mod board;
 pub mod description;
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
+use self::board::{Held, hash_of};
+use self::description::Described;
 use crate::bridge::Bridge;
 use crate::bridge::store::cache::{PresentType, SlotId};
 use crate::bridge::store::items::{DeviceId, Items, ServiceId};
 use crate::bridge::subscriber::outbox::Control;
 use crate::bridge::subscriber::publishing::PublishSink;
 use crate::bridge::subscriber::remote::{Outlet, OutletConfig};
+use crate::homeassistant::payload::has_platform;
 use crate::homeassistant::words::Words;
-use crate::homeassistant::{CONFIG, Names};
+use crate::homeassistant::{CONFIG, LOCATION, Names};
 use crate::model::item::ItemChange;
 use crate::model::time::Now;
-use crate::schema::rule::{Access, Role};
+use crate::schema::rule::{Access, DataType, Kind as Entities, Role, Rule};
 
 /// How long changes of a device are gathered before it is described again.
 const GATHER: Duration = Duration::from_secs(2);
@@ -86,16 +88,21 @@ impl Outlet {
     }
 
     /// The broker told a topic that it retains, and that is no notification.
-    pub(in crate::bridge) fn config_retained(&mut self, topic: &str) {
+    pub(in crate::bridge) fn config_retained(&mut self, topic: &str, payload: &[u8]) {
         if let Some(board) = &mut self.board {
-            board.retained(topic);
+            board.retained(topic, payload);
         }
     }
 
     /// The device whose configuration has this topic.
     pub(in crate::bridge) fn described(&self, topic: &str, items: &Items) -> Option<DeviceId> {
-        let head = self.board.as_ref()?.config.names.head();
-        let object = topic.strip_prefix(head)?.strip_suffix(CONFIG)?;
+        let board = self.board.as_ref()?;
+        let object = topic.strip_prefix(board.config.names.head())?;
+        let object = object.strip_suffix(CONFIG)?;
+        let held = board.held.get(object);
+        let object = held
+            .and_then(|held| held.whole.as_deref())
+            .unwrap_or(object);
         let is_it = |device: &DeviceId| *Names::object(items.device_key(*device)) == *object;
         items.devices().find(is_it)
     }
@@ -108,27 +115,131 @@ impl Outlet {
     }
 }
 
+impl Outlet {
+    /// Publishes one of the configurations of a device, unless the broker has it as it is.
+    fn publish_described(
+        &mut self,
+        now: Now,
+        device: &str,
+        described: Described,
+        sink: &mut impl PublishSink,
+    ) -> bool {
+        let retains = self.retains();
+        let Some(board) = self.board.as_mut() else {
+            return false;
+        };
+        let Described {
+            object,
+            payload,
+            written,
+            all,
+            location,
+        } = described;
+        let held = board.held.entry(object.clone()).or_default();
+        held.remove_at = None;
+        held.removing = false;
+        held.whole = (*object != *device).then(|| device.into());
+        let head = board.config.names.head();
+        let hash = Some(hash_of(&payload));
+        let same = std::mem::replace(&mut held.hash, hash) == hash;
+        held.keys = written.keys.into();
+        // Once, and not for each change of a name.
+        let left_out = written.left_out;
+        if std::mem::replace(&mut held.left_out, left_out) < left_out {
+            warn!(
+                "{object}: {left_out} of {all} values have no room in its configuration for Home Assistant"
+            );
+        }
+        let place = location.as_deref().map(hash_of);
+        let moved = std::mem::replace(&mut held.location, place) != place;
+        if !same {
+            debug!(
+                "described {object} to Home Assistant, {} bytes",
+                payload.len()
+            );
+            let parts = [head.as_bytes(), object.as_bytes(), CONFIG.as_bytes()];
+            sink.publish(true, &parts, |out| out.extend_from_slice(&payload));
+        }
+        if let Some(location) = location.filter(|_| moved) {
+            let parts = [head.as_bytes(), object.as_bytes(), LOCATION.as_bytes()];
+            sink.publish(true, &parts, |out| out.extend_from_slice(&location));
+        }
+        if !same {
+            board.is_busy(now.monotonic, payload.len());
+            if !retains {
+                board.republish_at = Some(now.monotonic + SET_UP);
+            }
+        }
+        !same || moved
+    }
+}
+
+/// Whether an item can be written and shown before it has a value.
+fn is_settable(rule: &Rule) -> bool {
+    rule.access == Access::ReadWrite
+        && (rule.data.is_numeric() || rule.data == DataType::Text || !rule.labels.is_empty())
+}
+
+/// Whether values of an item may come that a description has no room for, or that it has to follow.
+fn may_be_odd(rule: &Rule) -> bool {
+    rule.labels.len() > 1
+        || rule.look.entity == Entities::Tracker
+        || (rule.access == Access::ReadWrite && rule.bits.is_empty() && rule.data != DataType::Text)
+}
+
 impl Bridge {
     // What happens to devices.
 
-    /// A device's items are known: it is described as soon as the brokers take it.
-    pub(in crate::bridge) fn describe(&mut self, device: DeviceId) {
+    /// Which items of a device are shown, and which are watched for what would change that.
+    fn choose(&mut self, device: DeviceId) {
         let Some(words) = &self.discovery.words else {
             return;
         };
         let slots: Vec<_> = self.items.slots(device).collect();
+        let object = Names::object(self.items.device_key(device));
+        let service = self.items.service(device);
+        let service = service.and_then(|id| self.registry.get(id));
+        let service_type = service.map_or("", |service| service.name.service_type());
+        let mut shown = Vec::new();
+        let mut watched = Vec::new();
         for slot in slots {
             let has_value = self.cache.present_type(slot) != PresentType::None;
-            let path = self.items.get(slot).map(|item| self.items.path(item));
-            let tells = path.is_some_and(|path| words.device.describes(path));
-            // What has had a value stays an entity; what has none yet becomes one with its first.
-            if has_value {
-                self.items.show(slot);
+            let Some(path) = self.items.get(slot).map(|item| self.items.path(item)) else {
+                continue;
+            };
+            let rule = self.schema.lookup(service_type, path).rule;
+            let had_one = || {
+                let mut boards = self
+                    .outlets
+                    .iter()
+                    .filter_map(|outlet| outlet.board.as_ref());
+                boards.any(|board| board.has(&object, path))
+            };
+            // What has had a value stays an entity, and what can be written is one; what has none yet
+            // becomes one with its first.
+            let shows = has_value || is_settable(rule) || had_one();
+            if shows {
+                shown.push(slot);
             }
-            if tells || !has_value {
-                self.items.watch(slot);
+            let tells = words.device.tells(path);
+            if tells || !shows || may_be_odd(rule) {
+                watched.push(slot);
             }
         }
+        for slot in shown {
+            self.items.show(slot);
+        }
+        for slot in watched {
+            self.items.watch(slot);
+        }
+    }
+
+    /// A device's items are known: it is described as soon as the brokers take it.
+    pub(in crate::bridge) fn describe(&mut self, device: DeviceId) {
+        self.choose(device);
+        let Some(words) = &self.discovery.words else {
+            return;
+        };
         if *self.items.device_key(device) == *words.device.gateway {
             // The others name it as what they are reached through.
             let others: Vec<_> = self.devices_there().collect();
@@ -173,7 +284,7 @@ impl Bridge {
             return;
         };
         let path = self.items.path(&item);
-        let tells = words.device.describes(path);
+        let tells = words.device.tells(path);
         let limits = change.min.is_some() || change.max.is_some();
         let is_written = || {
             let service = self.registry.get(id);
@@ -188,7 +299,15 @@ impl Bridge {
         if first && !tells {
             self.items.unwatch(slot);
         }
-        if tells || first || limits {
+        let moved = || {
+            let service_type = self
+                .registry
+                .get(id)
+                .map(|service| service.name.service_type());
+            let now = service_type.and_then(|service_type| self.as_entity(slot, service_type));
+            now.is_some_and(|now| now.is_odd() || now.row.rule.look.entity == Entities::Tracker)
+        };
+        if tells || first || limits || (item.watched && item.shown && moved()) {
             self.describe_soon(now, device);
         }
     }
@@ -223,6 +342,10 @@ impl Bridge {
         let gateway = self.items.find_device(&words.device.gateway);
         let gateway = gateway.filter(|device| self.items.service(*device).is_some());
         let all: Vec<_> = gateway.into_iter().chain(self.devices_there()).collect();
+        // The broker may hold what an earlier run has described.
+        for device in &all {
+            self.choose(*device);
+        }
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return;
         };
@@ -248,7 +371,7 @@ impl Bridge {
         self.tick_discovery(now);
     }
 
-    fn devices_there(&self) -> impl Iterator<Item = DeviceId> + '_ {
+    pub(super) fn devices_there(&self) -> impl Iterator<Item = DeviceId> + '_ {
         let there = |device: &DeviceId| self.items.service(*device).is_some();
         self.items.devices().filter(there)
     }
@@ -308,8 +431,8 @@ impl Bridge {
                     Some(time)
                 };
                 for (object, held) in &mut board.held {
-                    if !board.config.enabled
-                        || (!there.contains(object) && held.remove_at.is_none())
+                    let whole = held.whole.as_ref().unwrap_or(object);
+                    if !board.config.enabled || (!there.contains(whole) && held.remove_at.is_none())
                     {
                         held.remove_at = at;
                     }
@@ -333,6 +456,11 @@ impl Bridge {
             }
         }
         let republish = is_due(&mut board.republish_at);
+        let next = board.later_at().is_some_and(|at| at <= time);
+        let next = next.then(|| board.later.pop_front()).flatten();
+        if let Some(device) = next {
+            outlet.describe(device);
+        }
         for object in forgotten {
             outlet.subscriber.queue(Control::Forget(object));
         }
@@ -347,7 +475,7 @@ impl Bridge {
 
     // What is published.
 
-    /// Publishes the configuration of a device, unless the broker has it as it is.
+    /// Publishes the configurations of a device, unless the broker has them as they are.
     pub(in crate::bridge) fn publish_config(
         &mut self,
         now: Now,
@@ -359,7 +487,7 @@ impl Bridge {
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return false;
         };
-        let (leaving, retains) = (outlet.subscriber.is_leaving(), outlet.retains());
+        let leaving = outlet.subscriber.is_leaving();
         let Some(board) = &mut outlet.board else {
             return false;
         };
@@ -367,46 +495,42 @@ impl Bridge {
         if leaving || self.items.service(device).is_none() {
             return false;
         }
-        let payload = self.render_config(broker, device, &object);
-        let outlet = self.outlets.get_mut(broker);
-        let outlet = outlet.filter(|outlet| !outlet.leaves_out(&object));
-        let Some(board) = outlet.and_then(|outlet| outlet.board.as_mut()) else {
-            return false;
-        };
-        let Some((payload, (left_out, all))) = payload else {
-            board.gone(&object, Some(now.monotonic));
-            return false;
-        };
-        let mut hasher = DefaultHasher::new();
-        payload.hash(&mut hasher);
-        let hash = Some(hasher.finish());
-        let held = board.held.entry(object.clone()).or_default();
-        held.remove_at = None;
-        if held.hash == hash {
+        if !board.has_room(now.monotonic) {
+            board.later.push_back(device);
             return false;
         }
-        held.hash = hash;
-        // Once, and not for each change of a name.
-        if std::mem::replace(&mut held.left_out, left_out) < left_out {
-            let key = self.items.device_key(device);
-            warn!(
-                "{key}: {left_out} of {all} values have no room in its configuration for Home Assistant"
+        let described = self.render_configs(broker, device, &object);
+        let Some(outlet) = self.outlets.get_mut(broker) else {
+            return false;
+        };
+        let Some(board) = outlet.board.as_mut() else {
+            return false;
+        };
+        let there: HashSet<&str> = described.iter().map(|one| &*one.object).collect();
+        // A part that is no more goes at once, its device stays.
+        let is_lost = |name: &str, held: &Held| {
+            held.whole.as_deref() == Some(&*object) && !there.contains(name)
+        };
+        let lost = board.held.extract_if(|name, held| is_lost(name, held));
+        let lost: Vec<_> = lost.map(|(name, _)| name).collect();
+        let head = board.config.names.head().to_owned();
+        let mut published = !lost.is_empty();
+        for name in lost {
+            sink.publish(
+                true,
+                &[head.as_bytes(), name.as_bytes(), CONFIG.as_bytes()],
+                |_| {},
             );
         }
-        if !retains {
-            board.republish_at = Some(now.monotonic + SET_UP);
+        if described.is_empty() {
+            board.gone(&object, Some(now.monotonic));
         }
-        debug!(
-            "described {object} to Home Assistant, {} bytes",
-            payload.len()
-        );
-        let parts = [
-            board.config.names.head().as_bytes(),
-            object.as_bytes(),
-            CONFIG.as_bytes(),
-        ];
-        sink.publish(true, &parts, |out| out.extend_from_slice(&payload));
-        true
+        for one in described {
+            if !outlet.leaves_out(&one.object) {
+                published |= outlet.publish_described(now, &object, one, sink);
+            }
+        }
+        published
     }
 
     /// Takes the configuration of a device back, unless it is there again.
@@ -416,9 +540,15 @@ impl Bridge {
         object: &str,
         sink: &mut impl PublishSink,
     ) -> bool {
+        let outlet = self.outlets.get(broker);
+        let board = outlet.and_then(|outlet| outlet.board.as_ref());
+        let held = board.and_then(|board| board.held.get(object));
+        let whole = held
+            .and_then(|held| held.whole.as_deref())
+            .unwrap_or(object);
         let there = self
             .devices_there()
-            .any(|device| *Names::object(self.items.device_key(device)) == *object);
+            .any(|device| *Names::object(self.items.device_key(device)) == *whole);
         let outlet = self.outlets.get_mut(broker);
         let Some(board) = outlet.and_then(|outlet| outlet.board.as_mut()) else {
             return false;
@@ -431,10 +561,17 @@ impl Bridge {
             held.remove_at = None;
             return false;
         }
-        board.held.remove(object);
-        let head = board.config.names.head();
-        let parts = [head.as_bytes(), object.as_bytes(), CONFIG.as_bytes()];
-        sink.publish(true, &parts, |_| {});
+        let held = board.held.remove(object).unwrap_or_default();
+        let head = board.config.names.head().as_bytes();
+        let located = held.location.is_some() || has_platform(&held.keys, "device_tracker");
+        if located {
+            sink.publish(
+                true,
+                &[head, object.as_bytes(), LOCATION.as_bytes()],
+                |_| {},
+            );
+        }
+        sink.publish(true, &[head, object.as_bytes(), CONFIG.as_bytes()], |_| {});
         true
     }
 }

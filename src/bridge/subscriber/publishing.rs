@@ -61,7 +61,8 @@ impl Bridge {
     }
 
     /// A broker told one of the topics that it retains (§4.9), as it stands there.
-    pub fn broker_retained(&mut self, broker: usize, topic: &str) {
+    /// `payload` is what is there; only of configurations it is of interest.
+    pub fn broker_retained(&mut self, broker: usize, topic: &str, payload: &[u8]) {
         let Some(outlet) = self.outlets.get_mut(broker) else {
             return;
         };
@@ -72,7 +73,7 @@ impl Bridge {
                     outlet.settle_late(&self.items);
                 }
             }
-            None => outlet.config_retained(topic),
+            None => outlet.config_retained(topic, payload),
         }
     }
 

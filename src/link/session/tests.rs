@@ -79,7 +79,7 @@ fn s4_9_what_is_retained_is_read_back_first() {
     let later = start + Duration::from_millis(100);
     assert_eq!(
         session.receive(later, retained, &mut out).unwrap(),
-        Event::Retained("N/x/a")
+        Event::Retained("N/x/a", b"{}")
     );
     assert!(!session.tick(later + QUIET, &mut out).unwrap());
     assert_eq!(
@@ -319,7 +319,7 @@ fn what_else_is_subscribed_to_may_be_refused() {
                 respond_to: None,
             });
             match session.receive(start, publish, &mut out).unwrap() {
-                Event::Retained(topic) => topic.to_owned(),
+                Event::Retained(topic, _) => topic.to_owned(),
                 Event::Request(message) => format!("request {}", message.topic),
                 Event::Foreign(message) => format!("foreign {}", message.topic),
                 Event::Skipped(_) | Event::ForeignSkipped(_) => unreachable!(),
@@ -359,7 +359,7 @@ fn s4_14_what_is_too_large_is_skipped_and_acknowledged() {
         assert!(event.starts_with("Skipped"), "{event}");
         assert_eq!(acknowledged, [0x40, 2, 0, 7]);
         let (event, acknowledged) = skip("N/x/a", true, None);
-        assert_eq!(event, "Retained(\"N/x/a\")");
+        assert_eq!(event, "Retained(\"N/x/a\", [])");
         assert!(acknowledged.is_empty());
         assert_eq!(skip("N/x/a", false, None).0, "None");
         // While the rest of it comes, slowly perhaps, the broker is not silent.
@@ -590,7 +590,8 @@ fn s4_9_endless_retained_messages_keep_values_back_for_three_seconds_only() {
         for tenth in 0..600 {
             let now = start + Duration::from_millis(100) * tenth;
             let stored = published("N/x/a/0/A", &mut b"1".to_vec(), true);
-            if session.receive(now, stored, &mut out).unwrap() == Event::Retained("N/x/a/0/A") {
+            if session.receive(now, stored, &mut out).unwrap() == Event::Retained("N/x/a/0/A", b"1")
+            {
                 told += 1;
             }
             if now >= session.deadline() && session.tick(now, &mut out).unwrap() {

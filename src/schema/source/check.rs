@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::rule::{Access, DataType, Publish, Role};
+use super::super::rule::{Access, DataType, Kind, Publish, Role};
 use super::error::Mistake;
 use super::read::Row;
 use super::types::{limits, signature};
@@ -15,6 +15,20 @@ pub(crate) fn row_mistakes(row: &Row, units: &HashSet<&str>) -> Vec<Mistake> {
         mistakes.push(Mistake::Unit {
             unit: row.unit.clone(),
         });
+    }
+    let look = &row.look;
+    if !look.shown.is_empty() && !units.contains(&*look.shown) {
+        mistakes.push(Mistake::Unit {
+            unit: look.shown.to_string(),
+        });
+    }
+    let (kind, needed) = match look.entity {
+        Kind::Tracker => ("tracker", 1),
+        Kind::Update => ("update", 2),
+        Kind::Auto | Kind::Button | Kind::Time => ("tracker or update", 0),
+    };
+    if look.with.len() != needed || look.with.iter().any(|path| !path.starts_with('/')) {
+        mistakes.push(Mistake::With { kind, needed });
     }
     if matches!(row.data, DataType::Text | DataType::Compound(_)) {
         let numeric = [

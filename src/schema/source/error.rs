@@ -88,6 +88,17 @@ pub(crate) enum Mistake {
     #[error("an item that is blocked cannot be {other} as well")]
     Blocked { other: &'static str },
 
+    #[error("the name has a place `{{{place}}}`, and the path has none of that number")]
+    NamePlace { place: String },
+    #[error(
+        "`with` names the other items of an entity of kind {kind}, as paths: it needs {needed}"
+    )]
+    With { kind: &'static str, needed: usize },
+    #[error(
+        "the label `{label}` would be no state for Home Assistant: say what it is that is not there"
+    )]
+    LabelState { label: String },
+
     // Labels.
     #[error("the code `{code}` is no integer")]
     LabelCode { code: String },

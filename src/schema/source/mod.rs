@@ -11,10 +11,10 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use self::check::{role_mistake, role_word, row_mistakes};
-use self::path::{EXPANDED_MAX, PATHS_MAX, specificity};
+use self::path::{EXPANDED_MAX, Expanded, PATHS_MAX, specificity};
 use self::read::{LabelSet, Labels, Row, SchemaFile};
 use super::layout::{self, EVERY_TYPE};
-use super::rule::{Codes, Publish, Role, Rule};
+use super::rule::{Codes, LookRef, Publish, Role, Rule};
 
 mod check;
 mod error;
@@ -56,6 +56,8 @@ pub(crate) struct TypeRows {
     pub(crate) description: String,
     /// Whether its services have an instance; `None` where that is not said.
     pub(crate) instance: Option<bool>,
+    /// What a device of this type is called; empty where that is not said.
+    pub(crate) device: String,
     pub(crate) exact: Vec<Place>,
     /// In the order in which they are tried.
     pub(crate) patterns: Vec<Place>,
@@ -67,6 +69,8 @@ pub(crate) struct Place {
     pub(crate) path: String,
     pub(crate) rule: usize,
     pub(crate) description: String,
+    /// What Home Assistant calls it, with places for what is open; empty where the row has none.
+    pub(crate) name: String,
 }
 
 /// What files add to: nothing in the build, the schema so far at run time.
@@ -167,6 +171,7 @@ impl Checker<'_> {
             name: file.service_type.clone(),
             description: file.description.clone().unwrap_or_default(),
             instance: file.instance,
+            device: file.device.clone().unwrap_or_default(),
             exact: vec![],
             patterns: vec![],
         };
@@ -184,13 +189,22 @@ impl Checker<'_> {
             } else {
                 &mut rows.exact
             };
-            for path in expand(row, &mut lines, &mut self.paths_left, &mut mistakes) {
+            for expanded in expand(row, &mut lines, &mut self.paths_left, &mut mistakes) {
+                let name = expanded.name(&row.name).unwrap_or_else(|place| {
+                    let mistake = Mistake::NamePlace { place };
+                    if !mistakes.contains(&mistake) {
+                        mistakes.push(mistake);
+                    }
+                    String::new()
+                });
+                let path = expanded.path;
                 paths.push((path.clone(), row));
                 let description = row.description.clone();
                 places.push(Place {
                     path,
                     rule,
                     description,
+                    name,
                 });
             }
             for mistake in mistakes {
@@ -270,6 +284,7 @@ impl Checker<'_> {
             unit: row.unit.clone().into(),
             labels: self.codes(row.labels.as_ref(), row.line, file),
             bits: self.bits(row, file),
+            look: LookRef::Owned(Box::new(row.look.clone())),
         };
         let alike = self.alike.entry(fingerprint(&rule)).or_default();
         let known = alike
@@ -359,7 +374,7 @@ fn expand(
     lines: &mut HashMap<String, usize>,
     left: &mut Option<usize>,
     mistakes: &mut Vec<Mistake>,
-) -> Vec<String> {
+) -> Vec<Expanded> {
     let own = || row.path.clone();
     let Ok(mut paths) = row.template.expand() else {
         mistakes.push(Mistake::FamilySize {
@@ -373,7 +388,7 @@ fn expand(
         mistakes.push(Mistake::TooManyRows { max: PATHS_MAX });
         return vec![];
     }
-    paths.retain(|path| {
+    paths.retain(|Expanded { path, .. }| {
         let first = lines.get(path).copied();
         if let Some(first) = first {
             let path = if row.template.is_pattern() {
@@ -398,11 +413,13 @@ fn fingerprint(rule: &Rule) -> u64 {
         bits,
         access,
         range,
+        look,
         ..
     } = rule;
     let range = range.map(|(min, max)| (min.to_bits(), max.to_bits()));
     let mut hasher = DefaultHasher::new();
     (unit, labels, bits, access, range).hash(&mut hasher);
+    (look.show, look.entity, &look.class, &look.shown, &look.with).hash(&mut hasher);
     hasher.finish()
 }
 

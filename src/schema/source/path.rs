@@ -3,7 +3,7 @@
 //!
 //! Owns the meaning of braces. Neighbour: `layout.rs` above has the marks for open places.
 
-use super::super::layout::{NUMBER, TEXT};
+use super::super::layout::{NUMBER, TEXT, fill};
 use super::error::Mistake;
 
 /// How many rows one family may stand for.
@@ -23,6 +23,22 @@ pub(crate) struct TooManyRows;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Template {
     parts: Vec<Part>,
+}
+
+/// One of the paths that a row stands for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Expanded {
+    pub(crate) path: String,
+    /// What stands in the places of the family; `{1}` in the first that is open, and so on.
+    pub(crate) places: Vec<String>,
+}
+
+impl Expanded {
+    /// A name of the row for this path; the place that it has not is the error.
+    pub(crate) fn name(&self, name: &str) -> Result<String, String> {
+        let given = |place: usize| self.places.get(place.checked_sub(1)?).cloned();
+        fill(name, given)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -84,21 +100,32 @@ impl Template {
     }
 
     /// Every path that the row stands for, with marks in place of what is open.
-    pub(crate) fn expand(&self) -> Result<Vec<String>, TooManyRows> {
-        let mut paths = vec![String::new()];
+    pub(crate) fn expand(&self) -> Result<Vec<Expanded>, TooManyRows> {
+        let mut paths = vec![Expanded::default()];
+        let mut open = 0;
         for part in &self.parts {
             match part {
-                Part::Literal(text) => paths.iter_mut().for_each(|path| path.push_str(text)),
-                Part::Open(mark) => paths.iter_mut().for_each(|path| path.push(*mark)),
+                Part::Literal(text) => paths.iter_mut().for_each(|path| path.path.push_str(text)),
+                Part::Open(mark) => {
+                    open += 1;
+                    for path in &mut paths {
+                        path.path.push(*mark);
+                        path.places.push(format!("{{{open}}}"));
+                    }
+                }
                 Part::Closed(members) => {
                     if paths.len() * members.len() > EXPANDED_MAX {
                         return Err(TooManyRows);
                     }
+                    let with = |path: &Expanded, member: &String| {
+                        let mut path = path.clone();
+                        path.path.push_str(member);
+                        path.places.push(member.clone());
+                        path
+                    };
                     paths = paths
                         .iter()
-                        .flat_map(|path| {
-                            members.iter().map(move |member| format!("{path}{member}"))
-                        })
+                        .flat_map(|path| members.iter().map(move |member| with(path, member)))
                         .collect();
                 }
             }

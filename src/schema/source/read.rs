@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeString, DeTable, DeValue};
 
 use super::super::layout::EVERY_TYPE;
-use super::super::rule::{Access, Codes, DataType, Publish, Role};
+use super::super::rule::{Access, Codes, DataType, Kind, Look, Publish, Role, Show};
 use super::error::{Mistake, SchemaError};
 use super::path::Template;
 use super::types;
@@ -25,6 +25,8 @@ pub(crate) struct SchemaFile {
     pub(crate) description: Option<String>,
     /// Whether its services have an instance; `None` where it does not say.
     pub(crate) instance: Option<bool>,
+    /// What a device of this type is called.
+    pub(crate) device: Option<String>,
     pub(crate) units: Vec<String>,
     pub(crate) sets: Vec<LabelSet>,
     pub(crate) rows: Vec<Row>,
@@ -55,6 +57,8 @@ pub(crate) struct Row {
     pub(crate) identifying: bool,
     pub(crate) role: Role,
     pub(crate) description: String,
+    pub(crate) name: String,
+    pub(crate) look: Look,
 }
 
 /// The codes of a row, written there or named.
@@ -92,6 +96,7 @@ pub(crate) fn read(name: &str, text: &str, errors: &mut Vec<SchemaError>) -> Sch
         service_type: stem.to_owned(),
         description: None,
         instance: None,
+        device: None,
         units: vec![],
         sets: vec![],
         rows: vec![],
@@ -112,6 +117,9 @@ pub(crate) fn is_syntax(error: &SchemaError) -> bool {
     matches!(error.mistake, Mistake::Syntax { .. })
 }
 
+/// What Home Assistant takes for no state at all, so that an entity would never show it.
+const NO_STATES: [&str; 3] = ["none", "unknown", "unavailable"];
+
 type Key<'t> = Spanned<DeString<'t>>;
 type Value<'t> = Spanned<DeValue<'t>>;
 
@@ -130,11 +138,12 @@ impl Reader<'_> {
                     file.description = Some(self.text("description", value).unwrap_or_default());
                 }
                 ("instance", false) => file.instance = self.truth("instance", value),
+                ("device", false) => file.device = self.text("device", value),
                 ("units", true) => file.units = self.texts("units", value),
                 ("items", _) => file.rows = self.rows(value),
                 ("labels", _) => file.sets = self.sets(value),
                 (_, true) => self.unknown(key, "units, items and labels"),
-                (_, false) => self.unknown(key, "description, instance, items and labels"),
+                (_, false) => self.unknown(key, "description, instance, device, items and labels"),
             }
         }
     }
@@ -174,6 +183,8 @@ impl Reader<'_> {
             identifying: false,
             role: Role::None,
             description: String::new(),
+            name: String::new(),
+            look: Look::DEFAULT,
         };
         for (key, value) in in_order(table) {
             self.word(key, value, &mut row);
@@ -212,10 +223,50 @@ impl Reader<'_> {
                 row.role = role.unwrap_or(Role::None);
             }
             "description" => row.description = self.text("description", value).unwrap_or_default(),
+            "name" => row.name = self.text("name", value).unwrap_or_default(),
+            "show" | "entity" | "class" | "shown" | "offer" | "with" => {
+                self.look(key.get_ref(), value, &mut row.look);
+            }
             _ => self.unknown(
                 key,
-                "type, unit, access, range, labels, bits, publish, secret, identifying, role and description",
+                "type, unit, access, range, labels, bits, publish, secret, identifying, role, description, name, show, entity, class, shown, offer and with",
             ),
+        }
+    }
+
+    /// One key on what Home Assistant makes of the row.
+    fn look(&mut self, key: &str, value: &Value<'_>, look: &mut Look) {
+        match key {
+            "show" => {
+                let words = [
+                    ("main", Show::Main),
+                    ("config", Show::Config),
+                    ("diagnostic", Show::Diagnostic),
+                    ("hidden", Show::Hidden),
+                    ("never", Show::Never),
+                ];
+                let known = "`main`, `config`, `diagnostic`, `hidden` or `never`";
+                let show = self.choice("show", known, &words, value);
+                look.show = show.unwrap_or(Show::Auto);
+            }
+            "entity" => {
+                let words = [
+                    ("button", Kind::Button),
+                    ("time", Kind::Time),
+                    ("tracker", Kind::Tracker),
+                    ("update", Kind::Update),
+                ];
+                let known = "`button`, `time`, `tracker` or `update`";
+                let kind = self.choice("entity", known, &words, value);
+                look.entity = kind.unwrap_or(Kind::Auto);
+            }
+            "class" => look.class = self.text("class", value).unwrap_or_default().into(),
+            "shown" => look.shown = self.text("shown", value).unwrap_or_default().into(),
+            "offer" => look.offer = self.offer(value),
+            _ => {
+                let paths = self.texts("with", value).into_iter();
+                look.with = paths.map(Into::into).collect::<Vec<_>>().into();
+            }
         }
     }
 
@@ -243,6 +294,27 @@ impl Reader<'_> {
             return None;
         }
         Some((min, max))
+    }
+
+    fn offer(&mut self, value: &Value<'_>) -> Option<(f64, f64, f64)> {
+        let numbers = value.get_ref().as_array().map(|array| {
+            let numbers = array.iter().map(|end| number(end.get_ref()));
+            numbers.collect::<Option<Vec<_>>>()
+        });
+        let (min, max, step) = match numbers.as_ref().map(Option::as_deref) {
+            Some(Some(&[min, max])) => (min, max, 0.0),
+            Some(Some(&[min, max, step])) => (min, max, step),
+            _ => {
+                let expected = "two or three numbers, [lowest, highest, step]";
+                self.wrong_kind("offer", expected, value);
+                return None;
+            }
+        };
+        if min >= max {
+            self.error(value.span(), Mistake::RangeOrder { min, max });
+            return None;
+        }
+        Some((min, max, step))
     }
 
     fn labels(&mut self, key: &str, value: &Value<'_>) -> Option<Labels> {
@@ -277,7 +349,13 @@ impl Reader<'_> {
         for (key, value) in in_order(table) {
             let label = self.text(key.get_ref(), value);
             match (integer(key.get_ref()), label) {
-                (Some(code), Some(label)) => codes.push((code, label.into())),
+                (Some(code), Some(label)) => {
+                    if NO_STATES.iter().any(|no| label.eq_ignore_ascii_case(no)) {
+                        let label = label.clone();
+                        self.error(value.span(), Mistake::LabelState { label });
+                    }
+                    codes.push((code, label.into()));
+                }
                 (Some(_), None) => {}
                 (None, _) => {
                     let code = key.get_ref().to_string();

@@ -187,6 +187,7 @@ mod tests {
         let row = Known {
             rule: &RULE,
             description: "a word",
+            name: "",
         };
         let rows = paths.iter().map(|path| ((*path).to_owned(), row));
         let families = fold(&rows.collect());
@@ -220,7 +221,11 @@ mod tests {
     fn only_rows_with_the_same_rule_and_words_are_one() {
         let (one, other) = (Rule::DEFAULT, Rule::DEFAULT);
         let fold_two = |first: (&Rule, &str), second: (&Rule, &str)| {
-            let row = |(rule, description)| Known { rule, description };
+            let row = |(rule, description)| Known {
+                rule,
+                description,
+                name: "",
+            };
             let rows = [("/A1", row(first)), ("/A2", row(second))];
             fold(&rows.map(|(path, row)| (path.to_owned(), row)).into()).len()
         };
