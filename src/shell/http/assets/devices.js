@@ -12,7 +12,9 @@ const FOUND_MAX = 100;
 /** The list of devices is renewed this often at most, in milliseconds. */
 const PACE_MS = 500;
 /** Groups that nobody opens first. */
-const CLOSED = /^(History|Settings|Link|Mgmt|Devices|Debug|Interfaces|Pv\/Disable|Services|Diagnostics|Info)/;
+const CLOSED = /^(History|Settings|About|Link|Mgmt|Devices|Debug|Interfaces|Pv\/Disable|Services|Diagnostics|Info)/;
+/** What a device is, in items of their own. */
+const ABOUT = new Set(['Connected', 'CustomName', 'DeviceInstance', 'FirmwareVersion', 'GroupId', 'HardwareVersion', 'ProductId', 'ProductName', 'Serial', 'DeviceType', 'AllowedRoles', 'NrOfDistributors', 'Model', 'DeviceName', 'Identifier']);
 /** Types that come last. */
 const LAST = ['settings', 'platform', 'hub4', 'logger', 'modem', 'vecan', 'ble', 'shelly', 'fronius', 'modbusclient'];
 const FIRST = ['system', 'vebus', 'multi', 'inverter', 'battery', 'solarcharger', 'pvinverter', 'grid', 'genset'];
@@ -23,7 +25,7 @@ export class Devices {
         this.rows = new Map();
         this.cards = new Map();
         this.listedAt = 0;
-        this.search = h('input', { type: 'search', id: 'search', placeholder: 'Search all values: charge current, 48 V, alarm…', autocomplete: 'off', spellcheck: 'false', 'aria-label': 'Search all values', oninput: () => this.later() });
+        this.search = h('input', { type: 'search', id: 'search', placeholder: 'Search all values', autocomplete: 'off', spellcheck: 'false', 'aria-label': 'Search all values', oninput: () => this.later() });
         this.count = h('p', { class: 'note', role: 'status' });
         this.list = h('ul', { class: 'devices' });
         this.found = h('div', { class: 'found', hidden: true });
@@ -51,7 +53,7 @@ export class Devices {
 
     later() {
         clearTimeout(this.typing);
-        this.typing = setTimeout(() => (this.query = undefined, this.app.later()), 120);
+        this.typing = setTimeout(() => (this.query = undefined, this.listedAt = 0, this.app.later()), 120);
     }
 
     update(changed, now = false) {
@@ -111,21 +113,24 @@ export class Devices {
     showDevice(device) {
         this.rows.clear();
         if (!device) {
-            const hint = this.selected ? `${shown(this.selected, 80)} is not there just now.` : '';
-            this.detail.replaceChildren(...(hint ? [this.back(), h('p', { class: 'empty' }, hint)] : []));
+            const hint = this.selected ? `${shown(this.selected, 80)} is not there just now.` : 'Choose a device, or search all values: charge current, 48 V, alarm.';
+            this.detail.replaceChildren(this.back(), h('p', { class: 'empty' }, hint));
             return;
         }
         const { schema } = this.app;
         const groups = new Map();
         for (const item of [...device.items.values()].sort(byPath)) {
             const parts = item.path.split('/').filter(Boolean);
-            let group = parts.length > 1 ? parts[0] : '';
+            let group = parts.length > 1 ? parts[0] : ABOUT.has(parts[0]) ? 'About' : '';
             if (group === 'Settings' && parts.length > 2) group = `${parts[0]}/${parts[1]}`;
             if (!groups.has(group)) groups.set(group, []);
             groups.get(group).push(item);
         }
         const description = schema.describe(device.type);
         const opened = this.opened?.key === device.key ? this.opened : (this.opened = { key: device.key, groups: new Map() });
+        // What a device is comes after what it does.
+        const about = ['Mgmt', 'About'].map((group) => [group, groups.get(group)]).filter(([, items]) => items);
+        for (const [group, items] of about) groups.delete(group), groups.set(group, items);
         const sections = [...groups].map(([group, items]) => this.group(group, items, groups.size, opened));
         this.detail.replaceChildren(this.back(), h('h2', { class: 'device' }, icon(iconOf(device)), name(device, schema)),
             h('p', { class: 'note' }, [shown(device.key, 80), description].filter(Boolean).join(' · ')), ...sections);

@@ -15,8 +15,8 @@ const COUNTERS = [
     ['vehicle', 'evcharger', '/Ac/Energy/Forward'],
 ];
 const WORDS = {
-    solar: ['Solar', 'sun'], import: ['From the grid', 'grid'], export: ['To the grid', 'grid'], generator: ['Generator', 'engine'],
-    charged: ['Into the battery', 'battery'], discharged: ['Out of the battery', 'battery'], vehicle: ['Vehicle', 'car'],
+    solar: ['Solar', 'sun'], import: ['From grid', 'grid'], export: ['To grid', 'grid'], generator: ['Generator', 'engine'],
+    charged: ['To battery', 'battery'], discharged: ['From battery', 'battery'], vehicle: ['Vehicle', 'car'],
 };
 /** The first minutes of a day count as its beginning, in milliseconds. */
 const EARLY_MS = 5 * 60_000;

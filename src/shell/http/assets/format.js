@@ -83,11 +83,13 @@ export function words(path) {
     const parts = path.split('/').filter(Boolean).map((part) => part
         .replace(/_/g, ' ')
         .replace(/([a-z\d])([A-Z])/g, '$1 $2')
-        .replace(/([A-Z]+)([A-Z][a-z])/g, '$1 $2')
+        .replace(/([A-Z]{2,})([A-Z][a-z])/g, '$1 $2')
         .split(' ')
-        .map((word, index) => (index && /^[A-Z][a-z]+$/.test(word) ? word.toLowerCase() : word))
+        .map((word, index) => (ACRONYMS.test(word) ? word.toUpperCase() : index && /^[A-Z][a-z]+$/.test(word) ? word.toLowerCase() : word))
         .join(' '));
     return parts.join(' · ');
 }
+
+const ACRONYMS = /^(ac|dc|pv|soc|bms|gps|gui|vrm|mqtt|ess|usb|ip|id)$/i;
 
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

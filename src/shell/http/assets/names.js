@@ -49,7 +49,7 @@ export function glance(device, schema) {
 }
 
 const GLANCE = [
-    '/Soc', '/Level', '/Temperature', '/Yield/Power', '/Ac/Power', '/Ac/Out/P', '/Ac/Out/L1/P', '/Dc/0/Voltage', '/Dc/0/Power', '/Dc/Battery/Soc', '/Dc/0/Current',
+    '/Soc', '/Level', '/Temperature', '/Yield/Power', '/Ac/Power', '/Ac/Out/P', '/Dc/0/Voltage', '/Dc/0/Power', '/Dc/Battery/Soc', '/Dc/0/Current',
     '/Humidity', '/Speed',
 ];
 

@@ -11,6 +11,8 @@ import { Plot, pinButton } from './plot.js';
 
 /** Numbers are shown this often at most, in milliseconds: faster ones nobody reads. */
 const PACE_MS = 250;
+/** Parts whose note does not come and go: without one they need no room for it. */
+const STEADY = new Set(['solar', 'loads', 'dc', 'wind']);
 
 export class Overview {
     constructor(app) {
@@ -115,7 +117,7 @@ export class Overview {
         const [told, unit] = power(part.power === null ? null : Math.abs(part.power));
         text(nodes.number, told);
         text(nodes.unit, unit);
-        text(nodes.note, part.note || '\u00a0');
+        text(nodes.note, part.note || (STEADY.has(part.id) ? '' : '\u00a0'));
         attribute(nodes.element, 'data-lost', part.lost);
         attribute(nodes.element, 'data-idle', part.power === null || Math.abs(part.power) < 5);
         nodes.phases.forEach((node, index) => text(node, power(part.phases[index]).join(' ')));

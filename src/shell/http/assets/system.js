@@ -55,7 +55,9 @@ export function look(store, schema) {
     // The AC input: a meter, else what the inverter/charger measures.
     const active = read('/Ac/ActiveIn/Source') ?? inverter?.number('/Ac/ActiveIn/ActiveInput');
     const meter = store.of('grid')[0];
-    const shore = active === 3 || settingOf(store, 3);
+    // What is connected to each AC input: 1 the grid, 2 a generator, 3 shore.
+    const kinds = inputKinds(store);
+    const shore = active === 3 || (kinds.includes(3) && !kinds.includes(1));
     let grid = phases(system, '/Ac/Grid');
     if (!grid.length) grid = meter ? phases(meter, '/Ac') : [];
     let gridPower = sum(grid) ?? meter?.number('/Ac/Power') ?? null;
@@ -66,9 +68,13 @@ export function look(store, schema) {
     const input = inverter ? phases(inverter, '/Ac/ActiveIn', '/P') : [];
     const isConnected = inverter ? inverter.number('/Ac/ActiveIn/Connected') !== 0 : false;
     let hasGrid = gridPower !== null || meter !== undefined;
-    if (!system && inverter && !hasGrid && (input.length || inverter.number('/Ac/ActiveIn/P') !== null) && !(gensets.length && !isConnected)) {
-        grid = input;
-        gridPower = isConnected ? sum(input) ?? inverter.number('/Ac/ActiveIn/P') : 0;
+    const isKnown = kinds.some((kind) => kind > 0);
+    const measuresInput = inverter && (input.length > 0 || inverter.number('/Ac/ActiveIn/P') !== null);
+    if (!system && measuresInput && !hasGrid && (isKnown ? kinds.includes(1) || kinds.includes(3) : !gensets.length || isConnected)) {
+        const kind = kinds[inverter.number('/Ac/ActiveIn/ActiveInput')];
+        const isUsed = isConnected && kind !== 2;
+        grid = input.map((watts) => (isUsed ? watts : 0));
+        gridPower = isUsed ? sum(input) ?? inverter.number('/Ac/ActiveIn/P') : 0;
         hasGrid = true;
     }
     const lost = inverter?.number('/Alarms/GridLost') > 0 || (hasGrid && gridPower === null && active === 240);
@@ -143,11 +149,10 @@ export function look(store, schema) {
     return parts;
 }
 
-/** Whether a set-up AC input is of this kind: 3 is shore. */
-function settingOf(store, kind) {
+/** Of which kind each AC input is, as it is set up; 0 where nothing is known of it. */
+function inputKinds(store) {
     const settings = store.device('settings', '0');
-    const inputs = [1, 2].map((input) => settings?.number(`/Settings/SystemSetup/AcInput${input}`) ?? null);
-    return inputs.includes(kind) && !inputs.includes(1);
+    return [1, 2].map((input) => settings?.number(`/Settings/SystemSetup/AcInput${input}`) ?? 0);
 }
 
 /** The battery that the system goes by, else the one with the most to say. */
