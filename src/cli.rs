@@ -114,6 +114,13 @@ pub struct DemoArgs {
     /// TCP port of the demo's broker (default: 1883, or the next one that is free)
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub port: Option<u16>,
+    /// How many seconds pass in one: with 60, a day takes 24 minutes. Each day has a cloud at 10:30, a
+    /// kettle at 12:30, and a grid failure at 15:00
+    #[arg(long, value_name = "X", default_value_t = 360.0, value_parser = positive, allow_negative_numbers = true)]
+    pub fast: f64,
+    /// Tell Home Assistant of the devices, by way of the demo's broker
+    #[arg(long)]
+    pub home_assistant: bool,
     /// Port of the page (default: 8080, or the next one that is free)
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub web: Option<u16>,

@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Debug, Write as _};
 use std::io::{IsTerminal, Write as _};
+use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -35,7 +36,7 @@ pub fn start(debug: bool, usual: &'static str, machine: &Machine) -> Result<Log,
         tracing_subscriber::fmt::layer()
             .compact()
             .fmt_fields(Words)
-            .with_writer(std::io::stderr)
+            .with_writer(|| Stderr)
             .with_ansi(machine.colours(std::io::stderr().is_terminal()))
             .with_timer(UtcMillis)
             .with_target(debug)
@@ -64,6 +65,34 @@ pub fn start(debug: bool, usual: &'static str, machine: &Machine) -> Result<Log,
         refilter: Box::new(move |filter| drop(handle.reload(filter))),
         usual,
     })
+}
+
+/// How something that is renewed in place on the terminal makes room for a line of the log.
+type Around = Box<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
+static AROUND: OnceLock<Around> = OnceLock::new();
+
+/// Has each line of the log be written in here, from now on; once only.
+pub fn around(write: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static) {
+    // A second one has nothing to say.
+    let _ = AROUND.set(Box::new(write));
+}
+
+/// The standard error, which may be a terminal with a line that is renewed.
+struct Stderr;
+
+impl std::io::Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let Some(around) = AROUND.get() else {
+            return std::io::stderr().write(line);
+        };
+        let mut written = Ok(0);
+        around(&mut || written = std::io::stderr().write(line));
+        written
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
 /// Has a panic say where it was, and nothing else: what it is about may be a value, or a password that

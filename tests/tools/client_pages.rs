@@ -100,7 +100,7 @@ fn masked(printed: &str) -> String {
 fn the_page_shows_what_the_demo_prints() {
     let port = free_port();
     let demo = Bridge::spawn(&["demo", "--port", &port.to_string()]);
-    demo.wait_log(&["/Mode -m"]);
+    demo.wait_log(&["/Mode on"]);
     poll("the broker of the demo", PATIENCE, || {
         std::net::TcpStream::connect(("127.0.0.1", port)).ok()
     });

@@ -37,7 +37,8 @@ use self::status::Status;
 use super::{ToolError, say};
 use crate::cli::DemoArgs;
 use crate::config::{
-    AccessRule, BrokerConfig, BusAddress, Config, Limits, Machine, MqttVersion, Transport,
+    AccessRule, BrokerConfig, BusAddress, Config, HomeAssistant, Limits, Machine, MqttVersion,
+    Transport,
 };
 use crate::error::Fatal;
 use crate::model::access::Access;
@@ -74,7 +75,8 @@ pub async fn run(
     let page = page_address(&args)?;
     let devices = usize::try_from(args.devices).unwrap_or(DEVICES_MAX);
     let devices = devices.clamp(DEVICES_MIN, DEVICES_MAX);
-    let installation = Installation::new(PORTAL_ID, devices, args.rate, SEED);
+    let mut installation = Installation::new(PORTAL_ID, devices, args.rate, SEED);
+    installation.tell_story(args.fast);
 
     let directory = PrivateDir::create()?;
     let (bus, address) = bus::start(&directory).await?;
@@ -86,14 +88,14 @@ pub async fn run(
             "--devices takes {DEVICES_MIN} to {DEVICES_MAX}, so there are {count}"
         ))?;
     }
-    greet(page, wanted, ports, count)?;
+    greet(page, wanted, ports, count, args.fast)?;
 
     let mut around = Parts {
         bus,
         broker,
         services,
     };
-    let config = config(&address, args.bind, ports, page, schema)?;
+    let config = config(&address, &args, ports, page, schema)?;
     let renew = machine.renews_lines(std::io::stdout().is_terminal());
     let outcome = bridge(config, &installation, renew, stop, &mut around).await;
     around.stop().await;
@@ -203,7 +205,7 @@ async fn bridge(
 /// The configuration of the bridge: the defaults, but for where it finds bus and broker.
 fn config(
     bus: &str,
-    bind: IpAddr,
+    args: &DemoArgs,
     ports: Ports,
     page: Option<SocketAddr>,
     schema: Arc<Schema>,
@@ -217,7 +219,7 @@ fn config(
         bus: BusAddress::parse(bus).map_err(|error| fault(error.to_string()))?,
         brokers: vec![BrokerConfig {
             name: String::from("demo"),
-            host: reached(bind).to_string(),
+            host: reached(args.bind).to_string(),
             port: ports.tcp,
             transport: Transport::Tcp,
             tls: None,
@@ -236,7 +238,11 @@ fn config(
             prefix: String::new(),
             lists: Lists::default(),
             topics: crate::model::topic::TopicRules::default(),
-            home_assistant: None,
+            home_assistant: args.home_assistant.then(|| HomeAssistant {
+                enabled: true,
+                prefix: String::from("homeassistant"),
+                keep: None,
+            }),
         }],
         vrm: None,
         gather: Duration::from_millis(20),
@@ -280,6 +286,7 @@ fn greet(
     wanted: Ports,
     ports: Ports,
     services: usize,
+    speed: f64,
 ) -> Result<(), ToolError> {
     if let Some(address) = page {
         let at = SocketAddr::new(reached(address.ip()), address.port());
@@ -298,22 +305,26 @@ fn greet(
     }
     let Ports { tcp, websocket } = ports;
     let path = broker::PATH;
+    let minutes = 1440.0 / speed;
+    let there = if tcp == TCP_PORT {
+        String::new()
+    } else {
+        format!(" -q 127.0.0.1:{tcp}")
+    };
     let words = format!(
         "\
-A simulated installation of {services} devices; a day passes in four minutes. Ctrl-C ends it.
+A simulated installation of {services} devices; a day passes in {minutes:.0} minutes, with a cloud at 10:30, a
+kettle at 12:30 and a grid failure at 15:00. Ctrl-C ends it.
 
   portal id   {PORTAL_ID}
   MQTT        127.0.0.1:{tcp} (3.1.1 and 5)
   WebSocket   ws://127.0.0.1:{websocket}{path}
 
-See everything; the keep-alive makes the values flow, for a minute each time:
+In a second window, see values as they change, switch the inverter/charger off, and on again:
 
-  mosquitto_sub -h 127.0.0.1 -p {tcp} -v -t 'N/{PORTAL_ID}/#'
-  mosquitto_pub -h 127.0.0.1 -p {tcp} -t R/{PORTAL_ID}/keepalive -m '' --repeat 1000 --repeat-delay 30
-
-Switch the inverter/charger off, and on again with 3:
-
-  mosquitto_pub -h 127.0.0.1 -p {tcp} -t W/{PORTAL_ID}/vebus/276/Mode -m '{{\"value\": 4}}'
+  dbus-mqtt watch{there} 'system/0/Dc/#'
+  dbus-mqtt set{there} vebus/276/Mode off
+  dbus-mqtt set{there} vebus/276/Mode on
 "
     );
     words.split('\n').try_for_each(say)

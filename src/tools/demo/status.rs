@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
 use super::plant::{Plant, hour};
+use crate::logging;
 use crate::shell::run::Stats;
 use crate::tools::{ToolError, say};
 
@@ -36,6 +37,9 @@ impl Status {
             if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
                 bar.set_style(style);
             }
+            // A line of the log goes above it.
+            let shown = bar.clone();
+            logging::around(move |write| shown.suspend(write));
             bar
         });
         Status {
@@ -101,23 +105,31 @@ fn line(stats: &Stats, plant: &Plant, before: &Sample, now: &Sample) -> String {
         _ => String::from("–"),
     };
     let hour = hour(plant.clock_s());
+    let kilowatts = |watts: f64| format!("{:.1} kW", watts / 1000.0 + 0.0).replace("-0.0", "0.0");
+    let grid = if plant.grid_lost() {
+        String::from("lost")
+    } else {
+        kilowatts(plant.flows.grid)
+    };
+    let word = plant.story_word();
     // What matters most comes first, and fits 80 columns: a terminal may cut the rest off.
-    format!(
-        "{} services · {} items · {:.0} updates/s · {:.0} publishes/s · CPU {} · {} \
-         (CPU of the whole demo {}) · {:02}:{:02} sun {:.1} kW, battery {:.0} %, grid {:.0} W",
-        stats.services.load(Relaxed),
-        stats.items.load(Relaxed),
-        per_s(before.updates, now.updates),
-        per_s(before.published, now.published),
-        load(before.bridge, now.bridge),
-        memory().map_or_else(|| String::from("–"), |mib| format!("{mib} MiB")),
-        load(before.process, now.process),
+    let first = format!(
+        "sun {} · battery {:.0} % · grid {grid} · {:02}:{:02} {word}",
+        kilowatts(plant.flows.pv_ac + plant.flows.pv_dc),
+        plant.soc(),
         hour.trunc(),
         (hour.fract() * 60.0).trunc(),
-        (plant.flows.pv_ac + plant.flows.pv_dc) / 1000.0,
-        plant.soc(),
-        // No minus zero.
-        plant.flows.grid.round() + 0.0,
+    );
+    format!(
+        "{first:<57} · {:.0} updates/s · CPU {} · {} services · {} items · {:.0} publishes/s · {} \
+         (CPU of the whole demo {})",
+        per_s(before.updates, now.updates),
+        load(before.bridge, now.bridge),
+        stats.services.load(Relaxed),
+        stats.items.load(Relaxed),
+        per_s(before.published, now.published),
+        memory().map_or_else(|| String::from("–"), |mib| format!("{mib} MiB")),
+        load(before.process, now.process),
     )
 }
 
@@ -162,8 +174,14 @@ mod tests {
             process: None,
         };
         let told = line(&stats, &Plant::new(1), &before, &now);
-        assert!(told.contains("150 updates/s · 50 publishes/s"), "{told}");
+        assert!(told.starts_with("sun "), "{told}");
+        assert!(told.contains(" · 09:00 "), "{told}");
+        let seen: String = told.chars().take(80).collect();
+        assert!(
+            seen.contains("grid") && seen.contains("150 updates/s"),
+            "{told}"
+        );
+        assert!(told.contains("50 publishes/s"), "{told}");
         assert!(told.contains("CPU of the whole demo –"), "{told}");
-        assert!(told.contains("09:00 sun"), "{told}");
     }
 }

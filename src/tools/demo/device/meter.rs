@@ -21,7 +21,17 @@ pub(crate) fn grid() -> Device {
         process: "dbus-cgwacs",
     });
     device.period = Duration::from_secs(1);
-    meter(&mut device, |plant| plant.flows.grid, Plant::mains_voltage);
+    meter(
+        &mut device,
+        |plant| plant.flows.grid,
+        |plant| {
+            if plant.grid_lost() {
+                0.0
+            } else {
+                plant.mains_voltage()
+            }
+        },
+    );
     let (taken, given): (Count, Count) =
         (|plant| plant.energy.grid_in, |plant| plant.energy.grid_out);
     for path in ["/Ac/Energy/Forward", "/Ac/L1/Energy/Forward"] {

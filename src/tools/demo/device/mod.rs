@@ -52,6 +52,8 @@ pub(crate) struct Measure {
     pub form: Form,
     /// Where the value comes from; `None` is invalid.
     pub read: Read,
+    /// Where a value comes from that is no number; it goes before `read`.
+    pub made: Option<fn(&Plant) -> BusValue>,
     /// Whether it is a physical quantity, which is never quite still.
     pub lively: bool,
 }
@@ -196,6 +198,15 @@ impl Device {
         self.read(path, form, false, Box::new(move |plant| Some(read(plant))))
     }
 
+    /// A list or a dict that says what several items say.
+    pub(crate) fn made(&mut self, path: &str, made: fn(&Plant) -> BusValue) -> &mut Self {
+        self.read(path, form::CODE_I, false, Box::new(|_| None));
+        if let Some(measure) = self.measures.last_mut() {
+            measure.made = Some(made);
+        }
+        self
+    }
+
     /// A state that is set by writes. The range, where there is one, is of the form's type.
     pub(crate) fn control(
         &mut self,
@@ -222,6 +233,7 @@ impl Device {
             path: path.to_owned(),
             form,
             read,
+            made: None,
             lively,
         });
         self

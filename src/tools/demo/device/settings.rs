@@ -90,6 +90,7 @@ const NUMBERS: &[(&str, i32, i32, i32)] = &[
     ("/Settings/Generator0/Soc/StopValue", 80, 0, 100),
     ("/Settings/Gui/Brightness", 100, 0, 100),
     ("/Settings/Gui/DemoMode", 0, 0, 1),
+    ("/Settings/Gui/ElectricalPowerIndicator", 0, 0, 1),
     ("/Settings/Gui/MobileOverview", 0, 0, 1),
     ("/Settings/Network/VrmPortal", 2, 0, 2),
     ("/Settings/Services/AccessPoint", 1, 0, 1),

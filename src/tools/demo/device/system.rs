@@ -71,7 +71,11 @@ fn alternating_current(device: &mut Device) {
         .fixed("/Ac/ActiveIn/ServiceType", "vebus")
         .fixed("/Ac/ActiveIn/FeedbackEnabled", 1_i32)
         .state("/Ac/ActiveIn/Source", sources, |plant| {
-            if plant.flows.connected { 1.0 } else { 240.0 }
+            if plant.flows.connected && !plant.grid_lost() {
+                1.0
+            } else {
+                240.0
+            }
         })
         .fixed("/Ac/Grid/DeviceType", 71_i32)
         .fixed("/Ac/Grid/ProductId", 45_058_i32)
@@ -131,7 +135,7 @@ fn direct_current(device: &mut Device) {
         .fixed("/Dc/System/Power", value::invalid())
         .fixed("/Dc/Charger/Power", value::invalid())
         .fixed("/Dc/Alternator/Power", value::invalid())
-        .item("/Batteries", Item::new(batteries()));
+        .made("/Batteries", batteries);
 }
 
 fn control(device: &mut Device) {
@@ -187,11 +191,26 @@ fn control(device: &mut Device) {
         .fixed("/VebusInstance", 276_i32);
 }
 
-/// A list of dicts, as the system service publishes its batteries.
-fn batteries() -> Variant<'static> {
-    let json = serde_json::json!([{
+/// A list of dicts, as the system service publishes its batteries; those that it cannot tell are left out.
+fn batteries(plant: &Plant) -> Variant<'static> {
+    let current: f64 = plant.banks.iter().map(|bank| bank.current).sum();
+    let state = if plant.flows.battery > 30.0 {
+        1
+    } else if plant.flows.battery < -30.0 {
+        2
+    } else {
+        0
+    };
+    let round = |number: f64| (number * 10.0).round() / 10.0;
+    let mut battery = serde_json::json!({
         "id": BATTERY, "instance": 288, "name": "House battery", "active_battery_service": true,
-    }]);
+        "soc": round(plant.soc()), "voltage": round(plant.dc_voltage() * 10.0) / 10.0,
+        "current": round(current), "power": plant.flows.battery.round(), "state": state,
+    });
+    if let (Some(seconds), Some(members)) = (plant.time_to_go(), battery.as_object_mut()) {
+        members.insert("timetogo".to_owned(), seconds.round().into());
+    }
+    let json = serde_json::Value::Array(vec![battery]);
     let signature = Signature::array(Signature::dict(Signature::Str, Signature::Variant));
     value::from_json(&signature, &json).unwrap_or_else(|_| value::invalid())
 }

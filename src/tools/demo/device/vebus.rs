@@ -195,6 +195,9 @@ fn lamps_and_alarms(device: &mut Device) {
         })
         .state("/Alarms/Overload", alarm(), |plant| {
             flag(plant.flows.inverter_ac > INVERTER_MAX * 0.99)
+        })
+        .state("/Alarms/GridLost", alarm(), |plant| {
+            if plant.grid_lost() { 2.0 } else { 0.0 }
         });
     let phases = ["L1", "L2", "L3"];
     let per_phase = [
@@ -216,7 +219,6 @@ fn lamps_and_alarms(device: &mut Device) {
     }
     let whole = [
         "BmsConnectionLost",
-        "GridLost",
         "HighDcCurrent",
         "HighDcVoltage",
         "HighTemperature",
@@ -277,12 +279,14 @@ fn rest(device: &mut Device) {
 
 fn state(plant: &Plant) -> f64 {
     let power = plant.flows.inverter_ac;
-    match plant.controls.mode {
+    match plant.mode() {
         Mode::Off => 0.0,
         Mode::InverterOnly => 9.0,
         Mode::ChargerOnly | Mode::On if power < -20.0 => charge_state(-power, plant.soc()),
-        Mode::ChargerOnly | Mode::On if power > 20.0 => 252.0,
-        Mode::ChargerOnly | Mode::On => 8.0,
+        // A charger charges, and be it with nothing.
+        Mode::ChargerOnly => charge_state(2.0, plant.soc()),
+        Mode::On if power > 20.0 => 252.0,
+        Mode::On => 8.0,
     }
 }
 

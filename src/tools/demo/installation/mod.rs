@@ -89,6 +89,11 @@ impl Installation {
         &self.plant
     }
 
+    /// Has time pass at this speed, and each day bring its story.
+    pub(crate) fn tell_story(&mut self, speed: f64) {
+        self.plant.tell_story(speed);
+    }
+
     /// Whether a rate was asked for.
     pub(crate) fn is_paced(&self) -> bool {
         self.rate.is_some()
@@ -231,7 +236,10 @@ impl Installation {
 }
 
 fn measured(measure: &Measure, plant: &Plant) -> BusValue {
-    measure.form.value((measure.read)(plant))
+    match measure.made {
+        Some(made) => made(plant),
+        None => measure.form.value((measure.read)(plant)),
+    }
 }
 
 fn update(measure: &Measure, value: &BusValue) -> Update {

@@ -9,6 +9,7 @@ mod day;
 mod flows;
 mod solar;
 mod storage;
+mod story;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub(crate) use solar::{Charger, DAYS, PvInverter, SolarDay};
 pub(crate) use storage::Bank;
 
 use day::Chance;
+use story::Story;
 
 /// The installation.
 #[derive(Debug)]
@@ -42,7 +44,10 @@ pub(crate) struct Plant {
     /// Energy in kWh, since the start.
     pub energy: Energy,
     chance: Chance,
+    story: Story,
     clock_s: f64,
+    /// How many simulated seconds pass in one.
+    speed: f64,
 }
 
 /// What people set.
@@ -103,7 +108,9 @@ impl Plant {
             circuits: 0,
             energy: Energy::default(),
             chance: Chance::new(seed),
+            story: Story::None,
             clock_s: 9.0 * 3600.0,
+            speed: SPEED,
         };
         plant.settle();
         plant
@@ -114,9 +121,26 @@ impl Plant {
         self.clock_s
     }
 
+    /// Has time pass at another speed, and each day bring what is in the story.
+    pub(crate) fn tell_story(&mut self, speed: f64) {
+        self.speed = speed;
+        self.story = Story::EachDay;
+        self.settle();
+    }
+
+    /// What goes on just now, in a word or two; empty mostly.
+    pub(crate) fn story_word(&self) -> &'static str {
+        self.story.word(hour(self.clock_s))
+    }
+
+    /// Whether the grid has failed.
+    pub(crate) fn grid_lost(&self) -> bool {
+        self.story.grid_fails(hour(self.clock_s))
+    }
+
     /// Lets real time pass; simulated time passes faster.
     pub(crate) fn advance(&mut self, passed: Duration) {
-        let mut left = passed.as_secs_f64().min(ADVANCE_S_MAX) * SPEEDUP;
+        let mut left = passed.as_secs_f64().min(ADVANCE_S_MAX) * self.speed;
         while left > 0.0 {
             let step_s = left.min(STEP_S);
             left -= step_s;
@@ -127,13 +151,18 @@ impl Plant {
 
     /// Finds where the power goes, after anything changed.
     pub(crate) fn settle(&mut self) {
+        let hour = hour(self.clock_s);
+        let clear = self.story.sun(hour);
+        let grid_lost = self.grid_lost();
         for charger in &mut self.chargers {
-            let sun = self.chance.sun(self.clock_s, charger.early);
+            let sun = self.chance.sun(self.clock_s, charger.early) * clear;
             charger.available = if charger.on { charger.peak * sun } else { 0.0 };
         }
         for inverter in &mut self.pv_inverters {
-            let sun = self.chance.sun(self.clock_s, inverter.early);
-            inverter.power = (inverter.peak * sun).min(inverter.limit);
+            let sun = self.chance.sun(self.clock_s, inverter.early) * clear;
+            // Those at the grid side stop with it.
+            let able = if grid_lost { 0.0 } else { inverter.peak * sun };
+            inverter.power = able.min(inverter.limit);
         }
         let demand = self.demand();
         self.flows = Flows::settle(&demand);
@@ -158,9 +187,18 @@ impl Plant {
         self.chance.mains_voltage()
     }
 
+    /// What the inverter/charger does, which is not always what its switch says.
+    pub(crate) fn mode(&self) -> Mode {
+        match self.controls.mode {
+            Mode::On if self.grid_lost() => Mode::InverterOnly,
+            Mode::ChargerOnly if self.grid_lost() => Mode::Off,
+            mode => mode,
+        }
+    }
+
     /// The voltage at the AC output, in V.
     pub(crate) fn output_voltage(&self) -> f64 {
-        match self.controls.mode {
+        match self.mode() {
             Mode::Off => 0.0,
             Mode::InverterOnly => 230.0,
             Mode::ChargerOnly | Mode::On => self.mains_voltage(),
@@ -198,6 +236,7 @@ impl Plant {
         let soc = self.soc();
         let scale = self.scale();
         let household = self.chance.household(self.clock_s) * scale;
+        let kettle = self.story.kettle(hour(self.clock_s));
         let boiler = if controls.relays[0] { BOILER } else { 0.0 };
         let sum = |of: fn(&Bank) -> f64| self.banks.iter().map(of).sum::<f64>();
         let limit = if controls.charge_current_max < 0.0 {
@@ -206,10 +245,15 @@ impl Plant {
             controls.charge_current_max * self.dc_voltage()
         };
         Demand {
-            mode: controls.mode,
+            mode: self.mode(),
             grid_setpoint: controls.grid_setpoint,
-            loads_in: household * 0.3,
-            loads_out: household * 0.7 + boiler,
+            // The grid alone carries these.
+            loads_in: if self.grid_lost() {
+                0.0
+            } else {
+                household * 0.3
+            },
+            loads_out: household * 0.7 + boiler + kettle,
             pv_ac: self
                 .pv_inverters
                 .iter()
@@ -308,8 +352,8 @@ impl Energy {
     }
 }
 
-/// How much faster simulated time is: a day in four minutes.
-const SPEEDUP: f64 = 360.0;
+/// How much faster simulated time is, if nobody says: a day in four minutes.
+pub(crate) const SPEED: f64 = 360.0;
 /// The longest simulated step at once.
 const STEP_S: f64 = 60.0;
 /// The longest real time that is made up for, as after the machine slept.
