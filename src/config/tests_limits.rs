@@ -47,6 +47,43 @@ fn metrics_are_for_this_device_alone_unless_it_is_said() {
     }
 }
 
+#[cfg(feature = "web")]
+#[test]
+fn the_page_is_for_this_device_alone_unless_it_is_said() {
+    let web = |given: Given<'_>| given.resolve().unwrap().web.map(|at| at.to_string());
+    assert_eq!(web(Given::default()), None);
+    assert_eq!(web(file("web = ''")), None);
+    assert_eq!(
+        web(flags(&["--web", "8080"])).as_deref(),
+        Some("127.0.0.1:8080")
+    );
+    assert_eq!(
+        web(flags(&["--web", "[::1]:80"])).as_deref(),
+        Some("[::1]:80")
+    );
+    for address in ["0.0.0.0:8080", "192.168.1.5:8080", "[::]:8080"] {
+        flags(&["--web", address]).refused(&format!(
+            "--web: others than this device can reach {address}, without encryption and password; \
+             take 127.0.0.1, or allow it with --allow-remote-web"
+        ));
+        let words = ["--web", address, "--allow-remote-web"];
+        assert_eq!(web(flags(&words)).as_deref(), Some(address));
+    }
+    for wrong in ["localhost:80", "127.0.0.1", "65536", "-1", "x"] {
+        flags(&[&format!("--web={wrong}")]).refused(&format!(
+            "--web: {wrong:?} is neither a port nor an address to listen on; one looks like 8080 or \
+             127.0.0.1:8080"
+        ));
+    }
+}
+
+#[cfg(not(feature = "web"))]
+#[test]
+fn a_build_without_the_page_says_so() {
+    flags(&["--web", "8080"])
+        .refused("--web: this build leaves the page out; cargo build --features web has it");
+}
+
 #[test]
 fn stats_are_never_unless_it_is_said() {
     let stats = |given: Given<'_>| given.resolve().unwrap().stats;

@@ -33,6 +33,8 @@ mod links;
 mod metrics;
 mod mqtt5;
 mod outages;
+#[cfg(feature = "web")]
+mod page;
 mod policy;
 mod publish;
 mod recordings;

@@ -1,0 +1,406 @@
+// The page in a real browser: `node tests/page/run.mjs target/debug/dbus-mqtt`. Needs Chromium, Node.js and
+// mosquitto with its clients; what is missing is said, and the status is 0 then unless REQUIRE_PAGE is set.
+//
+// With `figures` as a further argument it measures instead: bytes, the first value, script per frame.
+
+import { execFile, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, get } from 'node:http';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+import { Browser, PATIENCE, sleep, until } from './browser.mjs';
+
+const program = process.argv[2] ?? 'target/debug/dbus-mqtt';
+const wanted = process.argv.slice(3);
+const run = promisify(execFile);
+const scratch = mkdtempSync(join(tmpdir(), 'dbus-mqtt-page-test-'));
+const children = new Set();
+process.on('exit', () => {
+    for (const child of children) child.kill('SIGKILL');
+    rmSync(scratch, { recursive: true, force: true });
+});
+
+/** A port that nobody has. */
+const freePort = () => new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+        const { port } = server.address();
+        server.close(() => resolve(port));
+    });
+});
+
+const listens = (port) => until(`somebody on port ${port}`, () => new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => (socket.destroy(), resolve(true))).on('error', () => resolve(false));
+}));
+
+function start(command, args) {
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    child.log = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (bytes) => (child.log += bytes));
+    child.ended = new Promise((resolve) => child.once('exit', resolve));
+    children.add(child);
+    child.ended.then(() => children.delete(child));
+    child.on('error', () => {});
+    return child;
+}
+
+async function stop(child) {
+    child.kill('SIGTERM');
+    await Promise.race([child.ended, sleep(10_000).then(() => child.kill('SIGKILL'))]);
+}
+
+/** A demo on these ports. */
+async function demo(ports, ...more) {
+    const child = start(program, ['demo', '--port', String(ports.mqtt), '--web', String(ports.web), ...more]);
+    await listens(ports.web);
+    return child;
+}
+
+/** A broker with a WebSocket, and with users where a password is given. */
+async function mosquitto(password) {
+    const ports = { mqtt: await freePort(), ws: await freePort() };
+    const lines = [`listener ${ports.mqtt} 127.0.0.1`, `listener ${ports.ws} 127.0.0.1`, 'protocol websockets', `allow_anonymous ${!password}`];
+    if (password) {
+        const file = join(scratch, 'users');
+        await run('mosquitto_passwd', ['-b', '-c', file, 'me', password]);
+        lines.push(`password_file ${file}`);
+        if (process.getuid() === 0) lines.push('user root');
+    }
+    const file = join(scratch, `mosquitto-${ports.mqtt}.conf`);
+    writeFileSync(file, lines.join('\n'));
+    ports.child = start('mosquitto', ['-c', file]);
+    await listens(ports.ws);
+    ports.say = (topic, payload) => run('mosquitto_pub', ['-p', String(ports.mqtt), '-r', '-t', topic, '-m', payload]);
+    return ports;
+}
+
+/** What an HTTP server answers: status, headers and body. */
+const ask = (port, path, headers = {}) => new Promise((resolve, reject) => {
+    get({ host: '127.0.0.1', port, path, headers, agent: false }, (response) => {
+        let bytes = 0;
+        response.on('data', (data) => (bytes += data.length));
+        response.on('end', () => resolve({ status: response.statusCode, headers: response.headers, bytes }));
+    }).on('upgrade', (response, socket) => (socket.destroy(), resolve({ status: response.statusCode, headers: response.headers }))).on('error', reject);
+});
+
+function check(holds, sentence) {
+    if (!holds) throw new Error(sentence);
+}
+
+const ports = { mqtt: await freePort(), web: await freePort() };
+const base = `http://127.0.0.1:${ports.web}/`;
+const client = async (...args) => (await run(program, [...args, '-q', `127.0.0.1:${ports.mqtt}`, '--json'])).stdout;
+let browser;
+let bridge;
+
+/** Opens the demo's page, and waits for its values. */
+async function opened(hash = '', options = {}) {
+    const tab = await browser.tab(options);
+    await tab.open(base + hash);
+    await tab.shows('#countdown', 'Live');
+    await until('the values', () => tab.eval('page.store.size > 1000'));
+    return tab;
+}
+
+const tests = {
+    async 'values appear and follow, within the origin, without a violation'() {
+        const tab = await opened();
+        await tab.shows('.card.battery .soc', '%');
+        await tab.shows('.card.solar .number', /\d/);
+        const load = () => tab.text('.card.loads .number');
+        const first = await load();
+        await until('another number', async () => (await load()) !== first);
+        check(tab.errors.length === 0, `errors: ${tab.errors.join('; ')}`);
+        const strangers = [...tab.requests, ...tab.sockets].filter((url) => !url.startsWith(base) && !url.startsWith(base.replace('http', 'ws')));
+        check(strangers.length === 0, `asked elsewhere: ${strangers}`);
+        check(tab.bytes <= 120_000, `${tab.bytes} bytes over the wire`);
+        await tab.close();
+    },
+
+    async 'a write asks first, arrives on the bus, and the answer is shown'() {
+        const tab = await opened('#/devices/vebus/276');
+        const row = `[...document.querySelectorAll('.value-row')].find((row) => row.querySelector('.path').innerText === '/Mode')`;
+        await until('the row', () => tab.eval(`Boolean(${row})`));
+        const choose = (code) => tab.eval(`(() => { const list = ${row}.querySelector('select'); list.value = '${code}'; list.dispatchEvent(new Event('change')); ${row}.querySelector('.control > button').click(); })()`);
+        const answer = () => tab.eval(`${row}.querySelector('.answer').innerText`);
+        await choose(4);
+        await tab.shows('#question', 'off');
+        await tab.click('#ask button[value=no]');
+        await sleep(300);
+        check(/3/.test(await client('get', 'vebus/276/Mode')), 'cancelled, and yet it was done');
+        await choose(4);
+        await tab.shows('#question', 'off');
+        await tab.click('#ask button[value=yes]');
+        await until('taken', async () => (await answer()) === 'taken');
+        await until('the value', async () => (await tab.eval(`${row}.querySelector('.value').innerText`)) === 'off');
+        check(/4/.test(await client('get', 'vebus/276/Mode')), 'it is not on the bus');
+        await choose(3);
+        await tab.click('#ask button[value=yes]');
+        await until('taken again', async () => (await answer()) === 'taken');
+        await tab.close();
+    },
+
+    async 'a refused write says why'() {
+        const tab = await opened('#/devices/vebus/276');
+        const result = await tab.eval(`(async () => { const item = page.store.item('vebus/276/Mode'); return page.session.write(item, 'nonsense'); })()`);
+        check(result.error && result.message, `told: ${JSON.stringify(result)}`);
+        const row = `[...document.querySelectorAll('.value-row')].find((row) => row.querySelector('.path').innerText === '/Mode')`;
+        await tab.eval(`(() => { const list = ${row}.querySelector('select'); const none = document.createElement('option'); none.value = '5'; list.append(none); list.value = '5'; list.dispatchEvent(new Event('change')); ${row}.querySelector('.control > button').click(); })()`);
+        await tab.click('#ask button[value=yes]');
+        await until('the reason', async () => /^refused: .+/.test(await tab.eval(`${row}.querySelector('.answer').innerText`)));
+        await tab.eval(`location.hash = '#/raw'`);
+        await tab.shows('.raw', 'Refused here');
+        await tab.close();
+    },
+
+    async 'the bridge goes and comes back'() {
+        const tab = await opened();
+        await stop(bridge);
+        await tab.shows('#countdown', 'Offline');
+        check((await tab.text('.card.battery .soc')).includes('%'), 'what was seen last has gone');
+        bridge = await demo(ports);
+        await tab.shows('#countdown', 'Live', 40_000);
+        const seen = await tab.eval('page.store.seen');
+        await until('new values', async () => (await tab.eval('page.store.seen')) > seen);
+        await tab.close();
+    },
+
+    async 'a phone shows all without scrolling sideways'() {
+        for (const hash of ['#/', '#/devices', '#/devices/vebus/276', '#/devices/settings/0', '#/raw']) {
+            const tab = await opened(hash, { width: 360, height: 740, phone: true });
+            await sleep(300);
+            const width = await tab.eval('document.documentElement.scrollWidth');
+            check(width <= 360, `${hash} is ${width} pixels wide`);
+            await tab.close();
+        }
+    },
+
+    async 'dark where the system is dark, and as chosen'() {
+        const tab = await opened('', { dark: true });
+        const ground = () => tab.eval('getComputedStyle(document.documentElement).backgroundColor');
+        const isDark = async () => Number(/\d+/.exec(await ground())[0]) < 60;
+        check(await isDark(), `dark: ${await ground()}`);
+        await tab.dark(false);
+        check(!(await isDark()), `light: ${await ground()}`);
+        await tab.click('#theme');
+        check(await isDark(), `chosen: ${await ground()}`);
+        await tab.close();
+    },
+
+    async 'the keyboard alone gets everywhere'() {
+        const tab = await opened();
+        const focused = () => tab.eval('document.activeElement.innerText || document.activeElement.id');
+        const tabTo = async (words) => {
+            for (let steps = 0; steps < 40; steps++) {
+                await tab.key('Tab');
+                if (((await focused()) ?? '').includes(words)) return;
+            }
+            throw new Error(`no way to ${words}`);
+        };
+        await tabTo('Devices');
+        await tab.key('Enter');
+        await tab.shows('h1', 'Devices');
+        await tabTo('search');
+        await tab.type('relay 0 state');
+        await tab.shows('.found h2', 'relay');
+        await tab.eval(`location.hash = '#/devices/vebus/276'`);
+        await until('the list', () => tab.eval(`Boolean(document.querySelector('.control select'))`));
+        await tab.eval(`document.querySelector('.control select').focus()`);
+        await tab.key('Tab');
+        check((await focused()) === 'Set', `after the list comes ${await focused()}`);
+        await tab.key('Enter');
+        await until('the question', () => tab.eval(`document.getElementById('ask').open`));
+        check((await focused()) === 'Cancel', `the question begins with ${await focused()}`);
+        await tab.key('Escape');
+        await until('no question', () => tab.eval(`!document.getElementById('ask').open`));
+        await tab.close();
+    },
+
+    async 'with read-only nothing can be written'() {
+        const tab = await browser.tab();
+        await tab.open(`${base}?read-only#/devices/vebus/276`);
+        await until('rows', () => tab.eval(`document.querySelectorAll('.value-row').length > 5`));
+        check(await tab.eval(`document.querySelectorAll('.control').length === 0`), 'there are controls');
+        await tab.close();
+    },
+
+    async 'markup is text, whatever is called so, and other brokers work'() {
+        const broker = await mosquitto();
+        const evil = '<img src=x onerror="document.title=\'evil\'"><script>document.title="evil"</script>';
+        const say = (path, value) => broker.say(`N/other/${path}`, JSON.stringify({ value }));
+        await broker.say('N/other/keepalive', '{"value": 1}');
+        await say('system/0/Serial', 'other');
+        await say('battery/1/CustomName', evil);
+        await say('battery/1/Soc', 55.5);
+        await say('battery/1/Dc/0/Power', -120);
+        await say('battery/1/Alarms/LowVoltage', 2);
+        await say(`battery/1/${evil.replace(/[/#+]/g, '')}`, evil);
+        await say('tank/3/Level', null);
+        await say('tank/3/CustomName', ['a', { b: null }]);
+        await say('battery/1/Big', 'x'.repeat(100_000));
+        await broker.say('N/other/battery/1/Broken', '{"value": ');
+        await say('__proto__/constructor/toString', 1);
+        const tab = await browser.tab();
+        await tab.open(`${base}?broker=ws://127.0.0.1:${broker.ws}/`);
+        await tab.shows('.card.battery .soc', '56 %');
+        await tab.shows('.alarms', '<img src=x');
+        for (const hash of ['#/devices', '#/devices/battery/1', '#/devices/__proto__/constructor', '#/raw']) {
+            await tab.eval(`location.hash = ${JSON.stringify(hash)}`);
+            await sleep(700);
+        }
+        await tab.shows('.raw', '<script>');
+        check(await tab.eval(`document.querySelectorAll('main img, main script').length === 0`), 'there is an element');
+        check(!(await tab.eval('document.title')).includes('evil'), 'it ran');
+        check(tab.errors.length === 0, `errors: ${tab.errors.join('; ')}`);
+        await stop(broker.child);
+        await tab.shows('#countdown', 'Offline');
+        await tab.close();
+    },
+
+    async 'a wrong password is asked for again'() {
+        const broker = await mosquitto('right');
+        const tab = await browser.tab();
+        await tab.open(`${base}?broker=ws://127.0.0.1:${broker.ws}/&portal=other`);
+        await until('the question', () => tab.eval(`document.getElementById('denied').open`));
+        const logIn = (password) => tab.eval(`(() => { document.getElementById('user').value = 'me'; document.getElementById('password').value = '${password}'; document.querySelector('#login button').click(); })()`);
+        await logIn('wrong');
+        await until('the question again', () => tab.eval(`document.getElementById('denied').open`));
+        await logIn('right');
+        await until('live', () => tab.eval(`page.session.state === 'live'`));
+        await tab.close();
+        await stop(broker.child);
+    },
+
+    async 'hosts and origins are checked, and files are kept'() {
+        const status = async (path, headers) => (await ask(ports.web, path, headers)).status;
+        check((await status('/', { host: 'evil.example' })) === 421, 'DNS rebinding');
+        const upgrade = { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'AAAAAAAAAAAAAAAAAAAAAA==', 'sec-websocket-protocol': 'mqtt' };
+        const own = { host: `127.0.0.1:${ports.web}` };
+        for (const path of ['/mqtt', '/websocket-mqtt', '/']) check((await status(path, { ...upgrade, ...own })) === 101, path);
+        check((await status('/mqtt', { ...upgrade, ...own, origin: base.slice(0, -1) })) === 101, 'our own page');
+        check((await status('/mqtt', { ...upgrade, ...own, origin: 'http://evil.example' })) === 403, 'a page from elsewhere');
+        check((await status('/mqtt', { ...upgrade, ...own, 'sec-websocket-protocol': 'chat' })) === 400, 'another protocol');
+        check((await status('/nothing', own)) === 404, 'nothing');
+        for (const path of ['/', '/main.js', '/schema.json']) {
+            const first = await ask(ports.web, path, own);
+            check(first.status === 200 && first.headers.etag && first.headers['content-encoding'] === 'gzip', path);
+            const again = await ask(ports.web, path, { ...own, 'if-none-match': first.headers.etag });
+            check(again.status === 304 && again.bytes === 0, `${path}: ${again.status}`);
+        }
+        check((await ask(ports.web, '/health', own)).status === 200, 'health');
+        check((await ask(ports.web, '/metrics', own)).status === 200, 'metrics');
+    },
+
+    async 'axe finds nothing serious'() {
+        const source = await axe();
+        if (!source) return 'SKIPPED: axe-core cannot be had here (npm install axe-core)';
+        const tab = await browser.tab();
+        await tab.call('Page.setBypassCSP', { enabled: true });
+        await tab.open(base);
+        await until('the values', () => tab.eval('globalThis.page?.store.size > 1000'));
+        await tab.eval(source);
+        for (const dark of [false, true]) {
+            await tab.dark(dark);
+            for (const hash of ['#/', '#/devices/vebus/276', '#/raw']) {
+                await tab.eval(`location.hash = ${JSON.stringify(hash)}`);
+                await sleep(800);
+                const found = await tab.eval(`axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => violations.map(({ id, impact, nodes }) => [impact, id, nodes.length, nodes[0].html.slice(0, 160), nodes[0].failureSummary]))`);
+                const bad = found.filter(([impact]) => impact === 'serious' || impact === 'critical');
+                check(bad.length === 0, `${hash}${dark ? ', dark' : ''}: ${JSON.stringify(bad, null, 1)}`);
+            }
+        }
+        await tab.close();
+    },
+
+    async 'a thousand devices, and no list that freezes'() {
+        const tab = await browser.tab();
+        await tab.open(`${base}?portal=none#/devices`);
+        await until('the page', () => tab.eval(`globalThis.page?.session.state === 'live'`));
+        const took = await tab.eval(`(async () => {
+            const started = performance.now();
+            for (let device = 0; device < 1000; device++) for (let item = 0; item < 20; item++) page.store.take('battery/' + device + '/Group/Item' + item, '{"value": ' + item + '}');
+            page.later();
+            await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+            return performance.now() - started;
+        })()`);
+        check(took < 5_000, `it took ${Math.round(took)} ms`);
+        await tab.shows('.side', '1000 devices');
+        await tab.close();
+    },
+};
+
+/** The source of axe-core, from where it is or from npm. */
+async function axe() {
+    const found = [process.env.AXE, join(scratch, 'node_modules/axe-core/axe.min.js')].find((path) => path && existsSync(path));
+    if (found) return readFileSync(found, 'utf8');
+    try {
+        await run('npm', ['install', '--prefix', scratch, '--no-audit', '--no-fund', '--silent', 'axe-core@4'], { timeout: 60_000 });
+        return readFileSync(join(scratch, 'node_modules/axe-core/axe.min.js'), 'utf8');
+    } catch {
+        return undefined;
+    }
+}
+
+/** What it costs, on a processor that is six times as slow. */
+async function figures() {
+    const cold = await browser.tab({ width: 390, height: 844, phone: true });
+    const asked = Date.now();
+    await cold.open(base);
+    await until('a value', () => cold.eval(`Boolean(document.querySelector('.card .number'))`));
+    console.log(`first value after ${Date.now() - asked} ms; ${cold.bytes} bytes in ${cold.requests.length} requests`);
+    for (const hash of ['#/', '#/devices/vebus/276', '#/raw']) {
+        await cold.eval(`location.hash = ${JSON.stringify(hash)}`);
+        await until('the values', () => cold.eval('page.store.size > 1000'));
+        await cold.call('Emulation.setCPUThrottlingRate', { rate: 6 });
+        await sleep(2_000);
+        const metrics = async () => Object.fromEntries((await cold.call('Performance.getMetrics')).metrics.map(({ name, value }) => [name, value]));
+        await cold.eval(`(() => { globalThis.frames_ = 0; const turn = () => { frames_++; requestAnimationFrame(turn); }; turn(); })()`);
+        const [before, seen, frames] = [await metrics(), await cold.eval('page.store.seen'), await cold.eval('frames_')];
+        await sleep(10_000);
+        const [after, seenAfter, framesAfter] = [await metrics(), await cold.eval('page.store.seen'), await cold.eval('frames_')];
+        const count = framesAfter - frames;
+        const per = (name) => (1000 * (after[name] - before[name]) / count).toFixed(2);
+        console.log(`${hash}: ${((seenAfter - seen) / 10).toFixed(0)} updates/s, ${(count / 10).toFixed(0)} frames/s, per frame: script ${per('ScriptDuration')} ms, style ${per('RecalcStyleDuration')} ms, layout ${per('LayoutDuration')} ms, all tasks ${per('TaskDuration')} ms`);
+        await cold.call('Emulation.setCPUThrottlingRate', { rate: 1 });
+    }
+    await cold.close();
+    const memory = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${bridge.pid}/status`, 'utf8'))[1]);
+    const before = memory();
+    const tabs = [];
+    for (let index = 0; index < 10; index++) tabs.push(await opened());
+    await sleep(5_000);
+    console.log(`memory of the whole demo: ${(before / 1024).toFixed(1)} MiB, with ten pages ${(memory() / 1024).toFixed(1)} MiB`);
+    for (const tab of tabs) await tab.close();
+}
+
+browser = await Browser.start();
+if (!browser) {
+    console.log('SKIPPED: there is no Chromium here (apt-get install chromium)');
+    process.exit(process.env.REQUIRE_PAGE ? 1 : 0);
+}
+let failed = 0;
+try {
+    if (wanted[0] === 'figures') {
+        bridge = await demo(ports, ...wanted.slice(1));
+        await figures();
+    } else {
+        bridge = await demo(ports);
+        for (const [name, test] of Object.entries(tests)) {
+            if (wanted.length && !wanted.some((word) => name.includes(word))) continue;
+            const started = Date.now();
+            try {
+                const said = await test();
+                console.log(`${said ?? 'ok'}: ${name} (${((Date.now() - started) / 1000).toFixed(1)} s)`);
+            } catch (error) {
+                failed++;
+                console.log(`FAILED: ${name}: ${error.stack}`);
+            }
+        }
+    }
+} finally {
+    await browser.stop();
+    for (const child of [...children]) await stop(child);
+}
+process.exit(failed ? 1 : 0);
