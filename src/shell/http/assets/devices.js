@@ -4,7 +4,7 @@
 import { attribute, h, icon, shown, text } from './dom.js';
 import { Control, isWritable } from './control.js';
 import { value, words } from './format.js';
-import { glance, iconOf, name, title } from './names.js';
+import { glance, iconOf, linkTo, name, title } from './names.js';
 import { Plot, pinButton } from './plot.js';
 
 /** A search shows this many values at first. */
@@ -65,8 +65,9 @@ export class Devices {
             const words = this.search.value.trim();
             if (words !== this.query || (words && store.shape !== this.foundShape)) this.showFound(words);
             const device = store.devices.get(this.selected);
-            const shape = words ? '' : device ? `${device.key}${device.items.size}` : this.selected;
-            if (shape !== this.shape) {
+            const shape = words ? '' : device ? `${device.id} ${device.shape}` : this.selected;
+            // Who edits is left alone.
+            if (shape !== this.shape && !this.detail.querySelector('[data-touched]')) {
                 this.shape = shape;
                 this.showDevice(device);
             }
@@ -91,7 +92,7 @@ export class Devices {
                 let card = this.cards.get(device.key);
                 if (!card) {
                     card = { name: h('span', { class: 'name' }), type: h('span', { class: 'note type' }), glance: h('span', { class: 'glance' }) };
-                    card.link = h('a', { href: `#/devices/${device.key.split('/').map(encodeURIComponent).join('/')}` }, icon(iconOf(device)), card.name, card.type, card.glance);
+                    card.link = h('a', { href: linkTo(device) }, icon(iconOf(device)), card.name, card.type, card.glance);
                     card.element = h('li', {}, card.link);
                     this.cards.set(device.key, card);
                 }
@@ -225,8 +226,7 @@ class Row {
         this.label = title(item, app.schema);
         this.number = h('span', { class: 'number' });
         this.unit = h('span', { class: 'unit' });
-        const key = item.device.key.split('/').map(encodeURIComponent).join('/');
-        const path = withDevice ? h('a', { class: 'path', href: `#/devices/${key}?at=${encodeURIComponent(item.path)}` }, `${name(item.device, app.schema)} · ${shown(item.path, 120)}`) : h('span', { class: 'path' }, shown(item.path, 120));
+        const path = withDevice ? h('a', { class: 'path', href: linkTo(item.device, item.path) }, `${name(item.device, app.schema)} · ${shown(item.path, 120)}`) : h('span', { class: 'path' }, shown(item.path, 120));
         this.buttons = h('span', { class: 'tools' });
         this.element = h('div', { class: 'value-row' }, h('span', { class: 'what' }, h('span', { class: 'label' }, this.label), path), h('span', { class: 'value' }, this.number, this.unit), this.buttons);
         if (typeof item.value === 'number' && !this.rule.bits) {

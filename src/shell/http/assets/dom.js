@@ -35,9 +35,10 @@ export function attribute(node, name, value) {
 
 /** Control characters and marks that turn the direction of a text, made visible. */
 export function shown(text, max = 300) {
-    const plain = String(text).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
+    const whole = String(text);
+    const plain = whole.slice(0, max).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
         (mark) => ({ '\n': '\\n', '\t': '\\t', '\r': '\\r' })[mark] ?? `\\u${mark.charCodeAt(0).toString(16).padStart(4, '0')}`);
-    return plain.length > max ? `${plain.slice(0, max)}… (${plain.length.toLocaleString('en')} characters)` : plain;
+    return whole.length > max ? `${plain}… (${whole.length.toLocaleString('en')} characters)` : plain;
 }
 
 /** A picture of 24 by 24, of one colour. */
@@ -46,6 +47,7 @@ export function icon(name) {
 }
 
 const ICONS = {
+    __proto__: null,
     dot: 'M12 8a4 4 0 1 0 0 8a4 4 0 1 0 0-8',
     sun: 'M12 7a5 5 0 1 0 0 10a5 5 0 1 0 0-10M12 1v3M12 20v3M1 12h3M20 12h3M4.2 4.2l2.1 2.1M17.7 17.7l2.1 2.1M4.2 19.8l2.1-2.1M17.7 6.3l2.1-2.1',
     grid: 'M9 2h6l4 20M15 2H9L5 22M7.6 9h8.8M6.4 15h11.2M3 9h18M8 15l8-6M16 15L8 9',

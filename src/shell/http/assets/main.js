@@ -32,7 +32,7 @@ class App {
             portal: query.get('portal') ?? (broker ? '' : facts.portal ?? ''),
             prefix: query.get('prefix') ?? (broker ? '' : facts.prefix ?? ''),
             store: this.store,
-            on: { state: () => this.showState(), raw: (topic, payload) => this.raw.take(topic, payload) },
+            on: { state: () => this.showState(), raw: (topic, payload) => (this.raw.take(topic, payload), this.later()) },
         });
         this.broker = broker;
         this.readOnly = query.has('read-only') || (!broker && facts.readOnly === true);
@@ -43,7 +43,8 @@ class App {
         this.raw = this.views.raw;
         addEventListener('hashchange', () => this.route(true));
         this.route(false);
-        setInterval(() => this.later(), 1_000);
+        // A covered tab has no frames, and still tells of alarms in its title.
+        setInterval(() => (document.hidden ? this.frame() : this.later()), 1_000);
         setInterval(() => this.pins.record(this.store), 20_000);
         this.theme(recall('theme', 'auto'));
         $('theme').addEventListener('click', () => {
@@ -56,27 +57,23 @@ class App {
             this.session.logIn({ user: $('user').value, password: $('password').value });
             $('password').value = '';
         });
+        // Without a login there is nothing to go on with.
+        $('denied').addEventListener('cancel', (event) => event.preventDefault());
         $('portal').addEventListener('change', (event) => {
             this.alarms.clear();
             this.session.choose(event.target.value);
         });
         this.session.start();
-        // Behind a covered tab no frames come: then once a second is enough.
-        const turn = () => {
-            if (this.waits) this.frame();
-            requestAnimationFrame(turn);
-        };
-        requestAnimationFrame(turn);
     }
 
     /** Has the view that is shown look once more, with the next frame. */
     later() {
-        this.waits = true;
+        this.waits ??= requestAnimationFrame(() => this.frame());
     }
 
     frame() {
         const { changed } = this.store;
-        this.waits = false;
+        this.waits = undefined;
         this.alarmsDiffer = changed.size > 0 && this.alarms.take(changed);
         this.store.changed = new Set();
         this.view.update(changed);

@@ -13,6 +13,7 @@ export function name(device, schema) {
 }
 
 const TYPES = {
+    __proto__: null,
     vebus: 'Inverter/charger', solarcharger: 'Solar charger', pvinverter: 'PV inverter', system: 'System', settings: 'Settings',
     grid: 'Grid meter', genset: 'Generator set', generator: 'Generator control', evcharger: 'EV charger', gps: 'GPS',
     platform: 'GX device', acload: 'AC load', dcload: 'DC load', dcsystem: 'DC system', dcsource: 'DC source', hub4: 'ESS control',
@@ -20,11 +21,15 @@ const TYPES = {
 };
 
 const ICON = {
+    __proto__: null,
     battery: 'battery', vebus: 'inverter', inverter: 'inverter', multi: 'inverter', acsystem: 'inverter', solarcharger: 'sun', pvinverter: 'sun',
     grid: 'grid', genset: 'engine', generator: 'engine', dcgenset: 'engine', evcharger: 'car', ev: 'car', tank: 'tank', temperature: 'temperature',
     alternator: 'alternator', dcsource: 'wind', settings: 'settings', platform: 'settings', acload: 'home', dcload: 'dc', dcsystem: 'dc',
     switch: 'relay', gps: 'gps',
 };
+
+/** Where a device is shown, and one of its items perhaps. */
+export const linkTo = (device, path) => `#/devices/${device.key.split('/').map(encodeURIComponent).join('/')}${path ? `?at=${encodeURIComponent(path)}` : ''}`;
 
 export const iconOf = (device) => ICON[device.type] ?? 'device';
 

@@ -3,10 +3,9 @@
 
 import { attribute, h, icon, text } from './dom.js';
 import { duration, number, power, plain } from './format.js';
-import { name } from './names.js';
+import { linkTo, name, title } from './names.js';
 import { look, tanks, temperatures } from './system.js';
 import { Flow } from './flow.js';
-import { title } from './names.js';
 import { Plot, pinButton } from './plot.js';
 
 /** Numbers are shown this often at most, in milliseconds: faster ones nobody reads. */
@@ -73,7 +72,7 @@ export class Overview {
     showAlarms() {
         const list = this.app.alarms.list();
         attribute(this.alarms, 'hidden', list.length === 0);
-        this.alarms.replaceChildren(...list.slice(0, 20).map(({ level, title, device, item }) => h('a', { class: `alarm ${level}`, href: `#/devices/${item.device.key}` },
+        this.alarms.replaceChildren(...list.slice(0, 20).map(({ level, title, device, item }) => h('a', { class: `alarm ${level}`, href: linkTo(item.device, item.path) },
             icon('alarm'), h('strong', {}, title), h('span', {}, `${level} · ${device}`))));
         if (list.length > 20) this.alarms.append(h('p', {}, `and ${list.length - 20} more`));
     }
@@ -144,7 +143,7 @@ export class Overview {
         const nodes = { bar: h('span', { class: 'bar' }), level: h('b', {}), rest: h('span', { class: 'note' }), name: h('span', {}) };
         nodes.meter = h('span', { class: `meter ${/fuel|diesel|oil|gasoline|lng|lpg/.test(word) ? 'fuel' : /black|waste|sewage/.test(word) ? 'waste' : 'water'}`, role: 'meter', 'aria-valuemin': '0', 'aria-valuemax': '100' }, nodes.bar);
         this.tanksNodes.set(device.key, nodes);
-        return h('li', {}, h('a', { href: `#/devices/${device.key}` }, nodes.name, nodes.rest, nodes.level, nodes.meter));
+        return h('li', {}, h('a', { href: linkTo(device) }, nodes.name, nodes.rest, nodes.level, nodes.meter));
     }
 
     fillTank({ device, word, level, remaining, capacity }) {
@@ -167,7 +166,7 @@ export class Overview {
     temperature({ device }) {
         const nodes = { name: h('span', {}), degrees: h('b', {}), rest: h('span', { class: 'note' }) };
         this.temperaturesNodes.set(device.key, nodes);
-        return h('li', {}, h('a', { href: `#/devices/${device.key}` }, nodes.name, nodes.rest, nodes.degrees));
+        return h('li', {}, h('a', { href: linkTo(device) }, nodes.name, nodes.rest, nodes.degrees));
     }
 
     fillTemperature({ device, degrees, humidity }) {
@@ -206,7 +205,7 @@ export class Overview {
                 if (!item) return h('li', { class: 'gone' }, h('span', { class: 'note' }, `${key} is not there`), pinButton(this.app, key));
                 const nodes = { item, value: h('b', {}), plot: new Plot(this.app, item, { small: true }) };
                 this.plots.push(nodes);
-                return h('li', { class: 'pinned' }, h('a', { href: `#/devices/${item.device.key}?at=${encodeURIComponent(item.path)}` }, h('span', {}, title(item, schema)), h('span', { class: 'note' }, name(item.device, schema)), nodes.value), pinButton(this.app, key), nodes.plot.element);
+                return h('li', { class: 'pinned' }, h('a', { href: linkTo(item.device, item.path) }, h('span', {}, title(item, schema)), h('span', { class: 'note' }, name(item.device, schema)), nodes.value), pinButton(this.app, key), nodes.plot.element);
             });
             this.pins.replaceChildren(h('h2', { id: 'pinned' }, 'Pinned'), h('ul', { class: 'plots' }, ...list));
         }

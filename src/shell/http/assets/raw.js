@@ -2,12 +2,15 @@
 
 import { attribute, h, icon, shown, text } from './dom.js';
 import { duration, time } from './format.js';
+import { copy } from './store.js';
 
 /** So many messages are kept, and so many shown. */
 const KEPT_MAX = 1_000, SHOWN_MAX = 200;
 /** The list is renewed this often at most, in milliseconds. */
 const PACE_MS = 200;
 const REJECTED_MAX = 50;
+/** So much of a payload is kept, in characters. */
+const PAYLOAD_MAX = 4_000;
 
 export class Raw {
     constructor(app) {
@@ -46,6 +49,7 @@ export class Raw {
     take(topic, payload) {
         this.passed++;
         if (this.paused) return;
+        if (payload.length > PAYLOAD_MAX) payload = copy(payload.slice(0, PAYLOAD_MAX));
         const message = { at: Date.now(), topic, payload };
         this.kept.push(message);
         if (this.kept.length > 2 * KEPT_MAX) this.kept.splice(0, KEPT_MAX);
@@ -188,7 +192,7 @@ export class Raw {
             if (key === 'refused' && typeof told === 'object') {
                 for (const [reason, count] of Object.entries(told ?? {})) rows.push([`refused: ${reason}`, count.toLocaleString('en')]);
             } else {
-                const words = { uptime: () => duration(told), memory: () => `${(told / 1048576).toFixed(1)} MiB` }[key]?.() ?? (typeof told === 'number' ? told.toLocaleString('en') : String(told));
+                const words = { __proto__: null, uptime: () => duration(told), memory: () => `${(told / 1048576).toFixed(1)} MiB` }[key]?.() ?? (typeof told === 'number' ? told.toLocaleString('en') : String(told));
                 rows.push([key.replace(/-/g, ' '), words]);
             }
         }

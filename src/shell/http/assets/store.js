@@ -30,6 +30,8 @@ export class Item {
     }
 }
 
+let devices = 0;
+
 /** Everything with one service type and instance. */
 class Device {
     constructor(type, instance) {
@@ -37,6 +39,9 @@ class Device {
         this.instance = instance;
         this.key = `${type}/${instance}`;
         this.items = new Map();
+        this.id = ++devices;
+        // How often items came and went.
+        this.shape = 0;
     }
 
     value(path) {
@@ -130,6 +135,7 @@ export class Store {
             if (this.size >= ITEMS_MAX) return;
             item = new Item(device, path);
             device.items.set(path, item);
+            device.shape++;
             this.size++;
             this.shape++;
         }
@@ -149,6 +155,7 @@ export class Store {
         const { device } = item;
         if (!device.items.delete(item.path)) return;
         this.size--;
+        device.shape++;
         if (!device.items.size) this.devices.delete(device.key);
         item.value = null;
         this.changed.add(item);
@@ -156,12 +163,15 @@ export class Store {
     }
 }
 
+/** The same text, without the long one that it was cut from. */
+export const copy = (text) => JSON.parse(JSON.stringify(text));
+
 /** A value as it was sent: numbers that JavaScript has not all digits of stay texts of digits. */
 function exact(value, text) {
     if (typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value)) {
         const digits = /"value"\s*:\s*(-?\d+)\s*[,}]/.exec(text);
         if (digits) return BigInt(digits[1]);
     }
-    if (typeof value === 'string' && value.length > TEXT_MAX) return value.slice(0, TEXT_MAX);
+    if (typeof value === 'string' && value.length > TEXT_MAX) return copy(value.slice(0, TEXT_MAX));
     return value;
 }

@@ -4,6 +4,8 @@
 // All numbers are watts; null where nothing is known of it. Powers of sources are positive when they
 // deliver, of the battery when it is charged, of loads when they take.
 
+import { linkTo } from './names.js';
+
 const PHASES = [1, 2, 3];
 
 /** The sum of those numbers that are there; null where none is. */
@@ -23,7 +25,7 @@ const product = (a, b) => (a === null || b === null ? null : a * b);
 
 /** A part of the picture. `null` where the installation has none. */
 const part = (id, fields) => ({ id, note: '', phases: [], link: '#/devices', ...fields });
-const link = (device) => (device ? `#/devices/${device.key}` : '#/devices');
+const link = (device) => (device ? linkTo(device) : '#/devices');
 
 export function look(store, schema) {
     // The bridge itself says the serial number, also where there is no such service.
