@@ -94,7 +94,7 @@ fn refresh(items: usize, count: usize) {
         let body = [frames::get_items(&device.items)];
         let [one, other] = [MARK, !MARK].map(|to| frames::reply(&device.owner, to, &body));
         let at = one.iter().zip(&other).position(|(one, other)| one != other);
-        answers.insert(&device.owner, (one, at.unwrap()));
+        answers.insert(&device.name, (one, at.unwrap()));
     }
     let mut packets = Packets::with_room();
     let mut scans = 0;

@@ -181,24 +181,22 @@ impl Outbox {
     /// in between queues it again.
     #[inline]
     pub fn pop_in_turn(&mut self) -> Option<Entry> {
-        let entry = match self.ring.pop_front()? {
-            CONTROL => {
-                let control = self.controls.pop_front()?;
-                self.answers -= usize::from(control.is_answer());
-                self.completions -= usize::from(control.is_completion());
-                Some(Entry::Control(control))
+        let Some(first) = self.ring.pop_front() else {
+            if self.ring.capacity() > 4096 {
+                // After a full republish of a large system: give the memory back.
+                self.ring.shrink_to(1024);
             }
-            slot => {
-                let slot = SlotId(slot);
-                self.queued.remove(slot);
-                Some(Entry::Item(slot))
-            }
+            return None;
         };
-        if self.ring.is_empty() && self.ring.capacity() > 4096 {
-            // After a full republish of a large system: give the memory back.
-            self.ring.shrink_to(1024);
+        if first == CONTROL {
+            let control = self.controls.pop_front()?;
+            self.answers -= usize::from(control.is_answer());
+            self.completions -= usize::from(control.is_completion());
+            return Some(Entry::Control(control));
         }
-        entry
+        let slot = SlotId(first);
+        self.queued.remove(slot);
+        Some(Entry::Item(slot))
     }
 
     /// Forgets all, and gives the slots that waited.
