@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::filter::List;
 use crate::model::name::PortalId;
+use crate::model::topic::DISCOVERY_PREFIX;
 
 /// An item, by the number of its slot in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +26,8 @@ pub struct Settings {
     pub portal: PortalId,
     /// One for each listener; a [`Peer`] says by number which one it came to.
     pub listeners: Vec<ListenerSettings>,
+    /// What Home Assistant's discovery topics begin with; below it are topics of ours too.
+    pub discovery_prefix: Box<str>,
     /// Whether topics that are not ours are passed on between clients (§9.16, §9.19).
     pub relay: bool,
     /// How long values are gathered before they go out (§9.12).
@@ -41,6 +44,7 @@ impl Settings {
         Settings {
             portal,
             listeners: vec![ListenerSettings::default()],
+            discovery_prefix: DISCOVERY_PREFIX.into(),
             relay: true,
             gather: Duration::from_millis(5),
             client_writes_max: 1000,
@@ -108,7 +112,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            packet_bytes_max: 1024 * 1024,
+            packet_bytes_max: 256 * 1024,
             login_bytes_max: 64 * 1024,
             logins_max: 32,
             filters_max: 200,
@@ -269,6 +273,8 @@ pub enum Close {
     Disconnected,
     /// The client broke the rules of MQTT; the reason code of MQTT 5.
     Violation(u8),
+    /// The connection was lost.
+    Lost,
     /// Its first packet was no CONNECT, or one of a version that there is not.
     NoMqtt,
     /// It was not let in.
@@ -281,10 +287,26 @@ pub enum Close {
     TakenOver,
     /// Too many connections had not logged in (§9.22).
     TooManyLogins,
-    /// It takes nothing, and asks for more.
-    NotReading,
     /// The bridge ends.
     Shutdown,
+}
+
+impl Close {
+    /// What a client of MQTT 5 is told.
+    pub fn code(self) -> Option<u8> {
+        match self {
+            Close::Violation(code) => Some(code),
+            Close::KeepAlive => Some(0x8d),
+            Close::TakenOver => Some(0x8e),
+            Close::Shutdown => Some(0x8b),
+            Close::TooSlow => Some(0x81),
+            Close::Disconnected
+            | Close::Lost
+            | Close::NoMqtt
+            | Close::Refused
+            | Close::TooManyLogins => None,
+        }
+    }
 }
 
 /// Reads values without a lock.

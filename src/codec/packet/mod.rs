@@ -4,7 +4,11 @@
 //! packets that look the same in both. A session reads with [`decode_as`]; the packets it writes
 //! differ more, and it says which it means. Sole users of mqttbytes.
 
+#[cfg(feature = "listen")]
+pub mod client;
 pub mod properties;
+#[cfg(feature = "listen")]
+pub mod server;
 pub mod v3;
 pub mod v5;
 

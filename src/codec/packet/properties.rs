@@ -10,7 +10,7 @@
 pub struct Malformed;
 
 /// Takes bytes off the front of a packet's body.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -98,8 +98,8 @@ pub enum Property<'a> {
     User,
 }
 
-/// The properties of one packet; ends after the first that is malformed.
-#[derive(Debug, Clone)]
+/// The properties of one packet; ends after the first that is malformed. The default are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Properties<'a> {
     rest: Reader<'a>,
     /// A bit for each that was there.
@@ -147,6 +147,14 @@ impl<'a> Properties<'a> {
             Form::Text => Property::Text(name, self.rest.text()?),
             Form::Bytes => Property::Bytes(name, self.rest.bytes()?),
         })
+    }
+
+    /// The next one, and the bytes that it has in the packet.
+    pub fn next_raw(&mut self) -> Option<(Property<'a>, &'a [u8])> {
+        let before = self.rest.0;
+        let property = self.next()?.ok()?;
+        let length = before.len() - self.rest.0.len();
+        Some((property, before.get(..length).unwrap_or_default()))
     }
 
     /// Reads all to the end, each of which must be one of those named.
@@ -203,6 +211,9 @@ pub enum Name {
     WildcardSubscriptions,
     SubscriptionIds,
     SharedSubscriptions,
+    RequestProblem,
+    WillDelay,
+    RequestResponse,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -218,8 +229,8 @@ enum Form {
 /// The number of the user property.
 const USER: u8 = 38;
 
-/// All that a broker may send.
-const TABLE: [(u8, Name, Form); 23] = [
+/// All that there are.
+const TABLE: [(u8, Name, Form); 26] = [
     (1, Name::PayloadFormat, Form::Byte),
     (2, Name::MessageExpiry, Form::Four),
     (3, Name::ContentType, Form::Text),
@@ -231,6 +242,9 @@ const TABLE: [(u8, Name, Form); 23] = [
     (19, Name::ServerKeepAlive, Form::Two),
     (21, Name::AuthenticationMethod, Form::Text),
     (22, Name::AuthenticationData, Form::Bytes),
+    (23, Name::RequestProblem, Form::Byte),
+    (24, Name::WillDelay, Form::Four),
+    (25, Name::RequestResponse, Form::Byte),
     (26, Name::ResponseInformation, Form::Text),
     (28, Name::ServerReference, Form::Text),
     (31, Name::ReasonString, Form::Text),

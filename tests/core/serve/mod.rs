@@ -1,0 +1,13 @@
+//! MQTT clients that connect to the bridge itself (§9), on simulated time: their bytes in, packets for
+//! them out, the bridge's rules and its cache played by the test.
+//!
+//! Read [`bench`] first.
+
+mod bench;
+mod connect;
+mod limits;
+mod order;
+mod relay;
+mod requests;
+mod subscribe;
+mod values;
