@@ -208,7 +208,8 @@ pub struct ClientRequest {
     pub client: ClientId,
     /// Which listener it is connected to: its access and lists hold.
     pub listener: usize,
-    /// The whole topic: `R/<portal id>/…` or `W/<portal id>/…`.
+    /// The whole topic: `R/<portal id>/…`, `W/<portal id>/…`, or `<discovery prefix>/status`, with which
+    /// Home Assistant says that it has come; that one goes to other clients too.
     pub topic: Box<str>,
     /// The payload.
     pub payload: Box<[u8]>,

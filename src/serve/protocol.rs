@@ -357,6 +357,12 @@ impl Server {
         }
     }
 
+    /// Whether it is what Home Assistant says when it comes: the rules want to know, and others may too.
+    fn is_birth(&self, topic: &str) -> bool {
+        let rest = topic.strip_prefix(&*self.settings.discovery_prefix);
+        rest == Some("/status")
+    }
+
     /// What becomes of a message with that topic.
     fn route(&self, topic: &str) -> Route {
         let [notifications, reads, writes] = &self.prefixes;
@@ -371,7 +377,7 @@ impl Server {
             Route::Request
         } else if topic.starts_with(&**notifications) || self.own.number(topic).is_some() {
             Route::Foreign
-        } else if self.settings.relay {
+        } else if self.settings.relay || self.is_birth(topic) {
             Route::Relay
         } else {
             Route::Denied
@@ -440,6 +446,16 @@ impl Server {
                     response: message.respond_to.map(response),
                 }),
                 Route::Relay => {
+                    if self.is_birth(topic) {
+                        self.requests.push_back(ClientRequest {
+                            client: id,
+                            listener,
+                            topic: topic.into(),
+                            payload: message.payload.into(),
+                            retained: false,
+                            response: None,
+                        });
+                    }
                     let topic = known.unwrap_or_else(|| message.topic.into());
                     self.relay(Some(id), Event::new(now.monotonic, topic, message));
                 }

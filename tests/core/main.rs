@@ -46,6 +46,8 @@ mod scan;
 mod scene;
 mod schema;
 mod security;
+#[cfg(feature = "listen")]
+mod serve;
 mod services;
 #[path = "../../fuzz/targets.rs"]
 mod targets;

@@ -141,7 +141,9 @@ impl Bench {
             return;
         };
         let all = self.server.write(self.now, id, &self.cache, |bytes| {
-            let taken = socket.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+            let taken = socket
+                .room
+                .map_or(bytes.len(), |room| room.min(bytes.len()));
             if taken == 0 {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -192,7 +194,11 @@ impl Bench {
         self.clients.get_mut(&client.0).unwrap().v5 = level == 5;
         self.send(client, connect);
         let got = self.get(client);
-        assert!(got.first().is_some_and(|first| first.starts_with("CONNACK 0")), "{got:?}");
+        assert!(
+            got.first()
+                .is_some_and(|first| first.starts_with("CONNACK 0")),
+            "{got:?}"
+        );
     }
 
     /// A client sends bytes, all at once.
@@ -228,7 +234,11 @@ impl Bench {
         let v5 = self.clients[&client.0].v5;
         self.send(client, &subscribe(v5, 1, &[(filter, options)]));
         let mut got = self.get(client);
-        assert_eq!(got.first().map(String::as_str), Some("SUBACK 1 [0]"), "{got:?}");
+        assert_eq!(
+            got.first().map(String::as_str),
+            Some("SUBACK 1 [0]"),
+            "{got:?}"
+        );
         got.remove(0);
         got
     }
@@ -263,13 +273,7 @@ pub fn connect(name: &str, level: u8) -> Vec<u8> {
 }
 
 /// CONNECT with flags, properties, and what stands behind the client id.
-pub fn connect_with(
-    name: &str,
-    level: u8,
-    flags: u8,
-    properties: &[u8],
-    behind: &[u8],
-) -> Vec<u8> {
+pub fn connect_with(name: &str, level: u8, flags: u8, properties: &[u8], behind: &[u8]) -> Vec<u8> {
     let mut body = text(if level & 0x7f == 3 { "MQIsdp" } else { "MQTT" });
     body.extend_from_slice(&[level, flags, 0, 60]);
     if level == 5 {
@@ -369,7 +373,10 @@ fn line(first: u8, body: &[u8], v5: bool) -> String {
             }
             let topic = std::str::from_utf8(topic).unwrap();
             let topic = topic.replace(PORTAL, "P");
-            format!("{retain}{topic} {properties}{}", String::from_utf8_lossy(rest))
+            format!(
+                "{retain}{topic} {properties}{}",
+                String::from_utf8_lossy(rest)
+            )
         }
         kind @ 4..=7 => {
             let name = ["PUBACK", "PUBREC", "PUBREL", "PUBCOMP"][usize::from(kind) - 4];

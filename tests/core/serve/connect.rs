@@ -74,7 +74,11 @@ fn s9_2_malformed_connects_close() {
 #[test]
 fn s9_4_an_empty_client_id_is_assigned() {
     check(&connect("", 4), false, &["CONNACK 0"]);
-    check(&connect_with("", 4, 0, &[], &[]), false, &["CONNACK 2", "closed"]);
+    check(
+        &connect_with("", 4, 0, &[], &[]),
+        false,
+        &["CONNACK 2", "closed"],
+    );
     check(&connect("", 3), false, &["CONNACK 2", "closed"]);
     let mut bench = Bench::new();
     let (a, b) = (bench.socket(), bench.socket());
@@ -98,7 +102,10 @@ fn s9_4_a_second_client_of_the_same_id_takes_over() {
     assert_eq!(bench.closes, [(old.0, Close::TakenOver)]);
     bench.send(new, PING);
     bench.send(other, PING);
-    assert_eq!((bench.get(new), bench.get(other)), (vec!["PINGRESP".into()], vec!["PINGRESP".into()]));
+    assert_eq!(
+        (bench.get(new), bench.get(other)),
+        (vec!["PINGRESP".into()], vec!["PINGRESP".into()])
+    );
     // 3.1.1: closed without a word.
     bench.client("same", 4);
     assert_eq!(bench.get(new), ["closed"]);
@@ -111,12 +118,24 @@ fn s9_5_connack_of_mqtt_5_says_what_there_is() {
     let said = "CONNACK 0 210014 22000a 2700040000 2900 2a00 1100000000 2501 2801";
     let said = format!("CONNACK 0 {}", said["CONNACK 0 ".len()..].replace(' ', ""));
     check(&connect("c", 5), true, &[&said]);
-    check(&connect_with("c", 5, 0, &[17, 0, 0, 1, 0], &[]), true, &[&said]);
+    check(
+        &connect_with("c", 5, 0, &[17, 0, 0, 1, 0], &[]),
+        true,
+        &[&said],
+    );
     // A client that takes little is told the essential, or nothing.
     let small = connect_with("c", 5, 2, &[39, 0, 0, 0, 20], &[]);
     check(&small, true, &["CONNACK 0 21001422000a270004000029002a00"]);
-    check(&connect_with("c", 5, 2, &[39, 0, 0, 0, 2], &[]), true, &["closed"]);
-    check(&connect_with("c", 5, 2, &[21, 0, 1, b'x'], &[]), true, &["CONNACK 8c ", "closed"]);
+    check(
+        &connect_with("c", 5, 2, &[39, 0, 0, 0, 2], &[]),
+        true,
+        &["closed"],
+    );
+    check(
+        &connect_with("c", 5, 2, &[21, 0, 1, b'x'], &[]),
+        true,
+        &["CONNACK 8c ", "closed"],
+    );
 }
 
 #[test]
@@ -182,7 +201,10 @@ fn s9_6_violations_are_told_by_their_code() {
         (publish5(0, 0, "a", &[1, 2], ""), "82"),
         (publish5(0, 0, "a", &[8, 0, 1, b'#'], ""), "82"),
         (publish5(0, 0, "a", &[11, 1], ""), "81"),
-        (publish5(0, 0, "a", &[2, 0, 0, 0, 1, 2, 0, 0, 0, 1], ""), "81"),
+        (
+            publish5(0, 0, "a", &[2, 0, 0, 0, 1, 2, 0, 0, 0, 1], ""),
+            "81",
+        ),
         (vec![0x30, 0xff, 0xff, 0xff, 0x7f], "95"),
         (vec![0x30, 0xff, 0xff, 0xff, 0xff], "81"),
         (packet(0x40, &[0, 1, 0x55]), "82"),
@@ -193,7 +215,12 @@ fn s9_6_violations_are_told_by_their_code() {
         let client = bench.client("c", 5);
         bench.send(client, &bytes);
         let told = format!("DISCONNECT {code}");
-        assert_eq!(bench.get(client), [told.as_str(), "closed"], "{}", hex(&bytes));
+        assert_eq!(
+            bench.get(client),
+            [told.as_str(), "closed"],
+            "{}",
+            hex(&bytes)
+        );
         // What comes behind is not looked at; the same in MQTT 3.1.1 closes without a word.
         let old = bench.client("old", 4);
         bench.send(old, &[&[0x36, 3, 0, 1, b'a'][..], PING].concat());
@@ -243,7 +270,10 @@ fn s9_20_a_login_is_asked_about_and_answered() {
         let login = bench.server.poll_login().unwrap();
         assert_eq!((login.client, login.user.as_deref()), (client.0, Some("u")));
         assert_eq!(login.password.as_deref(), Some(&b"p"[..]));
-        assert!(!format!("{login:?}").contains("112"), "a password is not shown");
+        assert!(
+            !format!("{login:?}").contains("112"),
+            "a password is not shown"
+        );
         bench.pass(6_000);
         assert_eq!(bench.get(client), Vec::<String>::new());
         bench.server.login(bench.now, client.0, verdict);

@@ -19,7 +19,10 @@ fn s9_22_connect_has_10_s_and_a_packet_30_s() {
     assert_eq!(bench.get(slow), Vec::<String>::new());
     bench.pass(1);
     assert_eq!(bench.get(slow), ["DISCONNECT 81", "closed"]);
-    assert_eq!(bench.closes, [(silent.0, Close::TooSlow), (slow.0, Close::TooSlow)]);
+    assert_eq!(
+        bench.closes,
+        [(silent.0, Close::TooSlow), (slow.0, Close::TooSlow)]
+    );
 }
 
 #[test]
@@ -33,7 +36,11 @@ fn s9_22_before_the_login_32_connections_the_oldest_dropped() {
         bench.settle();
     }
     for (number, socket) in sockets.iter().enumerate() {
-        let expected = if number < 8 { vec!["closed".to_owned()] } else { vec![] };
+        let expected = if number < 8 {
+            vec!["closed".to_owned()]
+        } else {
+            vec![]
+        };
         assert_eq!(bench.get(*socket), expected, "{number}");
     }
     bench.send(inside, PING);

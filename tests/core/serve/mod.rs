@@ -3,6 +3,7 @@
 //!
 //! Read [`bench`] first.
 
+mod alloc;
 mod bench;
 mod connect;
 mod limits;

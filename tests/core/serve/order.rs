@@ -24,7 +24,9 @@ fn s5_5_a_read_that_precedes_a_keep_alive_is_answered_before_its_republish() {
         slots: Box::new([Slot(2)]),
     };
     bench.server.answer(bench.now, read.clone());
-    bench.server.answer(bench.now, republish(client, Some("\"e\"")));
+    bench
+        .server
+        .answer(bench.now, republish(client, Some("\"e\"")));
     bench.server.answer(bench.now, read);
     bench.settle();
     bench.open(client, None);
@@ -66,7 +68,11 @@ fn s5_3_each_echo_comes_back_and_republishes_that_wait_are_one() {
 #[test]
 fn s9_9_a_republish_goes_to_its_sender_or_to_all_where_that_does_not_listen() {
     let mut bench = Bench::new();
-    let (a, b, mute) = (bench.client("a", 4), bench.client("b", 4), bench.client("m", 4));
+    let (a, b, mute) = (
+        bench.client("a", 4),
+        bench.client("b", 4),
+        bench.client("m", 4),
+    );
     bench.subscribe(a, &all(), 0);
     bench.subscribe(b, &format!("N/{PORTAL}/battery/0/Soc"), 0);
     bench.subscribe(mute, "a/b", 0);
@@ -83,7 +89,11 @@ fn s9_9_a_republish_goes_to_its_sender_or_to_all_where_that_does_not_listen() {
 #[test]
 fn s9_10_a_reads_value_goes_to_all_who_have_a_filter_for_it() {
     let mut bench = Bench::new();
-    let (a, b, c) = (bench.client("a", 4), bench.client("b", 5), bench.client("c", 4));
+    let (a, b, c) = (
+        bench.client("a", 4),
+        bench.client("b", 5),
+        bench.client("c", 4),
+    );
     bench.subscribe(a, &all(), 0);
     bench.subscribe(b, &format!("N/{PORTAL}/+/+/Soc"), 0);
     bench.subscribe(c, &format!("N/{PORTAL}/tank/#"), 0);
@@ -91,7 +101,10 @@ fn s9_10_a_reads_value_goes_to_all_who_have_a_filter_for_it() {
     bench.server.answer(bench.now, Answer::Read { slots });
     bench.settle();
     let soc = r#"N/P/battery/0/Soc {"value": 50}"#;
-    assert_eq!(bench.get(a), [soc, r#"N/P/battery/0/Dc/0/Voltage {"value": 12.5}"#]);
+    assert_eq!(
+        bench.get(a),
+        [soc, r#"N/P/battery/0/Dc/0/Voltage {"value": 12.5}"#]
+    );
     assert_eq!(bench.get(b), [soc]);
     assert_eq!(bench.get(c), Vec::<String>::new());
 }
@@ -110,15 +123,24 @@ fn what_is_said_besides_items_comes_in_its_latest_form_and_stays_where_it_is_ret
     };
     let status = format!("N/{PORTAL}/bridge/status");
     for payload in ["1", "2", "3"] {
-        bench.server.answer(bench.now, say(status.clone(), payload, true));
+        bench
+            .server
+            .answer(bench.now, say(status.clone(), payload, true));
         let stats = format!("N/{PORTAL}/bridge/stats");
         bench.server.answer(bench.now, say(stats, payload, false));
-        bench.server.answer(bench.now, say("homeassistant/x/config".into(), payload, true));
+        bench.server.answer(
+            bench.now,
+            say("homeassistant/x/config".into(), payload, true),
+        );
         bench.settle();
     }
     assert_eq!(
         bench.get(home),
-        ["homeassistant/x/config 1", "homeassistant/x/config 2", "homeassistant/x/config 3"]
+        [
+            "homeassistant/x/config 1",
+            "homeassistant/x/config 2",
+            "homeassistant/x/config 3"
+        ]
     );
     bench.open(client, None);
     let got = bench.get(client);
@@ -131,8 +153,13 @@ fn what_is_said_besides_items_comes_in_its_latest_form_and_stays_where_it_is_ret
     assert!(got.contains(&"retain homeassistant/x/config 3".into()));
     assert!(got.contains(&"retain N/P/bridge/status 3".into()));
     assert!(!got.iter().any(|line| line.contains("stats")));
-    bench.server.answer(bench.now, say("homeassistant/x/config".into(), "", true));
+    bench
+        .server
+        .answer(bench.now, say("homeassistant/x/config".into(), "", true));
     bench.settle();
     assert_eq!(bench.get(home), ["homeassistant/x/config "]);
-    assert_eq!(bench.subscribe(home, "homeassistant/#", 0), Vec::<String>::new());
+    assert_eq!(
+        bench.subscribe(home, "homeassistant/#", 0),
+        Vec::<String>::new()
+    );
 }

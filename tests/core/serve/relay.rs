@@ -6,7 +6,11 @@ use dbus_mqtt::serve::Close;
 #[test]
 fn s9_16_events_are_passed_on_in_order_with_their_properties() {
     let mut bench = Bench::new();
-    let (old, new, from) = (bench.client("old", 3), bench.client("new", 5), bench.client("f", 5));
+    let (old, new, from) = (
+        bench.client("old", 3),
+        bench.client("new", 5),
+        bench.client("f", 5),
+    );
     bench.subscribe(old, "a/#", 0);
     bench.subscribe(new, "a/+", 2);
     let properties = [
@@ -22,7 +26,10 @@ fn s9_16_events_are_passed_on_in_order_with_their_properties() {
     bench.send(from, &publish5(4, 2, "a/b", &[], "3"));
     assert_eq!(bench.get(old), ["a/b 1", "a/b 2", "a/b 3"]);
     let kept = "02000000090101030001742600016b0001760800017209000105";
-    assert_eq!(bench.get(new), [format!("a/b <{kept}> 1"), "a/b 2".into(), "a/b 3".into()]);
+    assert_eq!(
+        bench.get(new),
+        [format!("a/b <{kept}> 1"), "a/b 2".into(), "a/b 3".into()]
+    );
     assert_eq!(bench.get(from), ["PUBACK 1", "PUBREC 2"]);
 }
 
@@ -52,7 +59,11 @@ fn s9_16_no_local_keeps_a_clients_own_messages_from_it() {
 #[test]
 fn s9_16_beyond_the_bounds_the_newest_is_dropped() {
     let mut bench = Bench::new();
-    let (slow, other, from) = (bench.client("s", 4), bench.client("o", 4), bench.client("f", 4));
+    let (slow, other, from) = (
+        bench.client("s", 4),
+        bench.client("o", 4),
+        bench.client("f", 4),
+    );
     bench.subscribe(slow, "a", 0);
     bench.subscribe(other, "a", 0);
     bench.open(slow, Some(0));
@@ -85,7 +96,10 @@ fn s9_17_retained_messages_come_to_who_subscribes_later() {
     bench.send(from, &publish(0, 0, "a/d", "3"));
     bench.send(from, &publish(1, 0, "a/b", "4"));
     let late = bench.client("late", 5);
-    assert_eq!(bench.subscribe(late, "a/#", 0), ["retain a/b 4", "retain a/c 2"]);
+    assert_eq!(
+        bench.subscribe(late, "a/#", 0),
+        ["retain a/b 4", "retain a/c 2"]
+    );
     assert_eq!(bench.subscribe(late, "a/c", 0), ["retain a/c 2"]);
     bench.send(from, &publish(1, 0, "a/b", ""));
     assert_eq!(bench.get(late), ["a/b "]);
@@ -106,12 +120,21 @@ fn s9_17_retained_messages_have_bounds() {
         bench.send(from, &publish(1, 0, &format!("t/{number:04}"), ""));
     }
     bench.get(late);
-    assert_eq!((bench.server.stats().retained_topics, bench.server.stats().retained_bytes), (0, 0));
+    assert_eq!(
+        (
+            bench.server.stats().retained_topics,
+            bench.server.stats().retained_bytes
+        ),
+        (0, 0)
+    );
     let long = "x".repeat(70_000);
     bench.send(from, &publish(1, 0, "long", &long));
     assert_eq!(bench.subscribe(late, "long", 0), Vec::<String>::new());
     for number in 0..40 {
-        bench.send(from, &publish(1, 0, &format!("b/{number}"), &long[..60_000]));
+        bench.send(
+            from,
+            &publish(1, 0, &format!("b/{number}"), &long[..60_000]),
+        );
     }
     let bytes = bench.server.stats().retained_bytes;
     assert!((900_000..=1_048_576).contains(&bytes), "{bytes}");
@@ -146,7 +169,11 @@ fn with_will(bench: &mut Bench, name: &str, level: u8, topic: &str, payload: &st
     if level == 5 {
         behind.insert(0, 0);
     }
-    bench.greet(client, &connect_with(name, level, 0x06, &[], &behind), level);
+    bench.greet(
+        client,
+        &connect_with(name, level, 0x06, &[], &behind),
+        level,
+    );
     client
 }
 
@@ -194,7 +221,13 @@ fn s9_18_a_will_on_a_write_topic_is_a_write() {
     let requests = bench.requests();
     assert_eq!((&*requests[0].topic, requests.len()), (topic.as_str(), 1));
     // A will under our own topics is dropped.
-    let client = with_will(&mut bench, "c", 4, &format!("N/{PORTAL}/battery/0/Soc"), "1");
+    let client = with_will(
+        &mut bench,
+        "c",
+        4,
+        &format!("N/{PORTAL}/battery/0/Soc"),
+        "1",
+    );
     bench.lose(client);
     assert_eq!(bench.server.stats().foreign, 1);
 }
@@ -221,6 +254,9 @@ fn s9_19_without_relay_nothing_else_is_published() {
     bench.send(old, &publish(2, 3, "a", "1"));
     assert_eq!(bench.get(new), ["PUBACK 1 87", "PUBREC 2 87"]);
     assert_eq!(bench.get(old), ["PUBACK 3"]);
-    bench.send(new, &publish5(0, 0, &format!("R/{PORTAL}/keepalive"), &[], ""));
+    bench.send(
+        new,
+        &publish5(0, 0, &format!("R/{PORTAL}/keepalive"), &[], ""),
+    );
     assert_eq!(bench.requests().len(), 1);
 }

@@ -18,7 +18,14 @@ fn s9_13_requests_go_to_the_rules_and_are_not_shown_to_others() {
     let requests = bench.requests();
     let shown: Vec<_> = requests
         .iter()
-        .map(|request| (&*request.topic, &*request.payload, request.client, request.retained))
+        .map(|request| {
+            (
+                &*request.topic,
+                &*request.payload,
+                request.client,
+                request.retained,
+            )
+        })
         .collect();
     let (read, write) = (soc('R'), soc('W'));
     assert_eq!(
@@ -46,7 +53,10 @@ fn s9_13_a_message_with_qos_2_that_comes_again_is_executed_once() {
         bench.send(client, &message(12));
         assert_eq!(bench.requests().len(), 1);
         bench.send(client, &packet(0x62, &[0, 9]));
-        assert_eq!(bench.get(client), ["PUBREC 9", "PUBREC 9", "PUBREC 9", "PUBCOMP 9"]);
+        assert_eq!(
+            bench.get(client),
+            ["PUBREC 9", "PUBREC 9", "PUBREC 9", "PUBCOMP 9"]
+        );
         // Released: the id is free for another one.
         bench.send(client, &message(4));
         assert_eq!(bench.requests().len(), 1);
@@ -76,7 +86,11 @@ fn s9_13_a_retained_write_is_executed_unless_a_bridge_brings_it() {
         let client = bench.client(&format!("c{level}"), level);
         bench.send(client, &publish(1, 0, &soc('W'), "1"));
         let requests = bench.requests();
-        assert_eq!((requests.len(), requests[0].retained), (1, retained), "{level}");
+        assert_eq!(
+            (requests.len(), requests[0].retained),
+            (1, retained),
+            "{level}"
+        );
     }
     // Nothing stores it.
     let other = bench.client("o", 4);
@@ -141,7 +155,27 @@ fn s9_5_a_topic_alias_stands_for_its_topic() {
     bench.send(client, &publish5(0, 0, "", &[35, 0, 10], ""));
     bench.send(client, &publish5(0, 0, &soc('W'), &[35, 0, 10], "1"));
     bench.send(client, &publish5(0, 0, "", &[35, 0, 10], "2"));
-    let topics: Vec<_> = bench.requests().into_iter().map(|request| request.topic).collect();
+    let topics: Vec<_> = bench
+        .requests()
+        .into_iter()
+        .map(|request| request.topic)
+        .collect();
     let (read, write) = (soc('R'), soc('W'));
-    assert_eq!(topics.iter().map(|topic| &**topic).collect::<Vec<_>>(), [&read, &read, &write, &write]);
+    assert_eq!(
+        topics.iter().map(|topic| &**topic).collect::<Vec<_>>(),
+        [&read, &read, &write, &write]
+    );
+}
+
+#[test]
+fn what_home_assistant_says_of_itself_goes_to_the_rules_and_to_others() {
+    for relay in [true, false] {
+        let mut bench = Bench::with(|settings| settings.relay = relay);
+        let (home, other) = (bench.client("h", 4), bench.client("o", 4));
+        bench.subscribe(other, "homeassistant/#", 0);
+        bench.send(home, &publish(0, 0, "homeassistant/status", "online"));
+        let requests = bench.requests();
+        assert_eq!(&*requests[0].topic, "homeassistant/status");
+        assert_eq!(bench.get(other), ["homeassistant/status online"]);
+    }
 }

@@ -18,18 +18,34 @@ fn check(set: impl Fn(&mut Settings) + Copy, filters: &[(&str, u8)], expected: [
 #[test]
 fn s9_7_suback_grants_qos_0_or_says_why_not() {
     let plain = |_: &mut Settings| {};
-    check(plain, &[("a", 0), ("b", 1), ("c/#", 2)], ["0 0 0", "0 0 0", "0 0 0"]);
+    check(
+        plain,
+        &[("a", 0), ("b", 1), ("c/#", 2)],
+        ["0 0 0", "0 0 0", "0 0 0"],
+    );
     check(plain, &[("$share/g/a", 0)], ["9e", "80", "0"]);
-    check(plain, &[("a/#/b", 0), ("a+", 0), ("ok", 0)], ["8f 8f 0", "80 80 0", "0 0 0"]);
+    check(
+        plain,
+        &[("a/#/b", 0), ("a+", 0), ("ok", 0)],
+        ["8f 8f 0", "80 80 0", "0 0 0"],
+    );
     let deep = "a/".repeat(127) + "a";
     check(plain, &[(&deep, 0)], ["0", "0", "0"]);
     let deeper = "a/".repeat(128) + "a";
     check(plain, &[(&deeper, 0)], ["8f", "80", "0"]);
     let few = |settings: &mut Settings| settings.limits.filters_max = 2;
-    check(few, &[("a", 0), ("b", 0), ("a", 0), ("c", 0)], ["0 0 0 97", "0 0 0 80", "0 0 0 0"]);
+    check(
+        few,
+        &[("a", 0), ("b", 0), ("a", 0), ("c", 0)],
+        ["0 0 0 97", "0 0 0 80", "0 0 0 0"],
+    );
     let alone = |settings: &mut Settings| settings.relay = false;
     let ours = format!("N/{PORTAL}/#");
-    check(alone, &[("a/b", 0), (&ours, 0), ("#", 0)], ["87 0 0", "80 0 0", "0 0 0"]);
+    check(
+        alone,
+        &[("a/b", 0), (&ours, 0), ("#", 0)],
+        ["87 0 0", "80 0 0", "0 0 0"],
+    );
 }
 
 #[test]
@@ -96,7 +112,14 @@ fn s9_7_overlapping_filters_deliver_once() {
     let (client, other) = (bench.client("c", 4), bench.client("o", 4));
     let battery = format!("N/{PORTAL}/battery/#");
     let soc = format!("N/{PORTAL}/+/+/Soc");
-    bench.send(client, &subscribe(false, 1, &[(&battery, 0), (&soc, 0), ("a/#", 0), ("a/b", 0)]));
+    bench.send(
+        client,
+        &subscribe(
+            false,
+            1,
+            &[(&battery, 0), (&soc, 0), ("a/#", 0), ("a/b", 0)],
+        ),
+    );
     assert_eq!(bench.get(client).len(), 4, "SUBACK and three values");
     bench.set(1, "51");
     bench.send(other, &publish(0, 0, "a/b", "1"));
@@ -155,7 +178,10 @@ fn s9_8_later_changes_have_the_retain_flag_where_it_is_asked_for() {
     bench.subscribe(client, &soc, 0x08);
     bench.set(1, "51");
     bench.pass(100);
-    assert_eq!(bench.get(client), [r#"retain N/P/battery/0/Soc {"value": 51}"#]);
+    assert_eq!(
+        bench.get(client),
+        [r#"retain N/P/battery/0/Soc {"value": 51}"#]
+    );
     bench.subscribe(client, &voltage, 0);
     bench.set(1, "52");
     bench.set(2, "13");
@@ -172,7 +198,10 @@ fn s9_8_later_changes_have_the_retain_flag_where_it_is_asked_for() {
     bench.subscribe(bridge, &soc, 0);
     bench.set(1, "53");
     bench.pass(100);
-    assert_eq!(bench.get(bridge), [r#"retain N/P/battery/0/Soc {"value": 53}"#]);
+    assert_eq!(
+        bench.get(bridge),
+        [r#"retain N/P/battery/0/Soc {"value": 53}"#]
+    );
 }
 
 #[test]
@@ -180,7 +209,10 @@ fn s9_8_with_retain_false_only_the_serial_comes() {
     let mut bench = Bench::with(|settings| settings.listeners[0].retain = false);
     let client = bench.client("c", 4);
     let got = bench.subscribe(client, &format!("N/{PORTAL}/#"), 0);
-    assert_eq!(got, [r#"retain N/P/system/0/Serial {"value": "c0619ab12345"}"#]);
+    assert_eq!(
+        got,
+        [r#"retain N/P/system/0/Serial {"value": "c0619ab12345"}"#]
+    );
     bench.set(1, "51");
     bench.pass(100);
     assert_eq!(bench.get(client), [r#"N/P/battery/0/Soc {"value": 51}"#]);
@@ -190,14 +222,20 @@ fn s9_8_with_retain_false_only_the_serial_comes() {
 fn s9_10_after_unsuback_nothing_comes_any_more() {
     let mut bench = Bench::new();
     let client = bench.client("c", 5);
-    let (soc, all) = (format!("N/{PORTAL}/battery/0/Soc"), format!("N/{PORTAL}/battery/#"));
+    let (soc, all) = (
+        format!("N/{PORTAL}/battery/0/Soc"),
+        format!("N/{PORTAL}/battery/#"),
+    );
     bench.subscribe(client, &soc, 0);
     bench.subscribe(client, &all, 0);
     bench.set(1, "51");
     bench.set(2, "13");
     bench.send(client, &unsubscribe(true, 2, &all));
     bench.pass(100);
-    assert_eq!(bench.get(client), ["UNSUBACK 2 [0]", r#"N/P/battery/0/Soc {"value": 51}"#]);
+    assert_eq!(
+        bench.get(client),
+        ["UNSUBACK 2 [0]", r#"N/P/battery/0/Soc {"value": 51}"#]
+    );
     bench.send(client, &unsubscribe(true, 3, &soc));
     bench.send(client, &unsubscribe(true, 4, &soc));
     assert_eq!(bench.get(client), ["UNSUBACK 3 [0]", "UNSUBACK 4 [11]"]);

@@ -29,7 +29,13 @@ fn s4_8_a_heartbeat_comes_every_three_seconds() {
     bench.subscribe(client, &format!("N/{PORTAL}/heartbeat"), 0);
     bench.pass(6_500);
     let got = bench.get(client);
-    assert_eq!(got, [r#"N/P/heartbeat {"value": 104}"#, r#"N/P/heartbeat {"value": 107}"#]);
+    assert_eq!(
+        got,
+        [
+            r#"N/P/heartbeat {"value": 104}"#,
+            r#"N/P/heartbeat {"value": 107}"#
+        ]
+    );
 }
 
 #[test]
@@ -81,7 +87,11 @@ fn s9_11_a_client_that_does_not_read_costs_64_kib() {
     assert!(got.len() < 10_500, "{}", got.len());
     assert_eq!(bench.get(client), Vec::<String>::new());
     let latest = r#"N/P/battery/1/Cell/4999/Voltage {"value": 19}"#;
-    let last = got.iter().rev().find(|line| line.contains("/4999/")).unwrap();
+    let last = got
+        .iter()
+        .rev()
+        .find(|line| line.contains("/4999/"))
+        .unwrap();
     assert_eq!(last.trim_start_matches("retain "), latest);
 }
 
@@ -100,7 +110,11 @@ fn s9_12_values_are_gathered() {
         bench.pass(1);
     }
     bench.pass(100);
-    assert!((2..=4).contains(&(writes(&bench) - before)), "{}", writes(&bench) - before);
+    assert!(
+        (2..=4).contains(&(writes(&bench) - before)),
+        "{}",
+        writes(&bench) - before
+    );
     assert!(bench.get(client).last().unwrap().contains("99"));
     // Acknowledgements are not held back.
     bench.set(1, "1");
@@ -118,7 +132,13 @@ fn s9_12_many_clients_share_the_writes_of_a_second() {
         bench.subscribe(*client, &all(), 0);
     }
     bench.pass(5_000);
-    let writes = |bench: &Bench| bench.clients.values().map(|socket| socket.writes).sum::<usize>();
+    let writes = |bench: &Bench| {
+        bench
+            .clients
+            .values()
+            .map(|socket| socket.writes)
+            .sum::<usize>()
+    };
     let before = writes(&bench);
     for value in 0..2_000 {
         bench.set(1, &value.to_string());
@@ -142,7 +162,9 @@ fn s4_6_an_item_that_goes_is_cleared_for_all_the_slow_ones_too() {
     bench.open(slow, Some(0));
     bench.set(1, "51");
     bench.pass(100);
-    bench.server.directory(bench.now, DirectoryChange::Gone { slot: Slot(1) });
+    bench
+        .server
+        .directory(bench.now, DirectoryChange::Gone { slot: Slot(1) });
     bench.cache.0.remove(&1);
     // Its slot goes to another one, then its topic comes back in another slot.
     bench.item(1, "tank/0/Level", "1");
@@ -181,7 +203,13 @@ fn a_directory_that_is_read_anew_clears_what_is_no_longer_there() {
     bench.pass(100);
     let mut got = bench.get(client);
     got.retain(|line| !line.contains("Soc") && !line.contains("Serial"));
-    assert_eq!(got, ["N/P/battery/0/Dc/0/Voltage ", r#"N/P/battery/0/New {"value": 1}"#]);
+    assert_eq!(
+        got,
+        [
+            "N/P/battery/0/Dc/0/Voltage ",
+            r#"N/P/battery/0/New {"value": 1}"#
+        ]
+    );
 }
 
 #[test]
@@ -194,7 +222,10 @@ fn what_a_client_of_mqtt_5_does_not_take_is_left_out() {
     bench.set(1, &"1".repeat(40));
     bench.set(2, "13");
     bench.pass(100);
-    assert_eq!(bench.get(client), [r#"N/P/battery/0/Dc/0/Voltage {"value": 13}"#]);
+    assert_eq!(
+        bench.get(client),
+        [r#"N/P/battery/0/Dc/0/Voltage {"value": 13}"#]
+    );
 }
 
 #[test]
@@ -215,7 +246,11 @@ fn clients_with_the_same_filters_get_the_same_bytes() {
         for client in &clients {
             let got = bench.get(*client);
             assert_eq!(got.len(), if round % 3 == 0 { 2 } else { 1 }, "{got:?}");
-            assert!(got.iter().all(|line| line.ends_with(&format!(" {round}}}"))), "{got:?}");
+            assert!(
+                got.iter()
+                    .all(|line| line.ends_with(&format!(" {round}}}"))),
+                "{got:?}"
+            );
         }
     }
 }

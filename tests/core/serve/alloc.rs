@@ -1,0 +1,48 @@
+//! An update costs no allocation, however many clients there are.
+
+use std::time::Duration;
+
+use allocation_counter::measure;
+
+use super::bench::*;
+
+#[test]
+fn an_update_for_fifty_clients_allocates_nothing() {
+    let mut bench = Bench::new();
+    for slot in 10..300 {
+        bench.item(slot, &format!("battery/1/Cell/{slot}/Voltage"), "3.3");
+    }
+    for number in 0..50_u8 {
+        let client = bench.client(&format!("c{number}"), [3, 4, 5][usize::from(number % 3)]);
+        let options = if number % 6 == 5 { 8 } else { 0 };
+        bench.subscribe(client, "N/#", options);
+    }
+    let mut bytes = 0;
+    let mut round = |bench: &mut Bench, round: u32| {
+        bench.now = bench.now.later(Duration::from_millis(100));
+        for word in 0..8 {
+            bench.server.mark(word, round.wrapping_mul(0x9e37_79b9) | 2);
+        }
+        bench.server.advance(bench.now);
+        while let Some(id) = bench.server.poll_ready() {
+            let written = bench.server.write(bench.now, id, &bench.cache, |batch| {
+                bytes += batch.len();
+                Ok(batch.len())
+            });
+            assert!(written);
+        }
+    };
+    // Buffers grow; and a heartbeat is no update.
+    for number in 0..40 {
+        round(&mut bench, number);
+    }
+    bench.now = bench.now.later(Duration::from_secs(3));
+    round(&mut bench, 0);
+    let counted = measure(|| {
+        for number in 0..20 {
+            round(&mut bench, number);
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+    assert!(bytes > 100_000);
+}
