@@ -20,12 +20,17 @@ mod config;
 mod names;
 #[path = "targets/requests.rs"]
 mod requests;
+#[cfg(feature = "listen")]
+#[path = "targets/serve.rs"]
+mod serve;
 
 use std::time::Duration;
 
 pub use config::{config_file, config_schema};
 pub use names::names;
 pub use requests::{payload, topic, write_payload};
+#[cfg(feature = "listen")]
+pub use serve::client_stream;
 
 use dbus_mqtt::bridge::calls::Method;
 use dbus_mqtt::bridge::{Bridge, PublishSink};

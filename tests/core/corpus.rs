@@ -64,6 +64,12 @@ fn config_file() {
     replay("config_file", crate::targets::config_file);
 }
 
+#[cfg(feature = "listen")]
+#[test]
+fn client_stream() {
+    replay("client_stream", crate::targets::client_stream);
+}
+
 /// Each target has its replay here: what a fuzzer calls is what this file calls.
 #[test]
 fn every_target_is_replayed() {
@@ -77,5 +83,5 @@ fn every_target_is_replayed() {
         assert!(here.contains(&format!("replay(\"{target}\", crate::targets::{target})")));
         targets += 1;
     }
-    assert_eq!(targets, 8);
+    assert_eq!(targets, 9);
 }
