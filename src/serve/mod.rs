@@ -370,6 +370,10 @@ impl Server {
                 }
             }
             Answer::Republish { client, echo } => {
+                // Who has left since is not answered, nor is everybody else in its place.
+                if client.is_some_and(|id| self.client(id).is_none()) {
+                    return;
+                }
                 let one = client.filter(|id| self.client(*id).is_some_and(Client::listens));
                 for client in open(&mut self.places) {
                     let meant = one.map_or_else(|| client.listens(), |one| one == client.id);
