@@ -300,6 +300,25 @@ struct Probe {
     answered: Option<Instant>,
 }
 
+/// What came below our topics before we published there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    /// Values, and no status: of a program that is no bridge of ours.
+    Others,
+    /// The status of a bridge.
+    Status,
+}
+
+/// Whether our topics are to be watched (§4.11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    Unasked,
+    Asked,
+    /// What others publish there is theirs.
+    LeftAlone,
+}
+
 /// One session, from an open socket to its end.
 #[derive(Debug)]
 pub struct Session {
@@ -317,14 +336,10 @@ pub struct Session {
     awaits_itself: bool,
     /// Whether anything retained came while we read back.
     told_stored: bool,
-    /// Whether it has a bridge's status, and whether it has anything else.
-    has_status: bool,
-    has_others: bool,
-    /// Whether what others publish below our topics is theirs.
-    left_alone: bool,
+    heard: Heard,
     probe: Option<Probe>,
-    /// Whether our topics are to be watched, and since when they are.
-    watch_asked: bool,
+    watch: Watch,
+    /// Since when our topics are watched.
     watching: Option<Instant>,
     news: Option<Finding>,
 }
@@ -360,11 +375,9 @@ impl Session {
             window: Window::default(),
             awaits_itself: false,
             told_stored: false,
-            has_status: false,
-            has_others: false,
-            left_alone: false,
+            heard: Heard::Nothing,
             probe: None,
-            watch_asked: false,
+            watch: Watch::Unasked,
             watching: None,
             news: None,
         }
@@ -478,7 +491,7 @@ impl Session {
             }
             (Inbound::UnsubAck, _) if std::mem::take(&mut self.awaits_itself) => {
                 self.told_stored = true;
-                let others = self.has_others && !self.has_status;
+                let others = self.heard == Heard::Others;
                 if others {
                     self.leave_alone(out);
                 } else {
@@ -537,7 +550,7 @@ impl Session {
                 tracing::warn!("the broker refused our subscription to {filters}");
             }
             // Where it is refused, reading back was refused too, and that was said.
-            (WATCH_ID, None, State::Up) if !self.left_alone => {
+            (WATCH_ID, None, State::Up) if self.watch == Watch::Asked => {
                 self.watching = Some(now);
                 return Ok(Event::Found(Finding::Watching));
             }
@@ -684,15 +697,15 @@ impl Session {
     /// Subscribes to what others publish below our topics (§4.11). Nothing else of ours is subscribed
     /// to by then that would bring our own messages.
     fn watch(&mut self, out: &mut Vec<u8>) {
-        if self.config.version == Version::V5 && !std::mem::replace(&mut self.watch_asked, true) {
+        if self.config.version == Version::V5 && self.watch == Watch::Unasked {
+            self.watch = Watch::Asked;
             self.subscribe(WATCH_ID, out);
         }
     }
 
     /// Watches no more: what the broker takes from others alone is not ours to correct.
     fn leave_alone(&mut self, out: &mut Vec<u8>) {
-        self.left_alone = true;
-        if std::mem::replace(&mut self.watch_asked, true) {
+        if std::mem::replace(&mut self.watch, Watch::LeftAlone) == Watch::Asked {
             self.unsubscribe(UNSUBSCRIBE_ID, &self.config.watch_filter, out);
         }
     }
@@ -731,8 +744,11 @@ impl Session {
             if publish.retain {
                 self.read_back(now);
             }
-            self.has_status |= is_status;
-            self.has_others |= !is_status && self.is_watched(publish.topic);
+            if is_status {
+                self.heard = Heard::Status;
+            } else if self.heard == Heard::Nothing && self.is_watched(publish.topic) {
+                self.heard = Heard::Others;
+            }
             // Before we publish, what is not retained is of others, and may be in store by now.
             return Event::Retained(publish.topic, publish.payload);
         }
