@@ -261,3 +261,38 @@ const DOMAIN: &str = "victronenergy.com";
 const REGISTER_URL: &str = "https://ccgxlogging.victronenergy.com/log/storemqttpassword.php";
 const REGISTER_RETRY: Duration = Duration::from_secs(60);
 const REGISTER_AGAIN_MAX: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_is_doubted_where_the_device_registers_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine {
+            version_file: folder.path().join("version"),
+            ..Machine::this()
+        };
+        let registration = Registration {
+            host: "example.com".to_owned(),
+            port: 443,
+            path: "/".to_owned(),
+            ca: None,
+            retry: REGISTER_RETRY,
+            again_max: REGISTER_AGAIN_MAX,
+        };
+        let vrm = |registration| VrmConfig {
+            broker: 0,
+            password_file: None,
+            registration,
+        };
+        assert_eq!(vrm(Some(registration.clone())).doubt(&machine), None);
+        std::fs::write(&machine.version_file, "v3.50\n").unwrap();
+        assert_eq!(vrm(None).doubt(&machine), None);
+        let doubt = vrm(Some(registration)).doubt(&machine).unwrap();
+        assert!(
+            doubt.starts_with("--init-broker: Venus OS v3.50 "),
+            "{doubt}"
+        );
+    }
+}
