@@ -275,48 +275,37 @@ impl Args {
 
     /// A setting of the bridge before a command would be without effect.
     fn mixes_bridge_and_command(&self) -> bool {
-        let RawConfig { debug, .. } = self.settings;
-        self.command.is_some()
-            && self.settings
-                != RawConfig {
-                    debug,
-                    ..RawConfig::default()
-                }
+        self.command.is_some() && self.settings.clone().without("debug") != RawConfig::default()
     }
 
     /// The settings, with those that were given to a command instead.
     pub fn settings(&self) -> RawConfig {
-        let mut settings = self.settings.clone();
+        let settings = self.settings.clone();
         match &self.command {
-            None => {}
-            Some(Command::Demo(demo)) => settings.schema = demo.overlays.setting(),
-            Some(Command::Record(record)) => {
-                settings.dbus.clone_from(&record.dbus);
-                settings.schema = record.overlays.setting();
-            }
-            Some(Command::Replay(replay)) => {
-                settings.dbus.clone_from(&replay.dbus);
-                settings.schema = replay.overlays.setting();
-            }
-            Some(Command::Config(config)) => return config.settings.clone(),
-            Some(Command::Doctor(doctor)) => return doctor.settings.clone(),
+            None => settings,
+            Some(Command::Demo(demo)) => settings.with_some("schema", demo.overlays.setting()),
+            Some(Command::Record(record)) => settings
+                .with_some("dbus", record.dbus.clone())
+                .with_some("schema", record.overlays.setting()),
+            Some(Command::Replay(replay)) => settings
+                .with_some("dbus", replay.dbus.clone())
+                .with_some("schema", replay.overlays.setting()),
+            Some(Command::Config(config)) => config.settings.clone(),
+            Some(Command::Doctor(doctor)) => doctor.settings.clone(),
             Some(Command::Schema(schema)) => {
                 let given = !schema.overlays.is_empty();
-                settings.schema = given.then(|| schema.overlays.clone());
+                settings.with_some("schema", given.then(|| schema.overlays.clone()))
             }
             #[cfg(feature = "client")]
             Some(Command::Client(client)) => {
-                return RawConfig {
-                    debug: self.settings.debug,
-                    ..client.broker().settings()
-                };
+                let debug = self.settings.get("debug").cloned();
+                client.broker().settings.0.clone().with_some("debug", debug)
             }
             #[cfg(feature = "client")]
-            Some(Command::Completions(_) | Command::Man) => {}
+            Some(Command::Completions(_) | Command::Man) => settings,
             #[cfg(not(feature = "client"))]
-            Some(Command::LeftOut(_)) => {}
+            Some(Command::LeftOut(_)) => settings,
         }
-        settings
     }
 }
 

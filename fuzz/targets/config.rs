@@ -109,10 +109,7 @@ impl Here {
         };
         let file = self.folder.join("settings.toml");
         fs::write(&file, text).unwrap();
-        let arguments = RawConfig {
-            config: Some(file),
-            ..RawConfig::default()
-        };
+        let arguments = RawConfig::default().with("config", file);
         let layers = Layers::read(arguments, &machine)?;
         let _ = layers.debug();
         let source = layers.portal_id(&machine)?;

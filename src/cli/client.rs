@@ -1,11 +1,10 @@
 //! The arguments of the client for people: `get`, `set`, `watch`, `devices` and `forget`.
 
-use std::path::PathBuf;
-
 use clap::Subcommand;
 
 use super::positive;
-use crate::config::{PortalId, RawBroker, RawConfig, Secret, whole};
+use crate::config::setting::Setting;
+use crate::config::{PortalId, RawConfig, whole};
 
 /// What a client of the broker does.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
@@ -25,43 +24,9 @@ pub enum ClientCommand {
 /// Where the values are. The flags, their variables and their file are those of the bridge.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 pub struct BrokerArgs {
-    /// The MQTT broker (default: 127.0.0.1:1883)
-    #[arg(short = 'q', long, value_name = "HOST[:PORT]", help_heading = BROKER)]
-    pub mqtt_server: Option<String>,
-    /// User name, if the broker wants one
-    #[arg(short = 'u', long, value_name = "NAME", help_heading = BROKER)]
-    pub mqtt_user: Option<String>,
-    /// Password. Other users of this computer can see it in the process list: better use
-    /// --mqtt-password-file
-    #[arg(short = 'P', long, value_name = "PASSWORD", help_heading = BROKER)]
-    pub mqtt_password: Option<Secret>,
-    /// File with the password in its first line
-    #[arg(long, value_name = "FILE", help_heading = BROKER)]
-    pub mqtt_password_file: Option<PathBuf>,
-    /// Take the password from a file that other users can read too
-    #[arg(long, help_heading = BROKER)]
-    pub allow_readable_secrets: bool,
-    /// Certificate of the broker, for an encrypted connection
-    #[arg(short = 'c', long, value_name = "CA.pem", help_heading = BROKER)]
-    pub mqtt_certificate: Option<PathBuf>,
-    /// Our own certificate, where the broker wants one
-    #[arg(long, value_name = "CERT.pem", help_heading = BROKER)]
-    pub mqtt_client_certificate: Option<PathBuf>,
-    /// The key of our own certificate
-    #[arg(long, value_name = "KEY.pem", help_heading = BROKER)]
-    pub mqtt_client_key: Option<PathBuf>,
-    /// The name in the broker's certificate, where that is not its host
-    #[arg(long, value_name = "NAME", help_heading = BROKER)]
-    pub mqtt_server_name: Option<String>,
-    /// Text in front of every topic, such as venus/, where the bridge puts one there (default: none)
-    #[arg(long, value_name = "TEXT", help_heading = BROKER)]
-    pub mqtt_prefix: Option<String>,
-    /// VRM portal id of the installation (default: the one that is on the broker)
-    #[arg(long, value_name = "ID", help_heading = BROKER)]
-    pub portal_id: Option<String>,
-    /// Read the settings of the broker from this file of the bridge
-    #[arg(long, value_name = "FILE", help_heading = BROKER)]
-    pub config: Option<PathBuf>,
+    /// The settings of the bridge that a client has.
+    #[command(flatten)]
+    pub settings: ClientSettings,
     /// How long to wait for an answer
     #[arg(long, value_name = "SECONDS", value_parser = positive, default_value_t = 10.0, allow_negative_numbers = true, help_heading = BROKER)]
     pub timeout: f64,
@@ -177,29 +142,58 @@ impl ClientCommand {
     }
 }
 
-impl BrokerArgs {
-    /// The settings of the bridge that these are.
-    pub fn settings(&self) -> RawConfig {
-        let args = self.clone();
-        RawConfig {
-            first: RawBroker {
-                server: args.mqtt_server,
-                user: args.mqtt_user,
-                password: args.mqtt_password,
-                password_file: args.mqtt_password_file,
-                certificate: args.mqtt_certificate,
-                client_certificate: args.mqtt_client_certificate,
-                client_key: args.mqtt_client_key,
-                server_name: args.mqtt_server_name,
-                prefix: args.mqtt_prefix,
-                ..RawBroker::default()
-            },
-            allow_readable_secrets: args.allow_readable_secrets.then_some(true),
-            portal_id: args.portal_id,
-            config: args.config,
-            ..RawConfig::default()
-        }
+/// Those settings of the bridge that say how to reach the broker, and whose values are meant.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClientSettings(pub RawConfig);
+
+impl ClientSettings {
+    fn all() -> impl Iterator<Item = &'static Setting> {
+        RawConfig::settings().filter(|setting| CLIENT_KEYS.contains(&setting.key))
     }
 }
 
+impl clap::Args for ClientSettings {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let arguments = ClientSettings::all().filter_map(Setting::arg);
+        let arguments = arguments.map(|argument| argument.help_heading(BROKER));
+        let help = "VRM portal id of the installation (default: the one that is on the broker)";
+        let config = "Read the settings of the broker from this file of the bridge";
+        command
+            .args(arguments)
+            .mut_arg("portal-id", |argument| argument.help(help).long_help(help))
+            .mut_arg("config", |argument| argument.help(config).long_help(config))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        ClientSettings::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for ClientSettings {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<ClientSettings, clap::Error> {
+        let raw = RawConfig::from_matches(ClientSettings::all(), matches);
+        Ok(ClientSettings(raw))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = ClientSettings::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// What a client has of the bridge's settings.
+const CLIENT_KEYS: [&str; 12] = [
+    "mqtt-server",
+    "mqtt-user",
+    "mqtt-password",
+    "mqtt-password-file",
+    "allow-readable-secrets",
+    "mqtt-certificate",
+    "mqtt-client-certificate",
+    "mqtt-client-key",
+    "mqtt-server-name",
+    "mqtt-prefix",
+    "portal-id",
+    "config",
+];
 const BROKER: &str = "Where the values are";

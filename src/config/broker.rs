@@ -1,61 +1,9 @@
-//! One broker, as resolved: where it is, how it is reached, what it may have (§6, §8).
+//! What a broker is made of besides single settings: how it is reached, who we are there (§6, §8).
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Secret;
-use crate::model::access::AccessRule;
-use crate::model::filter::Lists;
-use crate::model::topic::TopicRules;
-
-/// One broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerConfig {
-    /// For logs; no other broker has it.
-    pub name: String,
-    /// A name or an address; an IPv6 address without brackets.
-    pub host: String,
-    /// Its TCP port.
-    pub port: u16,
-    /// What carries MQTT to it.
-    pub transport: Transport,
-    /// How it is encrypted. Always there for [`Transport::Tls`] and [`Transport::Wss`], never
-    /// for the others.
-    pub tls: Option<TlsConfig>,
-    /// Which versions of MQTT to speak.
-    pub version: MqttVersion,
-    /// Contains none of `+ # /`.
-    pub client_id: String,
-    /// User and password, where the broker wants them.
-    pub login: Option<Login>,
-    /// Whether notifications are retained (§4.1).
-    pub retain: bool,
-    /// After what time a broker forgets a retained notification by itself, with MQTT 5 (§6); never
-    /// where this is `None`.
-    pub expire: Option<Duration>,
-    /// Whether topics are abbreviated where the broker takes that, with MQTT 5.
-    pub topic_aliases: bool,
-    /// How long a request keeps the bridge alive; `None` is for ever (§5.1).
-    pub keep_alive: Option<Duration>,
-    /// The interval of PINGs, MQTT's own keep-alive.
-    pub ping: Duration,
-    /// The longest wait before it is connected to again.
-    pub reconnect_max: Duration,
-    /// How long at most the full publish waits after a reconnect (§6).
-    pub republish_jitter: Duration,
-    /// The most messages a second that it is sent; 0: no limit (§4.13).
-    pub publish_rate_max: u32,
-    /// What its clients may do.
-    pub access: AccessRule,
-    /// Stands before every topic; empty, or ends in `/`.
-    pub prefix: String,
-    /// What may be published there, read and written from there.
-    pub lists: Lists,
-    /// What topics it takes (§4.12).
-    pub topics: TopicRules,
-    /// Home Assistant, where the settings say anything of it.
-    pub home_assistant: Option<HomeAssistant>,
-}
+use super::{BrokerConfig, Secret};
 
 /// Home Assistant on a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,13 +47,14 @@ pub struct TlsConfig {
 }
 
 /// Which versions of MQTT to speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MqttVersion {
     /// 3.1.1
     V3,
     /// 5
     V5,
     /// 5, and 3.1.1 with a broker that does not know it.
+    #[default]
     Auto,
 }
 

@@ -4,7 +4,7 @@ use super::{BrokerConfig, ConfigError, Layers, Origin, Problem};
 use crate::model::name::PortalId;
 
 /// How to reach the broker, and whose values are meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClientConfig {
     /// The broker; the client id in it is the client's own.
     pub broker: BrokerConfig,
@@ -16,7 +16,7 @@ impl Layers {
     /// The configuration of a client that goes by `client_id`. The setting of that name is the
     /// bridge's: a client that took it would throw the bridge off the broker.
     pub fn client(&self, client_id: String) -> Result<ClientConfig, ConfigError> {
-        let portal_id = match self.find("portal-id", |raw| raw.portal_id.clone()) {
+        let portal_id = match self.top.find::<String>("portal-id")? {
             Some(found) => Some(PortalId::new(&found.value).map_err(|error| found.wrong(error))?),
             None if self.names_portal() => {
                 return Err(ConfigError::Setting {

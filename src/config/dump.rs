@@ -3,20 +3,18 @@
 //! No secret is in it: a password that was written somewhere is shown as `***`, one in a file by the
 //! file's name.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
-use super::layers::{BrokerLayers, Layers, Which};
 use super::machine::Machine;
-use super::{
-    AccessRule, BrokerConfig, ConfigError, Limits, MqttVersion, Origin, PortalSource, RawBroker,
-    RawConfig, RawLimits, RawVrm, Transport, VrmConfig,
-};
-use crate::model::access::Access;
-use crate::model::filter::Lists;
+use super::setting::Setting;
+use super::settings::{BROKER, LIMITS, TOP, VRM};
+use super::text::quoted;
+use super::values::Values;
+use super::{BrokerConfig, ConfigError, Layers, Origin, PortalSource, Registration, VrmConfig};
 use crate::model::name::PortalId;
-use crate::model::outside::{Outside, is_plain};
+use crate::model::outside::Outside;
 
 /// Comments out what is made from the portal id, where that is not known yet.
 fn without_portal_id(text: &str) -> String {
@@ -40,7 +38,8 @@ fn without_portal_id(text: &str) -> String {
 #[derive(Default)]
 struct Text(String);
 
-type IsSet = fn(&RawBroker) -> bool;
+/// What is shown of settings in another way than as they are written: the value as TOML, or not at all.
+type Shown = BTreeMap<&'static str, Option<String>>;
 
 impl Layers {
     /// The configuration as text.
@@ -49,110 +48,54 @@ impl Layers {
         let unknown = PortalId::unknown();
         let config = self.resolve(machine, source.id().unwrap_or(&unknown))?;
         let (_, bus) = self.bus_and_origin(machine)?;
-        let set = |key, is_set: fn(&RawConfig) -> bool| self.origin_of(key, is_set);
         let mut text = Text::default();
         text.0.push_str(HEAD);
         text.line("dbus", &quoted(config.bus.as_str()), &bus);
         match &source {
             PortalSource::Set(id) => {
-                let origin = set("portal-id", |raw| raw.portal_id.is_some());
-                text.line("portal-id", &quoted(id.as_str()), &origin);
+                text.line(
+                    "portal-id",
+                    &quoted(id.as_str()),
+                    &self.top.origin("portal-id"),
+                );
             }
             PortalSource::Device(id, _) => {
                 text.said("portal-id", &quoted(id.as_str()), "this device");
             }
             PortalSource::Bus => text.said("#portal-id", "\"\"", "asked of the bus at the start"),
         }
-        let gather = config.gather.as_millis().to_string();
-        text.line(
-            "gather-ms",
-            &gather,
-            &set("gather-ms", |raw| raw.gather_ms.is_some()),
-        );
-        let refresh = config.refresh.unwrap_or_default().as_secs().to_string();
-        text.line(
-            "refresh-s",
-            &refresh,
-            &set("refresh-s", |raw| raw.refresh_s.is_some()),
-        );
-        text.line(
-            "debug",
-            &self.debug().to_string(),
-            &set("debug", |raw| raw.debug.is_some()),
-        );
-        text.line(
-            "allow-readable-secrets",
-            &self.privacy().readable.to_string(),
-            &set("allow-readable-secrets", |raw| {
-                raw.allow_readable_secrets.is_some()
-            }),
-        );
+        let shown = ["dbus", "portal-id"].map(|key| (key, None));
+        text.table(TOP, &self.top, &shown.into(), |setting| setting.key);
+        text.0.push_str("\n[limits]\n");
+        text.table(LIMITS, &self.limits, &Shown::new(), |setting| setting.key);
         let vrm = config.vrm.as_ref();
-        let registers = vrm.is_some_and(|vrm| vrm.registration.is_some());
-        text.line(
-            "init-broker",
-            &registers.to_string(),
-            &set("init-broker", |raw| raw.init_broker.is_some()),
-        );
-        let stats = config.stats.unwrap_or_default().as_secs().to_string();
-        text.line("stats", &stats, &set("stats", |raw| raw.stats.is_some()));
-        let metrics = config.metrics.map(|address| address.to_string());
-        text.line(
-            "metrics",
-            &quoted(&metrics.unwrap_or_default()),
-            &set("metrics", |raw| raw.metrics.is_some()),
-        );
-        text.line(
-            "allow-remote-metrics",
-            &self.allows_remote_metrics().to_string(),
-            &set("allow-remote-metrics", |raw| {
-                raw.allow_remote_metrics.is_some()
-            }),
-        );
-        let web = config.web.map(|address| address.to_string());
-        text.line(
-            "web",
-            &quoted(&web.unwrap_or_default()),
-            &set("web", |raw| raw.web.is_some()),
-        );
-        text.line(
-            "allow-remote-web",
-            &self.allows_remote_web().to_string(),
-            &set("allow-remote-web", |raw| raw.allow_remote_web.is_some()),
-        );
-        let limits = self.find("limits", |raw| raw.limits.clone());
-        let (raw, origin) = limits.map_or_else(
-            || (RawLimits::default(), Origin::Default),
-            |found| (found.value, found.origin),
-        );
-        text.limits(&config.limits, &raw, &origin);
+        let (mut values, own) = (self.brokers.iter(), vrm.map(|vrm| vrm.broker));
         for (index, broker) in config.brokers.iter().enumerate() {
-            match vrm.filter(|vrm| vrm.broker == index) {
-                None => {
-                    let which = match index {
-                        0 => Which::First,
-                        _ => Which::Further(index),
+            match (vrm, values.next()) {
+                (Some(vrm), _) if own == Some(index) => {
+                    text.0.push_str("\n[vrm]\n");
+                    let enabled = match self.vrm.origin("enabled") {
+                        Origin::Default => self.top.origin("init-broker"),
+                        origin => origin,
                     };
-                    text.0.push_str("\n[[broker]]\n");
-                    text.broker(self.of_broker(which), broker, None);
+                    text.line("enabled", "true", &enabled);
+                    let shown = vrm.shown();
+                    text.table(VRM, &self.vrm, &shown, |setting| setting.key);
+                    let shown = broker.shown(&self.vrm, Some(&machine.vrm_password_file));
+                    text.table(BROKER, &self.vrm, &shown, Setting::table_key);
                 }
-                Some(vrm) => text.vrm(self, vrm, broker, &machine.vrm_password_file),
+                (_, Some(values)) => {
+                    text.0.push_str("\n[[broker]]\n");
+                    let shown = broker.shown(values, None);
+                    text.table(BROKER, values, &shown, Setting::table_key);
+                }
+                (_, None) => {}
             }
         }
         Ok(match source.id() {
             Some(_) => text.0,
             None => without_portal_id(&text.0),
         })
-    }
-
-    fn origin_of(&self, key: &'static str, is_set: fn(&RawConfig) -> bool) -> Origin {
-        self.find(key, |raw| is_set(raw).then_some(()))
-            .map_or(Origin::Default, |found| found.origin)
-    }
-
-    fn vrm_origin(&self, key: &'static str, is_set: fn(&RawVrm) -> bool) -> Origin {
-        self.find_vrm(key, |raw| is_set(raw).then_some(()))
-            .map_or(Origin::Default, |found| found.origin)
     }
 }
 
@@ -167,264 +110,84 @@ impl Text {
         let _ = writeln!(self.0, "{key} = {value}  # {place}");
     }
 
-    fn limits(&mut self, limits: &Limits, raw: &RawLimits, origin: &Origin) {
-        self.0.push_str("\n[limits]\n");
-        for (key, value, is_set) in limits.lines(raw) {
-            let origin = if is_set { origin } else { &Origin::Default };
-            self.line(key, &value.to_string(), origin);
-        }
-    }
-
-    fn vrm(&mut self, layers: &Layers, vrm: &VrmConfig, broker: &BrokerConfig, password: &Path) {
-        self.0.push_str("\n[vrm]\n");
-        let set = |key, is_set: fn(&RawVrm) -> bool| layers.vrm_origin(key, is_set);
-        let mut enabled = set("enabled", |vrm| vrm.enabled.is_some());
-        if enabled == Origin::Default {
-            enabled = layers.origin_of("init-broker", |raw| raw.init_broker.is_some());
-        }
-        self.line("enabled", "true", &enabled);
-        let transport = match broker.transport {
-            Transport::Wss { .. } | Transport::Ws { .. } => "\"wss\"",
-            Transport::Tls | Transport::Tcp => "\"tls\"",
-        };
-        self.line(
-            "transport",
-            transport,
-            &set("transport", |vrm| vrm.transport.is_some()),
-        );
-        if let Some(registration) = &vrm.registration {
-            let url = registration.url();
-            let origin = set("register-url", |vrm| vrm.register_url.is_some());
-            self.line("register-url", &quoted(&url), &origin);
-            if let Some(ca) = &registration.ca {
-                let origin = set("register-certificate", |vrm| {
-                    vrm.register_certificate.is_some()
-                });
-                self.line("register-certificate", &quoted_path(ca), &origin);
-            }
-            let seconds = registration.retry.as_secs().to_string();
-            let origin = set("register-retry-s", |vrm| vrm.register_retry_s.is_some());
-            self.line("register-retry-s", &seconds, &origin);
-            let seconds = registration.again_max.as_secs().to_string();
-            let origin = set("register-again-s", |vrm| vrm.register_again_s.is_some());
-            self.line("register-again-s", &seconds, &origin);
-        }
-        self.broker(layers.of_broker(Which::Vrm), broker, Some(password));
-    }
-
-    /// `password` is the file that has it where no setting says another.
-    fn broker(&mut self, layers: BrokerLayers<'_>, broker: &BrokerConfig, password: Option<&Path>) {
-        self.connection(layers, broker, password);
-        self.session(layers, broker);
-        let access = match broker.access {
-            AccessRule::Always(Access::Full) => "full",
-            AccessRule::Always(Access::ReadOnly) => "read-only",
-            AccessRule::Always(Access::Off) => "off",
-            AccessRule::AsDeviceSays => "vrm",
-        };
-        let set = |key, is_set| layers.origin_of(key, is_set);
-        self.line(
-            "access",
-            &quoted(access),
-            &set("access", |raw| raw.access.is_some()),
-        );
-        let Lists {
-            publish,
-            read,
-            write,
-            respond,
-        } = &broker.lists;
-        let lists: [(_, _, IsSet); 6] = [
-            ("publish-allow", &publish.allow, |raw| {
-                raw.publish_allow.is_some()
-            }),
-            ("publish-deny", &publish.deny, |raw| {
-                raw.publish_deny.is_some()
-            }),
-            ("read-allow", &read.allow, |raw| raw.read_allow.is_some()),
-            ("read-deny", &read.deny, |raw| raw.read_deny.is_some()),
-            ("write-allow", &write.allow, |raw| raw.write_allow.is_some()),
-            ("write-deny", &write.deny, |raw| raw.write_deny.is_some()),
-        ];
-        for (key, list, is_set) in lists {
-            self.line(key, &filters(list), &set(key, is_set));
-        }
-        let origin = set("response-allow", |raw| raw.response_allow.is_some());
-        self.line("response-allow", &filters(respond), &origin);
-        self.topics(layers, broker);
-    }
-
-    /// What topics it takes: no value means all of them.
-    fn topics(&mut self, layers: BrokerLayers<'_>, broker: &BrokerConfig) {
-        let set = |key, is_set| layers.origin_of(key, is_set);
-        let topics = &broker.topics;
-        if let Some(max) = topics.levels_max {
-            let origin = set("topic-levels-max", |raw| raw.topic_levels_max.is_some());
-            self.line("topic-levels-max", &max.to_string(), &origin);
-        }
-        if let Some(max) = topics.bytes_max {
-            let origin = set("topic-bytes-max", |raw| raw.topic_bytes_max.is_some());
-            self.line("topic-bytes-max", &max.to_string(), &origin);
-        }
-        if !topics.replace.is_empty() {
-            let pair = |(from, to): &(char, Box<str>)| {
-                format!("{} = {}", quoted(&from.to_string()), quoted(to))
-            };
-            let pairs: Vec<_> = topics.replace.iter().map(pair).collect();
-            let origin = set("topic-replace", |raw| raw.topic_replace.is_some());
-            self.line(
-                "topic-replace",
-                &format!("{{ {} }}", pairs.join(", ")),
-                &origin,
-            );
-        }
-    }
-
-    fn connection(
+    /// Every setting of a table that has a value.
+    fn table(
         &mut self,
-        layers: BrokerLayers<'_>,
-        broker: &BrokerConfig,
-        password: Option<&Path>,
+        settings: &[Setting],
+        values: &Values,
+        shown: &Shown,
+        name: fn(&Setting) -> &'static str,
     ) {
-        let set = |key, is_set| layers.origin_of(key, is_set);
+        for setting in settings.iter().filter(|setting| !setting.no_key) {
+            let value = match shown.get(setting.key) {
+                Some(shown) => shown.clone(),
+                None => match values.written(setting.key) {
+                    Some(written) => Some(written.toml(setting.kind)),
+                    None => setting.default().map(|default| default.toml(setting.kind)),
+                },
+            };
+            if let Some(value) = value {
+                self.line(name(setting), &value, &values.origin(setting.key));
+            }
+        }
+    }
+}
+
+impl BrokerConfig {
+    /// What is made of several settings. `password` is the file that has it where no setting says another.
+    fn shown(&self, values: &Values, password: Option<&Path>) -> Shown {
         let url = format!(
             "{}://{}{}",
-            broker.transport.scheme(),
-            broker.address(),
-            broker.transport.path()
+            self.transport.scheme(),
+            self.address(),
+            self.transport.path()
         );
-        self.line(
-            "name",
-            &quoted(&broker.name),
-            &set("name", |raw| raw.name.is_some()),
-        );
-        self.line(
-            "server",
-            &quoted(&url),
-            &set("mqtt-server", |raw| raw.server.is_some()),
-        );
-        if let Some(login) = &broker.login {
-            self.line(
-                "user",
-                &quoted(&login.user),
-                &set("mqtt-user", |raw| raw.user.is_some()),
-            );
-            self.password(layers, password);
+        let mut shown = Shown::from([
+            ("name", Some(quoted(&self.name))),
+            ("mqtt-server", Some(quoted(&url))),
+            ("client-id", Some(quoted(&self.client_id))),
+            ("mqtt-prefix", Some(quoted(&self.prefix))),
+            ("access", Some(quoted(self.access.word()))),
+        ]);
+        let login = self.login.as_ref();
+        shown.insert("mqtt-user", login.map(|login| quoted(&login.user)));
+        let (text, file) = ("mqtt-password", "mqtt-password-file");
+        match (values.rank(text), values.rank(file)) {
+            (Some(strong), Some(weak)) if strong < weak => drop(shown.insert(file, None)),
+            (_, Some(_)) => drop(shown.insert(text, None)),
+            (Some(_), None) => {}
+            (None, None) => drop(shown.insert(file, password.map(quoted_path))),
         }
-        let Some(tls) = &broker.tls else {
-            return;
-        };
-        if let Some(ca) = &tls.ca {
-            let origin = set("mqtt-certificate", |raw| raw.certificate.is_some());
-            self.line("certificate", &quoted_path(ca), &origin);
+        let tls = self.tls.as_ref();
+        let ca = tls.and_then(|tls| tls.ca.as_deref());
+        shown.insert("mqtt-certificate", ca.map(quoted_path));
+        if let Some((_, key)) = tls.and_then(|tls| tls.client.as_ref()) {
+            shown.insert("mqtt-client-key", Some(quoted_path(key)));
         }
-        if let Some((certificate, key)) = &tls.client {
-            let origin = set("mqtt-client-certificate", |raw| {
-                raw.client_certificate.is_some()
-            });
-            self.line("client-certificate", &quoted_path(certificate), &origin);
-            let origin = set("mqtt-client-key", |raw| raw.client_key.is_some());
-            self.line("client-key", &quoted_path(key), &origin);
+        if self.home_assistant.is_none() {
+            // It is left alone.
+            let settings = BROKER.iter().map(|setting| setting.key);
+            let settings = settings.filter(|key| key.starts_with("home-assistant"));
+            shown.extend(settings.map(|key| (key, None)));
         }
-        if let Some(name) = &tls.server_name {
-            let origin = set("mqtt-server-name", |raw| raw.server_name.is_some());
-            self.line("server-name", &quoted(name), &origin);
-        }
+        shown
     }
+}
 
-    fn session(&mut self, layers: BrokerLayers<'_>, broker: &BrokerConfig) {
-        let version = match broker.version {
-            MqttVersion::V3 => "3",
-            MqttVersion::V5 => "5",
-            MqttVersion::Auto => "\"auto\"",
-        };
-        let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs().to_string();
-        let aliases = broker.topic_aliases.to_string();
-        let values: [(_, _, _, IsSet); 11] = [
-            ("mqtt-version", "mqtt-version", version.to_owned(), |raw| {
-                raw.mqtt_version.is_some()
-            }),
-            ("client-id", "client-id", quoted(&broker.client_id), |raw| {
-                raw.client_id.is_some()
-            }),
-            ("retain", "retain", broker.retain.to_string(), |raw| {
-                raw.retain.is_some()
-            }),
-            ("expire", "expire", seconds(broker.expire), |raw| {
-                raw.expire.is_some()
-            }),
-            ("topic-aliases", "topic-aliases", aliases, |raw| {
-                raw.topic_aliases.is_some()
-            }),
-            (
-                "keep-alive",
-                "keep-alive",
-                seconds(broker.keep_alive),
-                |raw| raw.keep_alive.is_some(),
-            ),
-            ("ping", "ping", seconds(Some(broker.ping)), |raw| {
-                raw.ping.is_some()
-            }),
-            (
-                "reconnect-max",
-                "reconnect-max",
-                seconds(Some(broker.reconnect_max)),
-                |raw| raw.reconnect_max.is_some(),
-            ),
-            (
-                "republish-jitter",
-                "republish-jitter",
-                seconds(Some(broker.republish_jitter)),
-                |raw| raw.republish_jitter.is_some(),
-            ),
-            (
-                "publish-rate-max",
-                "publish-rate-max",
-                broker.publish_rate_max.to_string(),
-                |raw| raw.publish_rate_max.is_some(),
-            ),
-            ("prefix", "mqtt-prefix", quoted(&broker.prefix), |raw| {
-                raw.prefix.is_some()
-            }),
-        ];
-        for (key, flag, value, is_set) in values {
-            self.line(key, &value, &layers.origin_of(flag, is_set));
-        }
-        // Where nothing is said of it, Home Assistant is left alone: no value means that.
-        let Some(home) = &broker.home_assistant else {
-            return;
-        };
-        let values: [(_, _, IsSet); 3] = [
-            ("home-assistant", home.enabled.to_string(), |raw| {
-                raw.home_assistant.is_some()
-            }),
-            ("home-assistant-prefix", quoted(&home.prefix), |raw| {
-                raw.home_assistant_prefix.is_some()
-            }),
-            ("home-assistant-keep", seconds(home.keep), |raw| {
-                raw.home_assistant_keep.is_some()
-            }),
-        ];
-        for (key, value, is_set) in values {
-            self.line(key, &value, &layers.origin_of(key, is_set));
-        }
-    }
-
-    fn password(&mut self, layers: BrokerLayers<'_>, usual: Option<&Path>) {
-        let text = layers.find("mqtt-password", |raw| raw.password.clone());
-        let file = layers.find("mqtt-password-file", |raw| raw.password_file.clone());
-        match (text, file, usual) {
-            (Some(text), file, _) if file.as_ref().is_none_or(|file| text.rank < file.rank) => {
-                self.line("password", &quoted(&text.value.to_string()), &text.origin);
+impl VrmConfig {
+    fn shown(&self) -> Shown {
+        let mut shown = Shown::from([("enabled", None)]);
+        match &self.registration {
+            Some(Registration { ca, .. }) => {
+                shown.insert("register-certificate", ca.as_deref().map(quoted_path));
             }
-            (_, Some(file), _) => {
-                self.line("password-file", &quoted_path(&file.value), &file.origin);
+            None => {
+                let settings = VRM.iter().map(|setting| setting.key);
+                let settings = settings.filter(|key| key.starts_with("register-"));
+                shown.extend(settings.map(|key| (key, None)));
             }
-            (_, None, Some(path)) => {
-                self.line("password-file", &quoted_path(path), &Origin::Default);
-            }
-            (_, None, None) => {}
         }
+        shown
     }
 }
 
@@ -437,33 +200,8 @@ fn place(origin: &Origin) -> String {
     }
 }
 
-fn filters(filters: &[impl ToString]) -> String {
-    let all: Vec<String> = filters
-        .iter()
-        .map(|filter| quoted(&filter.to_string()))
-        .collect();
-    format!("[{}]", all.join(", "))
-}
-
 fn quoted_path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
-}
-
-/// A text as TOML writes it.
-fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => out.extend(['\\', letter]),
-            letter if !is_plain(letter) => {
-                // Writing to a text cannot fail.
-                let _ = write!(out, "\\u{:04X}", u32::from(letter));
-            }
-            letter => out.push(letter),
-        }
-    }
-    out.push('"');
-    out
 }
 
 const HEAD: &str = "\

@@ -162,9 +162,9 @@ pub enum Problem {
     #[error("{value} is too large: at most {max}")]
     TooLarge {
         /// As written.
-        value: u32,
+        value: u64,
         /// The largest that is accepted.
-        max: u32,
+        max: u64,
     },
     /// No beginning of a topic.
     #[error("{0:?} is no topic to begin with; the usual one is homeassistant")]
@@ -229,9 +229,9 @@ pub enum Problem {
     #[error("{value} is too small: at least {min}")]
     TooSmall {
         /// As written.
-        value: u32,
+        value: u64,
         /// The smallest that is accepted.
-        min: u32,
+        min: u64,
     },
     /// No name for the log.
     #[error("{0:?} is no name for a broker: 1 to 64 characters that can be printed")]

@@ -1,31 +1,49 @@
-//! The settings file: from TOML to [`RawConfig`], and back to the line where a setting stands.
+//! The settings file: from TOML to values, each with the line where it stands.
 //!
-//! The keys of a broker stand in `[[broker]]`, or, where there is only one, at the top. They are told
-//! apart here, because serde cannot flatten a table and still know the line of each key.
+//! The keys of a broker stand in `[[broker]]`, or, where there is only one, at the top.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::Error as _;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::{ConfigError, Limits, RawBroker, RawConfig, RawLimits, RawVrm};
+use super::setting::{Kind, Setting, Written, one_of};
+use super::settings::{BROKER, LIMITS, TOP, VRM};
+use super::{ConfigError, Secret};
 use crate::model::similar::closest;
 
-/// Which broker of a settings file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Table {
-    /// None: the setting is none of a broker's, or of the only one.
-    Top,
-    /// `[[broker]]`, counted from 0.
-    Broker(usize),
-    /// `[vrm]`
-    Vrm,
+/// A settings file, read.
+#[derive(Debug, Default)]
+pub(super) struct SettingsFile {
+    pub(super) top: Part,
+    pub(super) limits: Part,
+    pub(super) brokers: Vec<Part>,
+    pub(super) vrm: Part,
 }
 
-/// Where keys stand.
+/// One table of it.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    /// Where it begins.
+    pub(super) line: usize,
+    pub(super) entries: Vec<Line>,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) setting: &'static Setting,
+    pub(super) written: Written,
+    pub(super) line: usize,
+    /// What it is called there.
+    pub(super) key: &'static str,
+}
+
+/// A table that keys can stand in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Table {
     Top,
     Limits,
     Broker,
@@ -49,6 +67,13 @@ impl From<toml::de::Error> for Mistake {
 }
 
 impl Mistake {
+    fn at(offset: usize, complaint: impl Into<String>) -> Mistake {
+        Mistake {
+            offset,
+            complaint: complaint.into(),
+        }
+    }
+
     pub(super) fn of(self, path: &Path, text: &str) -> ConfigError {
         ConfigError::Syntax {
             path: path.to_owned(),
@@ -58,10 +83,8 @@ impl Mistake {
     }
 }
 
-type Tree<'i> = DeTable<'i>;
-
 /// Reads a settings file.
-pub(super) fn from_toml(text: &str) -> Result<RawConfig, Mistake> {
+pub(super) fn from_toml(text: &str) -> Result<SettingsFile, Mistake> {
     let top = DeTable::parse(text).map_err(|error| {
         let mut mistake = Mistake::from(error);
         if let Some(key) = unquoted(text, mistake.offset) {
@@ -70,158 +93,207 @@ pub(super) fn from_toml(text: &str) -> Result<RawConfig, Mistake> {
         }
         mistake
     })?;
-    let span = top.span();
-    let mut rest = top.into_inner();
-    let tables = rest.remove("broker");
-    let vrm = rest.remove("vrm");
-    let keys = RawBroker::top_keys();
-    let (first, rest) = split(rest, &keys);
-    if let (Some(key), Some(tables)) = (first.keys().next(), &tables) {
+    let mut top = top.into_inner();
+    let mut part = |key: &str, table, complaint| match top.remove(key) {
+        None => Ok(Part::default()),
+        Some(found) => read_table(text, found, table, complaint),
+    };
+    let limits = part("limits", Table::Limits, "the limits stand below [limits]")?;
+    let vrm = part("vrm", Table::Vrm, "the settings for VRM stand below [vrm]")?;
+    let tables = top.remove("broker");
+    let line = tables
+        .as_ref()
+        .map(|tables| line_at(text, tables.span().start));
+    let brokers = tables.map(|tables| {
+        let complaint = "the settings of a broker stand below [[broker]], in two brackets";
+        let offset = tables.span().start;
+        let DeValue::Array(tables) = tables.into_inner() else {
+            return Err(Mistake::at(offset, complaint));
+        };
+        let tables = tables.into_iter();
+        tables
+            .map(|table| read_table(text, table, Table::Broker, complaint))
+            .collect()
+    });
+    let top = read(text, 1, top, Table::Top)?;
+    let misplaced = |line: &&Line| BROKER.iter().any(|setting| setting.key == line.setting.key);
+    if let (Some(line), Some(found)) = (line, top.entries.iter().find(misplaced)) {
         return Err(Mistake {
-            offset: key.span().start,
+            offset: offset_of(text, found.line),
             complaint: format!(
-                "{} is a broker's, and the brokers are in [[broker]] (line {}): put it into one of them, \
-                 as {}",
-                key.get_ref(),
-                line_at(text, tables.span().start),
-                table_key(key.get_ref()),
+                "{} is a broker's, and the brokers are in [[broker]] (line {line}): put it into one of \
+                 them, as {}",
+                found.key,
+                found.setting.table_key(),
             ),
         });
     }
-    let mut raw: RawConfig = read(rest, &span, Place::Top)?;
-    raw.first = read(first, &span, Place::Top)?;
-    raw.brokers = tables.map(brokers).transpose()?.unwrap_or_default();
-    raw.vrm = vrm.map(|table| read_vrm(table, &keys)).transpose()?;
-    Ok(raw)
+    Ok(SettingsFile {
+        top,
+        limits,
+        brokers: brokers.transpose()?.unwrap_or_default(),
+        vrm,
+    })
 }
 
-fn brokers(found: Spanned<DeValue<'_>>) -> Result<Vec<RawBroker>, Mistake> {
+/// A value as the settings file would have it; `None` if it is none of this setting.
+pub(super) fn value(setting: &Setting, toml: &str) -> Option<Written> {
+    read_value(setting, DeValue::parse(toml).ok()?).ok()
+}
+
+fn read_table(
+    text: &str,
+    found: Spanned<DeValue<'_>>,
+    table: Table,
+    complaint: &str,
+) -> Result<Part, Mistake> {
     let offset = found.span().start;
-    let wrong = || Mistake {
-        offset,
-        complaint: "the settings of a broker stand below [[broker]], in two brackets".to_owned(),
-    };
-    let DeValue::Array(tables) = found.into_inner() else {
-        return Err(wrong());
-    };
-    let mut brokers = Vec::new();
-    for table in tables {
-        let span = table.span();
-        let DeValue::Table(table) = table.into_inner() else {
-            return Err(wrong());
-        };
-        brokers.push(read(table, &span, Place::Broker)?);
+    match found.into_inner() {
+        DeValue::Table(entries) => read(text, line_at(text, offset), entries, table),
+        _ => Err(Mistake::at(offset, complaint)),
     }
-    Ok(brokers)
 }
 
-fn read_vrm(found: Spanned<DeValue<'_>>, keys: &[String]) -> Result<RawVrm, Mistake> {
-    let span = found.span();
-    let DeValue::Table(table) = found.into_inner() else {
-        return Err(Mistake {
-            offset: span.start,
-            complaint: "the settings for VRM stand below [vrm]".to_owned(),
-        });
+fn read(text: &str, line: usize, entries: DeTable<'_>, table: Table) -> Result<Part, Mistake> {
+    let mut part = Part {
+        line,
+        entries: Vec::new(),
     };
-    let mut both = keys.to_vec();
-    both.extend(keys.iter().map(|key| table_key(key).to_owned()));
-    let (broker, rest) = split(table, &both);
-    let mut vrm: RawVrm = read(rest, &span, Place::Vrm)?;
-    vrm.broker = read(broker, &span, Place::Vrm)?;
-    Ok(vrm)
+    for (name, value) in entries {
+        let offset = name.span().start;
+        let Some((setting, key)) = table.setting(name.get_ref()) else {
+            return Err(Mistake::at(offset, unknown_key(name.get_ref(), table)));
+        };
+        if part
+            .entries
+            .iter()
+            .any(|line| line.setting.key == setting.key)
+        {
+            return Err(Mistake::at(offset, format!("{key} is set twice")));
+        }
+        part.entries.push(Line {
+            setting,
+            written: read_value(setting, value)?,
+            line: line_at(text, offset),
+            key,
+        });
+    }
+    Ok(part)
 }
 
-/// The entries with these keys, and the others.
-fn split<'i>(table: Tree<'i>, keys: &[String]) -> (Tree<'i>, Tree<'i>) {
-    table
-        .into_iter()
-        .partition(|(key, _)| keys.iter().any(|known| *known == **key.get_ref()))
-}
-
-fn read<'i, T: Deserialize<'i>>(
-    table: Tree<'i>,
-    span: &std::ops::Range<usize>,
-    place: Place,
-) -> Result<T, Mistake> {
-    let spanned = Spanned::new(span.clone(), table);
-    T::deserialize(toml::Deserializer::from(spanned)).map_err(|error| {
-        let unknown = unknown_key(error.message(), place);
+fn read_value(setting: &Setting, value: Spanned<DeValue<'_>>) -> Result<Written, Mistake> {
+    let offset = value.span().start;
+    let written = match (setting.kind, value.get_ref()) {
+        // A word that is a number may stand without quotes: `mqtt-version = 5`.
+        (Kind::Word(words), DeValue::Integer(number)) => one_of(words, number.as_str())
+            .map(Written::Text)
+            .map_err(toml::de::Error::custom),
+        (Kind::Characters, DeValue::Table(_)) => of(value, Written::Pairs),
+        (Kind::Characters, _) => of(value, |text: String| Written::each_to_underscore(&text)),
+        (Kind::Truth | Kind::Switch, _) => of(value, Written::Truth),
+        (Kind::Number | Kind::Seconds | Kind::Milliseconds, _) => of(value, Written::Number),
+        (Kind::Text, _) => of(value, Written::Text),
+        (Kind::Word(words), _) => {
+            String::deserialize(ValueDeserializer::from(value)).and_then(|text| {
+                let word = one_of(words, &text).map_err(toml::de::Error::custom)?;
+                Ok(Written::Text(word))
+            })
+        }
+        // A secret of the wrong type must not be shown in the complaint about it.
+        (Kind::Secret, _) => of(value, |text: String| Written::Secret(Secret::from(&*text)))
+            .map_err(|_| toml::de::Error::custom("a password is a text, in quotes")),
+        (Kind::File, _) => of(value, Written::File),
+        (Kind::Folders, _) => of(value, |folders: Vec<PathBuf>| Written::Folders(folders)),
+        (Kind::Filters, _) => of(value, Written::List),
+    };
+    written.map_err(|error| {
+        let has_place = error.span().is_some();
         let mut mistake = Mistake::from(error);
-        if let Some(complaint) = unknown {
-            mistake.complaint = complaint;
+        if !has_place {
+            mistake.offset = offset;
         }
         mistake
     })
 }
 
+fn of<'i, T: Deserialize<'i>>(
+    value: Spanned<DeValue<'i>>,
+    written: impl Fn(T) -> Written,
+) -> Result<Written, toml::de::Error> {
+    T::deserialize(ValueDeserializer::from(value)).map(written)
+}
+
 /// The complaint about a key that is not known, with what was likely meant.
-fn unknown_key(message: &str, place: Place) -> Option<String> {
-    let rest = message.strip_prefix("unknown field `")?;
-    let (key, expected) = rest.split_once("`, expected ")?;
-    // The limits are read with the top, which has them in its own list.
-    let place = if place == Place::Top && !expected.contains("`limits`") {
-        Place::Limits
-    } else {
-        place
-    };
-    let known = place.keys();
-    let is_long = |long: &&String| place == Place::Top && table_key(long) == key;
-    let meant = known.iter().find(is_long).map(String::as_str);
+fn unknown_key(key: &str, table: Table) -> String {
+    let known = table.keys();
+    let is_long = |setting: &&Setting| table == Table::Top && setting.table_key() == key;
+    let meant = table.settings().find(is_long).map(|setting| setting.key);
     let elsewhere = || {
-        let others = [Place::Top, Place::Limits, Place::Vrm, Place::Broker];
-        let has = |other: &&Place| other.keys().iter().any(|known| known == key);
+        let others = [Table::Top, Table::Limits, Table::Vrm, Table::Broker];
+        let has = |other: &&Table| other.keys().contains(&key);
         others.iter().find(has).map(|other| match other {
-            Place::Top => "it belongs to the top of the file, before the first table".to_owned(),
-            Place::Limits | Place::Broker | Place::Vrm => format!("it belongs to {}", other.name()),
+            Table::Top => "it belongs to the top of the file, before the first table".to_owned(),
+            Table::Limits | Table::Broker | Table::Vrm => format!("it belongs to {}", other.name()),
         })
     };
     let hint = match meant {
         Some(meant) => format!("did you mean {meant}?"),
-        None => {
-            elsewhere().unwrap_or_else(|| match closest(key, known.iter().map(String::as_str)) {
-                Some(meant) => format!("did you mean {meant}?"),
-                None => "dbus-mqtt.example.toml has all of them".to_owned(),
-            })
-        }
+        None => elsewhere().unwrap_or_else(|| match closest(key, known.iter().copied()) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => "dbus-mqtt.example.toml has all of them".to_owned(),
+        }),
     };
-    Some(match place {
-        Place::Top => format!("there is no setting {key}; {hint}"),
-        Place::Limits | Place::Broker | Place::Vrm => {
-            format!("{} has no setting {key}; {hint}", place.name())
+    match table {
+        Table::Top => format!("there is no setting {key}; {hint}"),
+        Table::Limits | Table::Broker | Table::Vrm => {
+            format!("{} has no setting {key}; {hint}", table.name())
         }
-    })
+    }
 }
 
-impl Place {
+impl Table {
     fn name(self) -> &'static str {
         match self {
-            Place::Top => "the file",
-            Place::Limits => "[limits]",
-            Place::Broker => "[[broker]]",
-            Place::Vrm => "[vrm]",
+            Table::Top => "the file",
+            Table::Limits => "[limits]",
+            Table::Broker => "[[broker]]",
+            Table::Vrm => "[vrm]",
         }
     }
 
-    fn keys(self) -> Vec<String> {
-        let of_broker = || {
-            let keys = RawBroker::top_keys();
-            keys.iter().map(|key| table_key(key).to_owned()).collect()
+    /// The settings that can stand there.
+    fn settings(self) -> impl Iterator<Item = &'static Setting> {
+        let (own, shared): (&[Setting], &[Setting]) = match self {
+            Table::Top => (TOP, BROKER),
+            Table::Limits => (LIMITS, &[]),
+            Table::Broker => (&[], BROKER),
+            Table::Vrm => (VRM, BROKER),
         };
+        let all = shared.iter().chain(own);
+        all.filter(|setting| !setting.no_key)
+    }
+
+    /// The setting of this name, and the name.
+    fn setting(self, name: &str) -> Option<(&'static Setting, &'static str)> {
+        self.settings().find_map(|setting| {
+            let short = setting.key.strip_prefix("mqtt-").unwrap_or(setting.key);
+            let names = match self {
+                Table::Top => [setting.key; 2],
+                Table::Limits | Table::Broker | Table::Vrm => [setting.key, short],
+            };
+            let key = names.into_iter().find(|key| *key == name)?;
+            Some((setting, key))
+        })
+    }
+
+    fn keys(self) -> Vec<&'static str> {
         match self {
-            Place::Top => {
-                let mut keys = RawConfig::top_keys();
-                keys.extend(["limits", "broker", "vrm"].map(str::to_owned));
-                keys
+            Table::Top => {
+                let keys = self.settings().map(|setting| setting.key);
+                keys.chain(["limits", "broker", "vrm"]).collect()
             }
-            Place::Limits => {
-                let lines = Limits::default().lines(&RawLimits::default());
-                lines.iter().map(|(key, ..)| (*key).to_owned()).collect()
-            }
-            Place::Broker => of_broker(),
-            Place::Vrm => {
-                let mut keys: Vec<String> = of_broker();
-                keys.extend(RawVrm::KEYS.map(str::to_owned));
-                keys
+            Table::Limits | Table::Broker | Table::Vrm => {
+                self.settings().map(Setting::table_key).collect()
             }
         }
     }
@@ -237,22 +309,13 @@ fn unquoted(text: &str, offset: usize) -> Option<&str> {
     (!key.is_empty() && key.chars().all(is_key) && begins_as_text).then_some(key)
 }
 
-/// What a key of the file's top is called in a table of a broker.
-pub(super) fn table_key(key: &str) -> &str {
-    match key {
-        "mqtt-version" => key,
-        _ => key.strip_prefix("mqtt-").unwrap_or(key),
-    }
-}
-
 /// The parser names what it expects as Rust does.
 fn in_plain_words(message: &str) -> String {
     let Some((found, expected)) = message.split_once(", expected ") else {
         return message.to_owned();
     };
     let expected = match expected {
-        "u32" => "a whole number",
-        "a nonzero u32" | "a nonzero usize" => "a whole number above 0",
+        "u64" => "a whole number",
         "a boolean" => "true or false",
         "a string" => "a text in quotes",
         "a sequence" => "a list in brackets",
@@ -261,36 +324,13 @@ fn in_plain_words(message: &str) -> String {
     format!("{found}, expected {expected}")
 }
 
-/// Where a key stands in a file that was read without complaint, and what it is called there.
-pub(super) fn place_of(text: &str, table: Table, key: &'static str) -> (usize, &'static str) {
-    let short = table_key(key);
-    let place = || {
-        let top = DeTable::parse(text).ok()?;
-        let (inner, start) = match table {
-            Table::Top => (top.get_ref(), 0),
-            Table::Broker(index) => {
-                let table = top.get_ref().get("broker")?.get_ref().get(index)?;
-                (table.get_ref().as_table()?, table.span().start)
-            }
-            Table::Vrm => {
-                let table = top.get_ref().get("vrm")?;
-                (table.get_ref().as_table()?, table.span().start)
-            }
-        };
-        let names = [key, short, key.strip_prefix("mqtt-").unwrap_or(key)];
-        let found = inner.keys().find_map(|name| {
-            let known = names
-                .into_iter()
-                .find(|known| **known == **name.get_ref())?;
-            Some((line_at(text, name.span().start), known))
-        });
-        // What is not set is blamed on its table.
-        Some(found.unwrap_or((line_at(text, start), short)))
-    };
-    place().unwrap_or((1, short))
-}
-
 fn line_at(text: &str, offset: usize) -> usize {
     let before = text.bytes().take(offset);
     before.filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// Where a line begins, counted from 1.
+fn offset_of(text: &str, line: usize) -> usize {
+    let before = text.split_inclusive('\n').take(line.saturating_sub(1));
+    before.map(str::len).sum()
 }

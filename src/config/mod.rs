@@ -1,7 +1,8 @@
-//! The configuration: [`RawConfig`] as written, [`Config`] as resolved.
+//! The configuration: declared in [`settings`], one row for each setting; [`Layers`] as written, [`Config`] as
+//! resolved.
 //!
 //! Nobody else reads arguments, environment or files, and every bound of the program has its name
-//! here, in [`Limits`]. `layers` says where a setting can stand, `raw` what it is called.
+//! here, in [`Limits`]. `layers` says where a setting can stand.
 
 mod broker;
 #[cfg(feature = "client")]
@@ -10,16 +11,16 @@ mod dump;
 mod error;
 mod file;
 mod layers;
-mod limits;
 mod machine;
 mod portal;
 mod raw;
-mod raw_broker;
 mod resolve;
 mod resolve_broker;
 mod schema;
 mod secrets;
 mod server;
+pub mod setting;
+pub mod settings;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -27,64 +28,32 @@ mod tests;
 mod tests_brokers;
 #[cfg(test)]
 mod tests_limits;
+mod text;
+mod values;
 mod vrm;
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
-pub use self::broker::{BrokerConfig, HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
+pub use self::broker::{HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
 #[cfg(feature = "client")]
 pub use self::client::ClientConfig;
 pub use self::error::{ConfigError, Origin, Problem};
 pub use self::layers::Layers;
 pub(crate) use self::layers::arguments_error;
-pub use self::limits::{Limits, RawLimits};
 pub use self::machine::Machine;
 pub(crate) use self::machine::open_regular;
 pub use self::portal::PortalSource;
 pub use self::raw::RawConfig;
 pub(crate) use self::raw::whole;
-pub use self::raw_broker::{RawBroker, RawReplace, RawVrm};
 pub use self::schema::read_schema;
 pub(crate) use self::secrets::exposure;
 pub use self::secrets::{Exposure, SecretFile};
 pub use self::server::InvalidServer;
+pub use self::settings::{BrokerConfig, Config, Limits};
 pub use self::supervisor::{NotifySocket, Supervision};
 pub use self::vrm::{Registration, VrmConfig};
 pub use crate::model::access::AccessRule;
 pub use crate::model::name::PortalId;
-use crate::schema::Schema;
-
-/// What the bridge does, with every default filled in and every value checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// The second level of every topic (§1).
-    pub portal_id: PortalId,
-    /// The bus to read from (§2.8).
-    pub bus: BusAddress,
-    /// The brokers to publish to; that of VRM is the last.
-    pub brokers: Vec<BrokerConfig>,
-    /// What the broker of VRM needs besides, where it is one of them (§8).
-    pub vrm: Option<VrmConfig>,
-    /// How long changes may be gathered before they are read; zero is not at all.
-    pub gather: Duration,
-    /// How often each service is scanned anew (§2.2); `None`: never.
-    pub refresh: Option<Duration>,
-    /// How often the bridge tells of itself on MQTT; `None`: never.
-    pub stats: Option<Duration>,
-    /// Where it tells that over HTTP, for Prometheus.
-    pub metrics: Option<SocketAddr>,
-    /// Where the page is, over HTTP.
-    pub web: Option<SocketAddr>,
-    /// The bounds.
-    pub limits: Limits,
-    /// What is known of services and their items.
-    pub schema: Arc<Schema>,
-    /// Whether a write is refused that the schema speaks against (§5.6).
-    pub strict_writes: bool,
-}
 
 /// Where a bus is, as D-Bus writes it: `unix:path=/var/run/dbus/system_bus_socket`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +76,11 @@ impl BusAddress {
         } else {
             Err(Problem::BusAddress(text.to_owned()))
         }
+    }
+
+    /// The system bus, where nothing else is said.
+    pub(crate) fn system() -> BusAddress {
+        BusAddress(SYSTEM_BUS.into())
     }
 
     /// The address.
@@ -152,3 +126,5 @@ impl fmt::Display for Secret {
         f.write_str("***")
     }
 }
+
+const SYSTEM_BUS: &str = "unix:path=/var/run/dbus/system_bus_socket";

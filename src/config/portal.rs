@@ -39,7 +39,7 @@ impl PortalSource {
 impl Layers {
     /// The portal id, or where to get it.
     pub fn portal_id(&self, machine: &Machine) -> Result<PortalSource, ConfigError> {
-        if let Some(found) = self.find("portal-id", |raw| raw.portal_id.clone()) {
+        if let Some(found) = self.top.find::<String>("portal-id")? {
             let id = PortalId::new(&found.value).map_err(|error| found.wrong(error))?;
             return Ok(PortalSource::Set(id));
         }

@@ -1,138 +1,140 @@
-//! The settings as written: one declaration that feeds the flags, the environment, the settings
-//! file and `--help`. Those of a broker are in [`super::raw_broker`].
+//! The settings as flags: [`RawConfig`] is what the command line or the environment says, one entry for each
+//! [`Setting`] that has a flag.
 //!
 //! Nothing is checked here but that a number is a number; [`super::resolve`] judges the rest, where
-//! it can say which flag, variable or line is to blame. The order of precedence is in
-//! [`super::layers`].
+//! it can say which flag, variable or line is to blame.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::Deserialize;
-use serde::de::Error as _;
+use clap::{ArgMatches, Command};
 
-use super::{RawBroker, RawLimits, RawVrm, Secret};
+use super::Secret;
+use super::setting::{Setting, Written};
+use super::settings::{BROKER, TOP};
 
 /// The settings as written in one place: all of them may be missing.
-#[derive(Debug, Clone, Default, PartialEq, clap::Args, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawConfig {
-    /// The first broker; the others are in the file only.
-    #[command(flatten)]
-    #[serde(skip)]
-    pub first: RawBroker,
-    /// Talk to VRM, Victron's portal, too, and register this device there first
-    #[arg(
-        short = 'i', long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", hide_possible_values = true,
-        help_heading = VRM
-    )]
-    pub init_broker: Option<bool>,
-
-    /// The D-Bus to read from (default: the one of this device)
-    #[arg(short = 'b', long, value_name = "ADDRESS", help_heading = DEVICE)]
-    pub dbus: Option<String>,
-    /// VRM portal id, the second word of every topic (default: ask this GX device, or the bus)
-    #[arg(long, value_name = "ID", help_heading = DEVICE)]
-    pub portal_id: Option<String>,
-
-    /// Lay the schema files of this directory over the built-in schema; may be given several times
-    #[arg(long, value_name = "DIR", help_heading = DEVICE)]
-    pub schema: Option<Vec<PathBuf>>,
-    /// Refuse a write to a value that can only be read, or outside of its range, as far as the schema
-    /// knows (default: false, it is passed on with a warning)
-    #[arg(
-        long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", hide_possible_values = true,
-        help_heading = DEVICE
-    )]
-    pub strict_writes: Option<bool>,
-
-    /// How long changes may be gathered before they are sent together, which saves power; 0 sends
-    /// each at once (default: 20)
-    #[arg(long, value_name = "MILLISECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]
-    pub gather_ms: Option<u32>,
-    /// Read all values of each service anew every so many seconds, for those that change without a
-    /// signal; 0 is never. The default costs 0.1 s of CPU an hour with 3,000 items (default: 300)
-    #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = FLOW)]
-    pub refresh_s: Option<u32>,
-
-    /// Publish what the program does, as the topic bridge/stats below the portal id, every so many
-    /// seconds while values flow; 0 is never (default: 0)
-    #[arg(long, value_name = "SECONDS", value_parser = whole::<u32>, allow_negative_numbers = true, help_heading = WATCH)]
-    pub stats: Option<u32>,
-    /// Tell Prometheus the same on this address, such as 127.0.0.1:9100 (default: nowhere)
-    #[arg(long, value_name = "ADDRESS:PORT", help_heading = WATCH)]
-    pub metrics: Option<String>,
-    /// Let that be an address that others than this device can reach, without encryption and password
-    #[arg(
-        long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", hide_possible_values = true,
-        help_heading = WATCH
-    )]
-    pub allow_remote_metrics: Option<bool>,
-    /// Show what is going on as a web page on this port, such as 8080, or on ADDRESS:PORT; it is
-    /// at http://127.0.0.1:PORT then (default: nowhere)
-    #[arg(long, value_name = "[ADDRESS:]PORT", help_heading = WATCH)]
-    pub web: Option<String>,
-    /// Let that be an address that others than this device can reach: whoever can open the page may do
-    /// with the broker what a program on this device may
-    #[arg(
-        long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", hide_possible_values = true,
-        help_heading = WATCH
-    )]
-    pub allow_remote_web: Option<bool>,
-
-    /// Take passwords from files that other users of this device can read
-    #[arg(
-        long, value_name = "true|false", value_parser = truth, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", hide_possible_values = true
-    )]
-    pub allow_readable_secrets: Option<bool>,
-    /// Read settings from this file too; dbus-mqtt.example.toml explains them
-    #[arg(long, value_name = "FILE")]
-    #[serde(skip)]
-    pub config: Option<PathBuf>,
-    /// Log more; for one part of the program only, set RUST_LOG instead
-    #[arg(
-        short = 'd', long, global = true, value_name = "true|false", value_parser = truth, num_args = 0..=1,
-        require_equals = true, default_missing_value = "true", hide_possible_values = true
-    )]
-    pub debug: Option<bool>,
-
-    /// The bounds, in the file only.
-    #[arg(skip)]
-    pub limits: Option<RawLimits>,
-    /// Each of several brokers, in the file only.
-    #[arg(skip)]
-    #[serde(skip)]
-    pub brokers: Vec<RawBroker>,
-    /// The broker of VRM, in the file only.
-    #[arg(skip)]
-    #[serde(skip)]
-    pub vrm: Option<RawVrm>,
+    values: BTreeMap<&'static str, Written>,
 }
 
 impl RawConfig {
-    /// The flags, which are keys of the settings file too.
-    pub(super) fn flags() -> Vec<String> {
-        let parser = <RawConfig as clap::Args>::augment_args(clap::Command::new("flags"));
-        let flags = parser.get_arguments().filter_map(clap::Arg::get_long);
-        flags.map(str::to_owned).collect()
+    /// Every setting that has a flag.
+    pub fn settings() -> impl Iterator<Item = &'static Setting> {
+        let all = BROKER.iter().chain(TOP);
+        all.filter(|setting| setting.value.is_some())
     }
 
-    /// The keys that stand at the top of the settings file.
-    pub(super) fn top_keys() -> Vec<String> {
-        let mut keys = RawConfig::flags();
-        // The settings file cannot name another.
-        keys.retain(|key| key != "config");
-        for key in RawBroker::top_keys() {
-            if !keys.contains(&key) {
-                keys.push(key);
+    /// With this setting besides. The key is that of a flag.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: impl Into<Written>) -> RawConfig {
+        debug_assert!(RawConfig::settings().any(|setting| setting.key == key));
+        self.values.insert(key, value.into());
+        self
+    }
+
+    /// The same, if there is a value.
+    #[must_use]
+    pub fn with_some(self, key: &'static str, value: Option<impl Into<Written>>) -> RawConfig {
+        match value {
+            Some(value) => self.with(key, value),
+            None => self,
+        }
+    }
+
+    /// What is set but for this.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> RawConfig {
+        self.values.remove(key);
+        self
+    }
+
+    /// The value, if it is set.
+    pub fn get(&self, key: &str) -> Option<&Written> {
+        self.values.get(key)
+    }
+
+    /// Each that is set.
+    pub(super) fn into_values(self) -> impl Iterator<Item = (&'static Setting, Written)> {
+        let mut values = self.values;
+        RawConfig::settings().filter_map(move |setting| {
+            let value = values.remove(setting.key)?;
+            Some((setting, value))
+        })
+    }
+
+    /// The values of some settings, as the parser of arguments found them.
+    pub(crate) fn from_matches<'a>(
+        settings: impl IntoIterator<Item = &'a Setting>,
+        matches: &ArgMatches,
+    ) -> RawConfig {
+        let mut raw = RawConfig::default();
+        for setting in settings {
+            let Ok(Some(found)) = matches.try_get_many::<Written>(setting.key) else {
+                continue;
+            };
+            for written in found.cloned() {
+                match (raw.values.get_mut(setting.key), written) {
+                    (Some(Written::Folders(all)), Written::Folders(more)) => all.extend(more),
+                    (_, written) => drop(raw.values.insert(setting.key, written)),
+                }
             }
         }
-        keys
+        raw
+    }
+}
+
+impl clap::Args for RawConfig {
+    fn augment_args(command: Command) -> Command {
+        command.args(RawConfig::settings().filter_map(Setting::arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        RawConfig::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for RawConfig {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<RawConfig, clap::Error> {
+        Ok(RawConfig::from_matches(RawConfig::settings(), matches))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let new = RawConfig::from_matches(RawConfig::settings(), matches);
+        self.values.extend(new.values);
+        Ok(())
+    }
+}
+
+impl From<bool> for Written {
+    fn from(truth: bool) -> Written {
+        Written::Truth(truth)
+    }
+}
+
+impl From<String> for Written {
+    fn from(text: String) -> Written {
+        Written::Text(text)
+    }
+}
+
+impl From<Secret> for Written {
+    fn from(secret: Secret) -> Written {
+        Written::Secret(secret)
+    }
+}
+
+impl From<PathBuf> for Written {
+    fn from(path: PathBuf) -> Written {
+        Written::File(path)
+    }
+}
+
+impl From<Vec<PathBuf>> for Written {
+    fn from(folders: Vec<PathBuf>) -> Written {
+        Written::Folders(folders)
     }
 }
 
@@ -154,44 +156,3 @@ pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
         _ => Err(format!("{text:?} is not a whole number")),
     }
 }
-
-/// A secret of the wrong type must not be shown in the complaint about it.
-pub(super) fn secret<'de, D: serde::Deserializer<'de>>(
-    from: D,
-) -> Result<Option<Secret>, D::Error> {
-    match String::deserialize(from) {
-        Ok(text) => Ok(Some(Secret::from(text.as_str()))),
-        Err(_) => Err(D::Error::custom("a password is a text, in quotes")),
-    }
-}
-
-/// A word, or a number that is one.
-pub(super) fn spelt<'de, D: serde::Deserializer<'de>, T>(
-    from: D,
-    read: fn(&str) -> Result<T, String>,
-) -> Result<Option<T>, D::Error> {
-    struct Word<T>(fn(&str) -> Result<T, String>);
-
-    impl<T> serde::de::Visitor<'_> for Word<T> {
-        type Value = T;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a text in quotes")
-        }
-
-        fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
-            (self.0)(&number.to_string()).map_err(E::custom)
-        }
-
-        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
-            (self.0)(text).map_err(E::custom)
-        }
-    }
-
-    from.deserialize_any(Word(read)).map(Some)
-}
-
-const VRM: &str = "VRM";
-const DEVICE: &str = "Victron device";
-const FLOW: &str = "Flow of values";
-const WATCH: &str = "Watching the program";

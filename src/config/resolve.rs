@@ -2,50 +2,33 @@
 //! of §2.8.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use crate::model::name::PortalId;
 
-use super::layers::{Found, Layers};
 use super::machine::Machine;
-use super::{BusAddress, Config, ConfigError, Limits, Origin, Problem};
+use super::values::Found;
+use super::{BusAddress, Config, ConfigError, Layers, Limits, Origin, Problem};
 
 impl Layers {
     /// The configuration for this portal id, or the first mistake in it.
     pub fn resolve(&self, machine: &Machine, portal_id: &PortalId) -> Result<Config, ConfigError> {
-        let limits = self.find("limits", |raw| raw.limits.clone());
         let (brokers, vrm) = self.of_portal(portal_id).brokers(machine, portal_id)?;
         Ok(Config {
             bus: self.bus(machine)?,
             brokers,
             vrm,
-            gather: self.gather()?,
-            refresh: self
-                .find("refresh-s", |raw| raw.refresh_s)
-                .map_or(Some(REFRESH), |found| {
-                    (found.value > 0).then(|| Duration::from_secs(found.value.into()))
-                }),
-            stats: self
-                .find("stats", |raw| raw.stats)
-                .filter(|found| found.value > 0)
-                .map(|found| Duration::from_secs(found.value.into())),
             metrics: self.metrics()?,
             web: self.web()?,
             schema: self.schema()?,
-            strict_writes: self
-                .find("strict-writes", |raw| raw.strict_writes)
-                .is_some_and(|found| found.value),
-            limits: limits
-                .map(|found| Limits::from(found.value))
-                .unwrap_or_default(),
+            limits: Limits::declared(&self.limits)?,
             portal_id: portal_id.clone(),
+            ..Config::declared(&self.top)?
         })
     }
 
     /// Whether the log is to say more.
     pub fn debug(&self) -> bool {
-        self.find("debug", |raw| raw.debug)
-            .is_some_and(|found| found.value)
+        self.top.is_on("debug")
     }
 
     /// The bus: the setting, else the session bus where there is one, else the system bus (§2.8).
@@ -61,7 +44,7 @@ impl Layers {
     ) -> Result<(BusAddress, Origin), ConfigError> {
         let session = || variable(machine, "DBUS_SESSION_BUS_ADDRESS");
         let system = || variable(machine, "DBUS_SYSTEM_BUS_ADDRESS");
-        let found = match self.find("dbus", |raw| raw.dbus.clone()) {
+        let found = match self.top.find::<String>("dbus")? {
             Some(found) if found.value == "session" => {
                 Some(session()?.ok_or_else(|| found.wrong(Problem::NoSessionBus))?)
             }
@@ -77,13 +60,13 @@ impl Layers {
                 Ok(address) => Ok((address, found.origin)),
                 Err(problem) => Err(found.wrong(problem)),
             },
-            None => Ok((BusAddress(SYSTEM_BUS.into()), Origin::Default)),
+            None => Ok((BusAddress::system(), Origin::Default)),
         }
     }
 
     /// Where Prometheus is told: on this device only, unless it may be elsewhere.
     fn metrics(&self) -> Result<Option<SocketAddr>, ConfigError> {
-        let Some(found) = self.find("metrics", |raw| raw.metrics.clone()) else {
+        let Some(found) = self.top.find::<String>("metrics")? else {
             return Ok(None);
         };
         if found.value.is_empty() {
@@ -96,21 +79,15 @@ impl Layers {
             Ok(address) => address,
             Err(_) => return Err(found.wrong(Problem::MetricsAddress(found.value.clone()))),
         };
-        if !address.ip().to_canonical().is_loopback() && !self.allows_remote_metrics() {
+        if !address.ip().to_canonical().is_loopback() && !self.top.is_on("allow-remote-metrics") {
             return Err(found.wrong(Problem::RemoteMetrics(address)));
         }
         Ok(Some(address))
     }
 
-    /// Whether others than this device may ask for metrics.
-    pub(super) fn allows_remote_metrics(&self) -> bool {
-        self.find("allow-remote-metrics", |raw| raw.allow_remote_metrics)
-            .is_some_and(|found| found.value)
-    }
-
     /// Where the page is: on this device only, unless it may be elsewhere.
     fn web(&self) -> Result<Option<SocketAddr>, ConfigError> {
-        let Some(found) = self.find("web", |raw| raw.web.clone()) else {
+        let Some(found) = self.top.find::<String>("web")? else {
             return Ok(None);
         };
         if found.value.is_empty() {
@@ -124,29 +101,10 @@ impl Layers {
         let Some(address) = port.or_else(|| found.value.parse().ok()) else {
             return Err(found.wrong(Problem::WebAddress(found.value.clone())));
         };
-        if !address.ip().to_canonical().is_loopback() && !self.allows_remote_web() {
+        if !address.ip().to_canonical().is_loopback() && !self.top.is_on("allow-remote-web") {
             return Err(found.wrong(Problem::RemoteWeb(address)));
         }
         Ok(Some(address))
-    }
-
-    /// Whether others than this device may open the page.
-    pub(super) fn allows_remote_web(&self) -> bool {
-        self.find("allow-remote-web", |raw| raw.allow_remote_web)
-            .is_some_and(|found| found.value)
-    }
-
-    fn gather(&self) -> Result<Duration, ConfigError> {
-        match self.find("gather-ms", |raw| raw.gather_ms) {
-            None => Ok(GATHER),
-            Some(found) if found.value <= GATHER_MS_MAX => {
-                Ok(Duration::from_millis(found.value.into()))
-            }
-            Some(found) => Err(found.wrong(Problem::TooLarge {
-                value: found.value,
-                max: GATHER_MS_MAX,
-            })),
-        }
     }
 }
 
@@ -160,9 +118,3 @@ fn variable(machine: &Machine, name: &'static str) -> Result<Option<Found<String
         rank: usize::MAX,
     }))
 }
-
-const SYSTEM_BUS: &str = "unix:path=/var/run/dbus/system_bus_socket";
-const GATHER: Duration = Duration::from_millis(20);
-const REFRESH: Duration = Duration::from_secs(300);
-/// With more, a change would no longer be published at once (§4.4).
-const GATHER_MS_MAX: u32 = 1_000;

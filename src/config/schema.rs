@@ -4,16 +4,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::layers::{Found, Layers};
 use super::machine::read_text;
-use super::{ConfigError, Problem};
+use super::values::Found;
+use super::{ConfigError, Layers, Problem};
 use crate::schema::{Schema, Source};
 
 impl Layers {
     /// The schema: what is built in, and over it each directory, in the order in which they are given.
     pub fn schema(&self) -> Result<Arc<Schema>, ConfigError> {
         let mut schema = Schema::default();
-        if let Some(found) = self.find("schema", |raw| raw.schema.clone()) {
+        if let Some(found) = self.top.find::<Vec<PathBuf>>("schema")? {
             for directory in &found.value {
                 let files = read_schema(directory)
                     .map_err(|reason| unreadable(&found, directory, reason))?;

@@ -8,9 +8,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::layers::{Found, Layers, Which};
 use super::machine::{open_regular, read_open};
-use super::{Config, Machine, Origin, Problem, RawBroker, Secret};
+use super::values::Found;
+use super::{Config, Layers, Machine, Origin, Problem, Secret};
 
 /// A file that nobody else should be able to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +46,8 @@ impl Privacy {
 impl Layers {
     /// Who else may be able to read the files with secrets.
     pub(super) fn privacy(&self) -> Privacy {
-        let allowed = self.find("allow-readable-secrets", |raw| raw.allow_readable_secrets);
         Privacy {
-            readable: allowed.is_some_and(|found| found.value),
+            readable: self.top.is_on("allow-readable-secrets"),
             credentials: self.credentials.clone(),
         }
     }
@@ -60,19 +59,19 @@ impl Layers {
         let vrm = config.vrm.as_ref().map(|vrm| vrm.broker);
         for (index, broker) in config.brokers.iter().enumerate() {
             let is_vrm = vrm == Some(index);
-            let layers = filled.of_broker(match index {
-                _ if is_vrm => Which::Vrm,
-                0 => Which::First,
-                _ => Which::Further(index),
-            });
-            let file = |raw: &RawBroker| raw.password_file.clone();
-            let written = layers.find("mqtt-password", |raw| raw.password.clone());
-            let named = layers
-                .find("mqtt-password-file", file)
-                .map(|found| found.value);
-            let usual = (is_vrm && written.is_none()).then(|| machine.vrm_password_file.clone());
+            let values = if is_vrm {
+                Some(&filled.vrm)
+            } else {
+                filled.brokers.get(index)
+            };
+            let Some(values) = values else { continue };
+            let password = values.origin("mqtt-password");
+            let is_written = password != Origin::Default;
+            let named = values.find::<PathBuf>("mqtt-password-file").ok().flatten();
+            let named = named.map(|found| found.value);
+            let usual = (is_vrm && !is_written).then(|| machine.vrm_password_file.clone());
             files.extend(named.or(usual).map(|path| (path, "a password")));
-            if let Some(Origin::File { path, .. }) = written.map(|found| found.origin) {
+            if let Origin::File { path, .. } = password {
                 files.push((path, "a password"));
             }
             let client = broker.tls.as_ref().and_then(|tls| tls.client.clone());

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
 
-use clap::Args as _;
-
-use super::file::from_toml;
-use super::layers::variable_name;
+use super::setting::{Kind, Setting, Written};
+use super::settings::{BROKER, LIMITS, TOP, VRM};
 use super::*;
 use crate::cli::Args;
 use crate::error::Fatal;
@@ -45,7 +45,7 @@ impl Given<'_> {
         })
     }
 
-    fn with<T>(
+    pub(super) fn with<T>(
         &self,
         act: impl Fn(&Layers, &Machine) -> Result<T, ConfigError>,
     ) -> Result<T, String> {
@@ -140,6 +140,7 @@ fn defaults() {
         lists: Lists::default(),
         topics: crate::model::topic::TopicRules::default(),
         home_assistant: None,
+        ..BrokerConfig::default()
     };
     let expected = Config {
         portal_id: PortalId::new("e0ff50a097c0").unwrap(),
@@ -154,6 +155,7 @@ fn defaults() {
         limits: Limits::default(),
         schema: Arc::default(),
         strict_writes: false,
+        ..Config::default()
     };
     assert_eq!(Given::default().resolve(), Ok(expected));
 }
@@ -196,52 +198,60 @@ fn s7_flag_wins_over_environment_over_file_over_default() {
 
 #[test]
 fn s7_every_flag_is_a_variable_and_a_key() {
-    let parser = RawConfig::augment_args(clap::Command::new("flags"));
-    let mut keys = 0;
-    for key in parser
-        .get_arguments()
-        .filter_map(|argument| argument.get_long())
-    {
-        keys += 1;
-        let (word, value) = match key {
-            "config" => continue,
-            "retain"
-            | "init-broker"
-            | "debug"
-            | "topic-aliases"
-            | "allow-readable-secrets"
-            | "allow-remote-metrics"
-            | "allow-remote-web"
-            | "strict-writes"
-            | "home-assistant" => ("false", "false"),
-            "keep-alive"
-            | "gather-ms"
-            | "refresh-s"
-            | "expire"
-            | "ping"
-            | "stats"
-            | "home-assistant-keep"
-            | "reconnect-max"
-            | "republish-jitter"
-            | "publish-rate-max" => ("7", "7"),
-            "mqtt-version" => ("5", "5"),
-            "access" => ("read-only", "'read-only'"),
-            "schema" => ("x", "['x']"),
-            "dbus" => ("unix:path=/x", "'unix:path=/x'"),
-            "portal-id" => ("abc", "'abc'"),
-            _ => ("x", "'x'"),
+    for setting in RawConfig::settings() {
+        let key = setting.key;
+        let (word, value) = match setting.kind {
+            _ if key == "config" => continue,
+            Kind::Truth | Kind::Switch => ("false", "false"),
+            Kind::Number | Kind::Seconds | Kind::Milliseconds => ("7", "7"),
+            Kind::Word(words) => (words[0], &*format!("'{}'", words[0])),
+            Kind::Folders => ("x", "['x']"),
+            _ if key == "dbus" => ("unix:path=/x", "'unix:path=/x'"),
+            Kind::Text | Kind::Secret | Kind::File | Kind::Filters | Kind::Characters => {
+                ("x", "'x'")
+            }
         };
-        let written = from_toml(&format!("{key} = {value}")).unwrap();
-        assert_ne!(written, RawConfig::default(), "{key}");
+        let text = format!("{key} = {value}");
+        let given = file(&text);
+        let written = given.with(|layers, _| {
+            let values = [&layers.top, &layers.brokers[0]];
+            Ok(values
+                .into_iter()
+                .any(|values| values.written(key).is_some()))
+        });
+        assert_eq!(written, Ok(true), "{key}");
         // A variable does what the flag does, be it to be refused.
-        let name = variable_name(key);
+        let name = setting.variable();
         let by_variable = variables(&[(&name, word)]).resolve();
         let by_flag = flags(&[&format!("--{key}={word}")]).resolve();
         let by_flag =
             by_flag.map_err(|sentence| sentence.replace(&format!("--{key}:"), &format!("{name}:")));
         assert_eq!(by_variable, by_flag, "{key}");
     }
-    assert_eq!(keys, 38);
+}
+
+/// What a declaration says of its default, it takes; and no two have one key.
+#[test]
+fn every_default_can_be_read() {
+    let mut keys = std::collections::BTreeSet::new();
+    for setting in [TOP, BROKER, VRM, LIMITS].into_iter().flatten() {
+        let Setting { key, default, .. } = setting;
+        assert!(keys.insert(key), "{key} is declared twice");
+        for toml in [default, &setting.example].into_iter().flatten() {
+            let written = super::file::value(setting, toml);
+            let written = written.unwrap_or_else(|| panic!("{key} = {toml}"));
+            if let Written::Number(number) = written {
+                assert!(
+                    (setting.min..=setting.max).contains(&number),
+                    "{key} = {toml}"
+                );
+            }
+        }
+        let paragraphs = setting.prose();
+        let first = paragraphs.first().map_or("", String::as_str);
+        assert!(first.starts_with(char::is_uppercase), "{key}: {first:?}");
+        assert!(!first.ends_with('.'), "{key}: {first:?}");
+    }
 }
 
 #[test]
@@ -261,12 +271,14 @@ fn switches_can_be_switched_off() {
             .unwrap()
             .unwrap()
             .settings
-            .debug
+            .get("debug")
+            .cloned()
     };
+    let is = |truth| Some(Written::Truth(truth));
     assert_eq!(debug(&["dbus-mqtt"]), None);
-    assert_eq!(debug(&["dbus-mqtt", "-d"]), Some(true));
-    assert_eq!(debug(&["dbus-mqtt", "--debug=false"]), Some(false));
-    assert_eq!(debug(&["dbus-mqtt", "demo", "-d"]), Some(true));
+    assert_eq!(debug(&["dbus-mqtt", "-d"]), is(true));
+    assert_eq!(debug(&["dbus-mqtt", "--debug=false"]), is(false));
+    assert_eq!(debug(&["dbus-mqtt", "demo", "-d"]), is(true));
     assert!(flags(&["--init-broker=no"]).resolve().is_ok());
 }
 
@@ -439,7 +451,7 @@ fn what_is_wrong_in_a_file_has_its_line() {
     );
     wrong(
         "[limits]\nitems-max = 0",
-        "FILE:2: invalid value: integer `0`, expected a whole number above 0",
+        "FILE:2: items-max: 0 is too small: at least 1",
     );
     wrong("\nretain = [", "FILE:2: unclosed array, expected `]`");
     wrong(
@@ -503,10 +515,8 @@ fn what_was_likely_meant_by_a_key() {
         "[vrm]\nenable = true",
         "2: [vrm] has no setting enable; did you mean enabled?",
     );
-    // Every key of a table is in its list.
-    let vrm = RawVrm::KEYS.map(|key| format!("{key} = 0"));
-    for line in vrm {
-        if let Err(error) = file(&format!("[vrm]\n{line}")).resolve() {
+    for key in VRM.iter().map(|setting| setting.key) {
+        if let Err(error) = file(&format!("[vrm]\n{key} = 0")).resolve() {
             assert!(!error.contains("has no setting"), "{error}");
         }
     }
@@ -564,7 +574,8 @@ fn what_is_wrong_elsewhere_has_its_name() {
         .refused("DBUS_MQTT_RETAIN: \"maybe\" is neither true nor false");
     variables(&[("DBUS_MQTT_KEEP_ALIVE", "1h")])
         .refused("DBUS_MQTT_KEEP_ALIVE: \"1h\" is not a whole number");
-    flags(&["-k", "4294967296"]).refused("--keep-alive: 4294967296 is too large");
+    flags(&["-k", "4294967296"])
+        .refused("--keep-alive: 4294967296 is too large: at most 4294967295");
     flags(&["-k", "-1"]).refused("--keep-alive: \"-1\" is not a whole number");
     flags(&["--client-id", ""]).refused(
         "--client-id: \"\" is no client id: 1 to 256 bytes, without + # / and control characters",
@@ -665,20 +676,22 @@ fn the_example_shows_the_defaults() {
 
     // Nothing is left out: each setting stands there, as a default or as prose.
     let table: toml::Table = uncommented.parse().unwrap();
-    let parser = RawConfig::augment_args(clap::Command::new("flags"));
-    let flags = parser
-        .get_arguments()
-        .filter_map(|argument| argument.get_long())
-        .map(str::to_owned);
-    for key in flags.chain(RawBroker::top_keys()) {
-        let is_prose = example.contains(&format!("\n# {key} = "));
-        assert!(
-            key == "config" || is_prose || table.contains_key(&key),
-            "{key}"
-        );
+    let in_table = |name: &str| table[name].as_table().unwrap();
+    for (settings, table) in [
+        (BROKER, &table),
+        (TOP, &table),
+        (VRM, in_table("vrm")),
+        (LIMITS, in_table("limits")),
+    ] {
+        for key in settings
+            .iter()
+            .filter(|setting| !setting.no_key)
+            .map(|setting| setting.key)
+        {
+            let is_prose = example.contains(&format!("\n# {key} = "));
+            assert!(is_prose || table.contains_key(key), "{key}");
+        }
     }
-    assert_eq!(table["vrm"].as_table().unwrap().len(), 5);
-    assert_eq!(table["limits"].as_table().unwrap().len(), 19);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
+use super::settings::BROKER;
 use super::tests::{Given, file, flags, variables};
 use super::*;
 use crate::model::access::Access;
@@ -94,11 +96,23 @@ fn s6_one_file_of_settings_serves_a_fleet() {
     assert_eq!(tls.ca, Some(path("ca-abc")));
     assert_eq!(tls.client, Some((path("abc.pem"), path("abc.key"))));
     // Where the bus has to be asked first, nothing is said of files that cannot be named yet.
-    let mut raw = file::from_toml(&text).unwrap().brokers.remove(0);
-    raw.fill(&PortalId::unknown());
-    assert_eq!((raw.password_file, raw.certificate), (None, None));
-    assert_eq!((raw.client_certificate, raw.client_key), (None, None));
-    assert_eq!(raw.user.as_deref(), Some("PORTAL-ID@boats"));
+    file(&text)
+        .with(|layers, _| {
+            let unknown = layers.of_portal(&PortalId::unknown());
+            let values = &unknown.brokers[0];
+            for key in [
+                "mqtt-password-file",
+                "mqtt-certificate",
+                "mqtt-client-certificate",
+                "mqtt-client-key",
+            ] {
+                assert_eq!(values.written(key), None, "{key}");
+            }
+            let user = values.find::<String>("mqtt-user")?.unwrap();
+            assert_eq!(user.value, "PORTAL-ID@boats");
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]
@@ -146,11 +160,11 @@ fn what_a_broker_cannot_be_told() {
     let wrong = |text, sentence| file(text).refused(sentence);
     wrong(
         "mqtt-version = 4",
-        "FILE:1: \"4\" is no version of MQTT: 3, 5 or auto",
+        "FILE:1: \"4\" is not one of 3, 5, auto, 3.1.1",
     );
     wrong(
         "\naccess = 'some'",
-        "FILE:2: \"some\" is neither full, read-only, off nor vrm",
+        "FILE:2: \"some\" is not one of full, read-only, off, vrm",
     );
     wrong("ping = 0", "FILE:1: ping: 0 is too small: at least 1");
     wrong(
@@ -213,9 +227,9 @@ fn what_a_broker_cannot_be_told() {
         ));
     }
     variables(&[("DBUS_MQTT_VERSION", "2")])
-        .refused("DBUS_MQTT_VERSION: \"2\" is no version of MQTT: 3, 5 or auto");
+        .refused("DBUS_MQTT_VERSION: \"2\" is not one of 3, 5, auto, 3.1.1");
     variables(&[("DBUS_MQTT_ACCESS", "x")])
-        .refused("DBUS_MQTT_ACCESS: \"x\" is neither full, read-only, off nor vrm");
+        .refused("DBUS_MQTT_ACCESS: \"x\" is not one of full, read-only, off, vrm");
 }
 
 #[test]
@@ -431,7 +445,7 @@ fn s8_vrm() {
         }
     );
     file("[vrm]\nenabled = true\ntransport = 'tcp'")
-        .refused("FILE:3: \"tcp\" is neither tls nor wss");
+        .refused("FILE:3: \"tcp\" is not one of tls, wss");
     // Never in the clear.
     let other = format!("{text}\nserver = 'mqtt://127.0.0.1:1'");
     let other = file(&other).resolve().unwrap().brokers.remove(1);
@@ -566,7 +580,7 @@ fn the_configuration_is_shown_with_where_it_is_from() {
         "keep-alive = 60  # default",
         "mqtt-version = 5  # DBUS_MQTT_VERSION",
         "gather-ms = 3  # FILE:1",
-        "items-max = 9  # FILE:3",
+        "items-max = 9  # FILE:4",
         "services-max = 2000  # default",
         "retain = false  # FILE:6",
         "publish-deny = [\"settings/#\", \"+/+/Serial\"]  # FILE:7",
@@ -591,8 +605,7 @@ fn the_configuration_is_shown_with_where_it_is_from() {
     assert_eq!(file(&plain).resolve(), Given::default().resolve());
     let table: toml::Table = plain.parse().unwrap();
     let broker = table["broker"][0].as_table().unwrap();
-    for key in RawBroker::top_keys() {
-        let key = super::file::table_key(&key);
+    for key in BROKER.iter().map(|setting| setting.table_key()) {
         let hidden = ["user", "password", "password-file", "server-name"].contains(&key)
             || key.contains("certificate")
             || key == "client-key"

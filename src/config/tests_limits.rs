@@ -1,5 +1,7 @@
 //! Limits, and what the bridge tells of itself.
 
+use std::time::Duration;
+
 use super::tests::{Given, file, flags};
 use super::*;
 

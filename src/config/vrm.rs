@@ -4,15 +4,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::layers::{Layers, Which};
 use super::machine::Machine;
-use super::raw_broker::VrmTransport;
 use super::resolve_broker::{Defaults, can_be_read};
 use super::secrets::Privacy;
 use super::server::{Server, WEBSOCKET_PATH};
+use super::settings::VrmSettings;
 use super::{
-    AccessRule, BrokerConfig, Config, ConfigError, Login, Origin, Problem, Secret, Transport,
-    secrets,
+    AccessRule, BrokerConfig, Config, ConfigError, Layers, Login, Origin, Problem, Secret,
+    Transport, secrets,
 };
 use crate::model::name::PortalId;
 
@@ -80,9 +79,10 @@ impl Layers {
         privacy: &Privacy,
     ) -> Result<Option<(BrokerConfig, VrmConfig)>, ConfigError> {
         let register = self
-            .find("init-broker", |raw| raw.init_broker)
+            .top
+            .find::<bool>("init-broker")?
             .filter(|found| found.value);
-        let enabled = self.find_vrm("enabled", |vrm| vrm.enabled);
+        let enabled = self.vrm.find::<bool>("enabled")?;
         match (&enabled, register.as_ref()) {
             (Some(enabled), Some(register)) if !enabled.value => {
                 return Err(register.wrong(Problem::RegisterWithoutVrm));
@@ -91,18 +91,17 @@ impl Layers {
             (Some(enabled), None) if !enabled.value => return Ok(None),
             (_, _) => {}
         }
-        let layers = self.of_broker(Which::Vrm);
-        let transport = self.find_vrm("transport", |vrm| vrm.transport);
+        let transport = self.vrm.find::<String>("transport")?;
         let certificate = Some(machine.vrm_certificate.clone()).filter(|file| file.is_file());
         let (login, password_file) = self.vrm_login(machine, portal_id, privacy)?;
-        let broker = layers.broker(
+        let broker = self.vrm.broker(
             portal_id,
             Some(login),
             Defaults {
                 name: "vrm".to_owned(),
                 server: address(
                     portal_id,
-                    transport.map_or(VrmTransport::Tls, |found| found.value),
+                    transport.is_some_and(|found| found.value == "wss"),
                 ),
                 encrypted: true,
                 ca: certificate.clone(),
@@ -128,11 +127,10 @@ impl Layers {
         portal_id: &PortalId,
         privacy: &Privacy,
     ) -> Result<(Login, Option<PathBuf>), ConfigError> {
-        let layers = self.of_broker(Which::Vrm);
-        let found = layers.find("mqtt-user", |raw| raw.user.clone());
+        let found = self.vrm.find("mqtt-user")?;
         let user = found.map_or_else(|| format!("ccgxapikey_{portal_id}"), |found| found.value);
-        let text = layers.find("mqtt-password", |raw| raw.password.clone());
-        let file = layers.find("mqtt-password-file", |raw| raw.password_file.clone());
+        let text = self.vrm.find::<Secret>("mqtt-password")?;
+        let file = self.vrm.find::<PathBuf>("mqtt-password-file")?;
         if let Some(text) = text {
             if let Some(file) = file {
                 return Err(file.wrong(Problem::TwoPasswords));
@@ -155,46 +153,31 @@ impl Layers {
     }
 
     fn registration(&self, certificate: Option<PathBuf>) -> Result<Registration, ConfigError> {
-        let url = self.find_vrm("register-url", |vrm| vrm.register_url.clone());
-        let text = url.as_ref().map_or(REGISTER_URL, |found| &found.value);
-        let Some((host, port, path)) = parse_https(text) else {
+        let text: String = self.vrm.value("register-url")?;
+        let Some((host, port, path)) = parse_https(&text) else {
             let problem = if text.contains('@') {
                 // Perhaps with a password: not shown.
                 Problem::UrlLogin
             } else {
-                Problem::Url(text.to_owned())
+                Problem::Url(text)
             };
-            return Err(match url {
-                Some(found) => found.wrong(problem),
-                None => ConfigError::Setting {
-                    origin: Origin::Default,
-                    problem,
-                },
-            });
+            return Err(self.vrm.blame("register-url", problem));
         };
-        let ca = self.find_vrm("register-certificate", |vrm| {
-            vrm.register_certificate.clone()
-        });
+        let ca = self.vrm.find::<PathBuf>("register-certificate")?;
         if let Some(file) = &ca {
             can_be_read(file)?;
         }
-        let retry = match self.find_vrm("register-retry-s", |vrm| vrm.register_retry_s) {
-            Some(found) if found.value == 0 => {
-                return Err(found.wrong(Problem::TooSmall { value: 0, min: 1 }));
-            }
-            Some(found) => Duration::from_secs(found.value.into()),
-            None => REGISTER_RETRY,
-        };
-        let again = self.find_vrm("register-again-s", |vrm| vrm.register_again_s);
+        let VrmSettings {
+            register_retry: retry,
+            register_again: again_max,
+        } = VrmSettings::declared(&self.vrm)?;
         Ok(Registration {
             host,
             port,
             path,
             ca: ca.map(|found| found.value).or(certificate),
             retry,
-            again_max: again.map_or(REGISTER_AGAIN_MAX, |found| {
-                Duration::from_secs(found.value.into())
-            }),
+            again_max,
         })
     }
 }
@@ -228,16 +211,15 @@ impl Config {
 }
 
 /// The broker that VRM has for an installation (§6).
-fn address(portal_id: &PortalId, transport: VrmTransport) -> Server {
+fn address(portal_id: &PortalId, is_websocket: bool) -> Server {
     let codes = portal_id.as_str().bytes();
     let codes = codes.map(|byte| u32::from(byte.to_ascii_lowercase()));
     let number = codes.sum::<u32>() % BROKERS;
-    let (host, transport) = match transport {
-        VrmTransport::Tls => ("mqtt", Transport::Tls),
-        VrmTransport::Wss => {
-            let path = WEBSOCKET_PATH.to_owned();
-            ("webmqtt", Transport::Wss { path })
-        }
+    let (host, transport) = if is_websocket {
+        let path = WEBSOCKET_PATH.to_owned();
+        ("webmqtt", Transport::Wss { path })
+    } else {
+        ("mqtt", Transport::Tls)
     };
     Server {
         host: format!("{host}{number}.{DOMAIN}"),
@@ -258,9 +240,6 @@ fn parse_https(text: &str) -> Option<(String, u16, String)> {
 
 const BROKERS: u32 = 128;
 const DOMAIN: &str = "victronenergy.com";
-const REGISTER_URL: &str = "https://ccgxlogging.victronenergy.com/log/storemqttpassword.php";
-const REGISTER_RETRY: Duration = Duration::from_secs(60);
-const REGISTER_AGAIN_MAX: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
@@ -278,8 +257,8 @@ mod tests {
             port: 443,
             path: "/".to_owned(),
             ca: None,
-            retry: REGISTER_RETRY,
-            again_max: REGISTER_AGAIN_MAX,
+            retry: Duration::from_secs(60),
+            again_max: Duration::from_secs(600),
         };
         let vrm = |registration| VrmConfig {
             broker: 0,

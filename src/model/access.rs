@@ -19,3 +19,21 @@ pub enum AccessRule {
     /// The device's setting for VRM, at any time (§8).
     AsDeviceSays,
 }
+
+impl AccessRule {
+    /// As the settings write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            AccessRule::Always(Access::Full) => "full",
+            AccessRule::Always(Access::ReadOnly) => "read-only",
+            AccessRule::Always(Access::Off) => "off",
+            AccessRule::AsDeviceSays => "vrm",
+        }
+    }
+}
+
+impl Default for AccessRule {
+    fn default() -> AccessRule {
+        AccessRule::Always(Access::Full)
+    }
+}

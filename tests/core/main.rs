@@ -49,6 +49,7 @@ mod security;
 #[cfg(feature = "listen")]
 mod serve;
 mod services;
+mod settings;
 #[path = "../../fuzz/targets.rs"]
 mod targets;
 mod topics;

@@ -36,13 +36,8 @@ use self::serve::Shared;
 use self::status::Status;
 use super::{ToolError, say};
 use crate::cli::DemoArgs;
-use crate::config::{
-    AccessRule, BrokerConfig, BusAddress, Config, HomeAssistant, Limits, Machine, MqttVersion,
-    Transport,
-};
+use crate::config::{BrokerConfig, BusAddress, Config, HomeAssistant, Machine};
 use crate::error::Fatal;
-use crate::model::access::Access;
-use crate::model::filter::Lists;
 use crate::model::name::PortalId;
 use crate::schema::Schema;
 use crate::shell::run::{Stats, run_with};
@@ -221,39 +216,19 @@ fn config(
             name: String::from("demo"),
             host: reached(args.bind).to_string(),
             port: ports.tcp,
-            transport: Transport::Tcp,
-            tls: None,
-            version: MqttVersion::Auto,
             client_id: format!("dbus-mqtt-{PORTAL_ID}"),
-            login: None,
-            retain: true,
-            expire: None,
-            topic_aliases: false,
-            keep_alive: Some(Duration::from_secs(60)),
-            ping: Duration::from_secs(30),
-            reconnect_max: Duration::from_secs(30),
-            republish_jitter: Duration::ZERO,
-            publish_rate_max: 0,
-            access: AccessRule::Always(Access::Full),
-            prefix: String::new(),
-            lists: Lists::default(),
-            topics: crate::model::topic::TopicRules::default(),
             home_assistant: args.home_assistant.then(|| HomeAssistant {
                 enabled: true,
                 prefix: String::from("homeassistant"),
                 keep: None,
             }),
+            ..BrokerConfig::default()
         }],
-        vrm: None,
-        gather: Duration::from_millis(20),
-        refresh: Some(Duration::from_secs(300)),
         // The page shows it.
         stats: page.map(|_| STATS),
-        metrics: None,
         web: page,
-        limits: Limits::default(),
         schema,
-        strict_writes: false,
+        ..Config::default()
     })
 }
 
