@@ -2,6 +2,7 @@
 //! as lines: `CONNACK 0`, `PUBLISH retain N/… {"value": 1}`, `SUBACK 1 [0]`, `closed`.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -398,5 +399,9 @@ fn line(first: u8, body: &[u8], v5: bool) -> String {
 }
 
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
 }

@@ -59,11 +59,11 @@ fn s9_22_before_the_login_64_kib() {
     bench.send(client, &connect("c", 4));
     assert!(bench.server.wants(client.0));
     for _ in 0..3 {
-        bench.send(client, &[0; 16 * 1024]);
+        bench.send(client, &vec![0; 16 * 1024]);
     }
     assert!(!bench.server.wants(client.0));
     assert_eq!(bench.get(client), Vec::<String>::new());
-    bench.send(client, &[0; 17 * 1024]);
+    bench.send(client, &vec![0; 17 * 1024]);
     assert_eq!(bench.get(client), ["closed"]);
 }
 
