@@ -368,7 +368,16 @@ impl<'a> Item<'a> {
             Form::Level(_) => true,
             Form::BinarySensor(on_off) => on_off.class == Some("problem"),
             Form::Tracker | Form::Update => return (Category::Primary, true),
-            _ => false,
+            Form::Sensor
+            | Form::Moment
+            | Form::Enum
+            | Form::Bits
+            | Form::Switch(_)
+            | Form::Select
+            | Form::Number { .. }
+            | Form::Text
+            | Form::Button
+            | Form::Time => false,
         };
         let meter = unit.is_some_and(|unit| unit.state.as_deref() == Some("total_increasing"));
         let bare = matches!(form, Form::Sensor | Form::Bits) && rule.unit.is_empty();

@@ -157,7 +157,7 @@ pub fn read_keys(config: &[u8]) -> String {
             && !key.contains(char::is_whitespace)
             && !platform.contains(char::is_whitespace)
         {
-            keys.push_str(&format!("{platform} {key}\n"));
+            keys.extend([&**platform, " ", &*key, "\n"]);
         }
     }
     keys
@@ -252,25 +252,24 @@ fn write_component(components: &mut Object<'_>, device: &Device<'_>, entity: &En
     });
 }
 
+#[allow(clippy::too_many_lines, reason = "one kind of entity after the other")]
 fn write_form(component: &mut Object<'_>, device: &Device<'_>, entity: &Entity<'_>) {
     let rule = entity.item.row.rule;
     let topic = |path: &str| [device.notifications, device.key, path].concat();
     let writes = |path: &str| [device.writes, device.key, path].concat();
     let (state, write) = (topic(entity.item.path), writes(entity.item.path));
+    if !matches!(entity.form, Form::Button | Form::Tracker) {
+        component.text("stat_t", &state);
+    }
     match entity.form {
         Form::Button => {
             component.text("cmd_t", &write);
             component.text("pl_prs", "{\"value\": 1}");
-            return;
+            if !rule.look.class.is_empty() {
+                component.text("dev_cla", &rule.look.class);
+            }
         }
-        Form::Tracker => {
-            component.text("json_attr_t", device.location);
-            return;
-        }
-        _ => component.text("stat_t", &state),
-    }
-    match entity.form {
-        Form::Button | Form::Tracker => {}
+        Form::Tracker => component.text("json_attr_t", device.location),
         Form::Sensor => {
             component.text("val_tpl", &value_template(entity.factor));
             if !matches!(entity.item.value, Kind::Text(_)) {

@@ -3,6 +3,7 @@
 //! Rendered when its turn comes, and never kept. When that is, is decided in [`super`].
 
 use crate::bridge::Bridge;
+use crate::bridge::discovery::board::Board;
 use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::DeviceId;
 use crate::bridge::subscriber::gate::Gate;
@@ -43,6 +44,7 @@ impl Bridge {
         self.try_render(broker, device, object).unwrap_or_default()
     }
 
+    #[allow(clippy::too_many_lines, reason = "facts of one device, gathered once")]
     fn try_render(&self, broker: usize, device: DeviceId, object: &str) -> Option<Vec<Described>> {
         let words = self.discovery.words.as_deref()?;
         let outlet = self.outlets.get(broker)?;
@@ -132,39 +134,51 @@ impl Bridge {
             });
         }
         for head in parts {
-            let Some((part, _)) = words.part(&[head, "/"].concat()) else {
-                continue;
-            };
-            let text = |path: &str| look(&[head, path].concat())?.text();
-            let own = head.rsplit('/').next().unwrap_or(head);
-            let name = part.name.iter().find_map(|path| text(path));
-            let about = About {
-                name: name.unwrap_or_else(|| format!("{} {own}", part.model)),
-                manufacturer: about.manufacturer.clone(),
-                model: part.model.to_string(),
-                area: text(&part.area).unwrap_or_default(),
-                ..About::default()
-            };
-            let object = Names::object(&[key, head].concat());
-            let own_identifier = names.identifier(&object);
-            let device = Device {
-                identifier: &own_identifier,
-                via: Some(&identifier),
-                about: &about,
-                ..whole
-            };
-            let entities = of(Some(head));
-            let mut payload = Vec::new();
-            let written = payload::write(&mut payload, &device, &entities, before(&object));
-            described.push(Described {
-                object,
-                payload,
-                written,
-                all: entities.len(),
-                location: None,
-            });
+            let part =
+                Self::render_part(words, &whole, head, &of(Some(head)), (names, board), look);
+            described.extend(part);
         }
         Some(described)
+    }
+
+    /// The configuration of a part of a device, whose paths begin with `head`.
+    fn render_part(
+        words: &Words,
+        whole: &Device<'_>,
+        head: &str,
+        entities: &[Entity<'_>],
+        (names, board): (&Names, &Board),
+        look: impl Fn(&str) -> Option<Published>,
+    ) -> Option<Described> {
+        let (part, _) = words.part(&[head, "/"].concat())?;
+        let text = |path: &str| look(&[head, path].concat())?.text();
+        let own = head.rsplit('/').next().unwrap_or(head);
+        let name = part.name.iter().find_map(|path| text(path));
+        let about = About {
+            name: name.unwrap_or_else(|| format!("{} {own}", part.model)),
+            manufacturer: whole.about.manufacturer.clone(),
+            model: part.model.to_string(),
+            area: text(&part.area).unwrap_or_default(),
+            ..About::default()
+        };
+        let object = Names::object(&[whole.key, head].concat());
+        let identifier = names.identifier(&object);
+        let device = Device {
+            identifier: &identifier,
+            via: Some(whole.identifier),
+            about: &about,
+            ..*whole
+        };
+        let before = board.held.get(&object).map_or("", |held| &*held.keys);
+        let mut payload = Vec::new();
+        let written = payload::write(&mut payload, &device, entities, before);
+        Some(Described {
+            object,
+            payload,
+            written,
+            all: entities.len(),
+            location: None,
+        })
     }
 
     /// What of a device is an entity to the clients of a broker.

@@ -139,7 +139,7 @@ impl Outlet {
         held.remove_at = None;
         held.removing = false;
         held.whole = (*object != *device).then(|| device.into());
-        let head = board.config.names.head();
+        let node = board.config.names.head();
         let hash = Some(hash_of(&payload));
         let same = std::mem::replace(&mut held.hash, hash) == hash;
         held.keys = written.keys.into();
@@ -157,11 +157,11 @@ impl Outlet {
                 "described {object} to Home Assistant, {} bytes",
                 payload.len()
             );
-            let parts = [head.as_bytes(), object.as_bytes(), CONFIG.as_bytes()];
+            let parts = [node.as_bytes(), object.as_bytes(), CONFIG.as_bytes()];
             sink.publish(true, &parts, |out| out.extend_from_slice(&payload));
         }
         if let Some(location) = location.filter(|_| moved) {
-            let parts = [head.as_bytes(), object.as_bytes(), LOCATION.as_bytes()];
+            let parts = [node.as_bytes(), object.as_bytes(), LOCATION.as_bytes()];
             sink.publish(true, &parts, |out| out.extend_from_slice(&location));
         }
         if !same {
@@ -217,12 +217,12 @@ impl Bridge {
             };
             // What has had a value stays an entity, and what can be written is one; what has none yet
             // becomes one with its first.
-            let shows = has_value || is_settable(rule) || had_one();
-            if shows {
+            let visible = has_value || is_settable(rule) || had_one();
+            if visible {
                 shown.push(slot);
             }
             let tells = words.device.tells(path);
-            if tells || !shows || may_be_odd(rule) {
+            if tells || !visible || may_be_odd(rule) {
                 watched.push(slot);
             }
         }
@@ -562,16 +562,16 @@ impl Bridge {
             return false;
         }
         let held = board.held.remove(object).unwrap_or_default();
-        let head = board.config.names.head().as_bytes();
+        let node = board.config.names.head().as_bytes();
         let located = held.location.is_some() || has_platform(&held.keys, "device_tracker");
         if located {
             sink.publish(
                 true,
-                &[head, object.as_bytes(), LOCATION.as_bytes()],
+                &[node, object.as_bytes(), LOCATION.as_bytes()],
                 |_| {},
             );
         }
-        sink.publish(true, &[head, object.as_bytes(), CONFIG.as_bytes()], |_| {});
+        sink.publish(true, &[node, object.as_bytes(), CONFIG.as_bytes()], |_| {});
         true
     }
 }
