@@ -72,8 +72,8 @@ pub struct Server {
     pace: Pace,
     /// No deadline of a client is earlier.
     next_deadline: Option<Instant>,
-    /// When the next heartbeat is due (§4.8); none while nobody is there.
-    next_heartbeat: Option<Instant>,
+    /// When retained messages are looked at that may have expired; none while there are none.
+    next_expiry: Option<Instant>,
     /// Client ids that were assigned.
     assigned: u64,
     stats: Stats,
@@ -137,7 +137,7 @@ impl Server {
             ready: VecDeque::new(),
             scratch: Scratch::default(),
             next_deadline: None,
-            next_heartbeat: None,
+            next_expiry: None,
             assigned: 0,
             stats: Stats::default(),
             ending: false,
@@ -370,10 +370,7 @@ impl Server {
                 }
             }
             Answer::Republish { client, echo } => {
-                // Who has left since is not answered, nor is everybody else in its place.
-                if client.is_some_and(|id| self.client(id).is_none()) {
-                    return;
-                }
+                // A sender that has left since does not listen either.
                 let one = client.filter(|id| self.client(*id).is_some_and(Client::listens));
                 for client in open(&mut self.places) {
                     let meant = one.map_or_else(|| client.listens(), |one| one == client.id);
@@ -462,8 +459,10 @@ impl Server {
         if self.next_deadline.is_some_and(|due| due <= now.monotonic) {
             self.meet_deadlines(now);
         }
-        if self.next_heartbeat.is_some_and(|due| due <= now.monotonic) {
-            self.heartbeat(now);
+        if self.next_expiry.is_some_and(|due| due <= now.monotonic) {
+            self.retained.expire(now.monotonic);
+            let some = self.retained.size().0 > 0;
+            self.next_expiry = some.then(|| now.monotonic + EXPIRY);
         }
         if !self.marked.is_empty() && self.pace.is_due(now.monotonic) {
             self.hand_out(now);
@@ -489,20 +488,6 @@ impl Server {
             self.marks.take_word(word as usize);
         }
         self.pace.handed_out(now.monotonic, clients);
-    }
-
-    fn heartbeat(&mut self, now: Now) {
-        self.next_heartbeat = if self.stats.clients > 0 {
-            Some(now.monotonic + HEARTBEAT)
-        } else {
-            None
-        };
-        self.retained.expire(now.monotonic);
-        let mut beat = payload::HEAD.to_vec();
-        payload::write_uint(&mut beat, now.unix_s);
-        beat.push(b'}');
-        let topic = format!("{}{}", self.prefixes[0], topic::HEARTBEAT);
-        self.say(&topic, &beat, false);
     }
 
     fn meet_deadlines(&mut self, now: Now) {
@@ -679,7 +664,7 @@ impl Server {
     /// When `advance` is to be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let values = self.pace.due().filter(|_| !self.marked.is_empty());
-        [self.next_deadline, self.next_heartbeat, values]
+        [self.next_deadline, self.next_expiry, values]
             .into_iter()
             .flatten()
             .min()
@@ -788,8 +773,8 @@ fn offer(
     taken
 }
 
-/// Between two heartbeats (§4.8).
-const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How often retained messages are looked at that may have expired.
+const EXPIRY: Duration = Duration::from_secs(60);
 /// How many times the scratch is filled for one client before others have their turn.
 const WRITES_AT_ONCE: usize = 4;
 /// How much of an empty read buffer is kept, in bytes.

@@ -12,7 +12,7 @@ use super::filter::Filter;
 use super::interface::{ClientId, ClientRequest, Close, LoginCheck, Response};
 use super::relay::Event;
 use super::session::{Greeting, State, Subscription, Will};
-use super::{HEARTBEAT, NOT_AUTHORIZED, Route, Server, client_mut, open, queue, serves};
+use super::{EXPIRY, NOT_AUTHORIZED, Route, Server, client_mut, open, queue, serves};
 use crate::codec::packet::client::{self, Fault, Filters, FromClient, Hello, Message};
 use crate::codec::packet::{RespondTo, Version, server, v5};
 use crate::model::outside::Outside;
@@ -221,7 +221,6 @@ impl Server {
         client.out.push(|out| out.extend_from_slice(&greeting));
         debug!(client = %Outside::new(&name), "client connected");
         self.queue(id);
-        self.next_heartbeat.get_or_insert(now.monotonic + HEARTBEAT);
         self.note_deadline(id);
     }
 
@@ -351,7 +350,7 @@ impl Server {
                     response: will.response,
                 });
             }
-            Route::Relay => self.relay(None, event),
+            Route::Relay => self.relay(now, None, event),
             Route::Foreign => self.stats.foreign += 1,
             Route::Nowhere | Route::Denied | Route::TooDeep => {}
         }
@@ -457,7 +456,7 @@ impl Server {
                         });
                     }
                     let topic = known.unwrap_or_else(|| message.topic.into());
-                    self.relay(Some(id), Event::new(now.monotonic, topic, message));
+                    self.relay(now, Some(id), Event::new(now.monotonic, topic, message));
                 }
                 Route::Foreign => self.foreign(id, topic),
                 Route::Nowhere | Route::Denied | Route::TooDeep => {}
@@ -487,8 +486,11 @@ impl Server {
     }
 
     /// A message for other clients (§9.16).
-    fn relay(&mut self, from: Option<ClientId>, event: Event) {
+    fn relay(&mut self, now: Now, from: Option<ClientId>, event: Event) {
         let event = Rc::new(event);
+        if event.retain {
+            self.next_expiry.get_or_insert(now.monotonic + EXPIRY);
+        }
         if event.retain && !self.retained.keep(&event, &self.settings.limits) {
             warn!(
                 "no more messages of clients are retained: at most {} topics and {} bytes; they are passed on all the same",

@@ -150,7 +150,10 @@ fn s9_17_a_message_expires() {
     assert_eq!(bench.subscribe(late, "a", 0), ["retain a <0200000006> 1"]);
     bench.pass(6_000);
     assert_eq!(bench.subscribe(late, "a", 0), Vec::<String>::new());
-    bench.pass(3_000);
+    bench.pass(30_000);
+    bench.send(late, PING);
+    bench.pass(30_000);
+    assert_eq!(bench.get(late), ["PINGRESP"]);
     assert_eq!(bench.server.stats().retained_topics, 0);
     // What waits for a slow client expires too.
     bench.open(late, Some(0));

@@ -23,22 +23,6 @@ fn s9_9_a_subscription_keeps_values_coming() {
 }
 
 #[test]
-fn s4_8_a_heartbeat_comes_every_three_seconds() {
-    let mut bench = Bench::new();
-    let client = bench.client("c", 4);
-    bench.subscribe(client, &format!("N/{PORTAL}/heartbeat"), 0);
-    bench.pass(6_500);
-    let got = bench.get(client);
-    assert_eq!(
-        got,
-        [
-            r#"N/P/heartbeat {"value": 104}"#,
-            r#"N/P/heartbeat {"value": 107}"#
-        ]
-    );
-}
-
-#[test]
 fn s9_11_a_slow_client_gets_the_latest_value_of_each_item_once() {
     let mut bench = Bench::new();
     let (slow, other) = (bench.client("slow", 4), bench.client("other", 4));
