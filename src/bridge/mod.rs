@@ -9,6 +9,7 @@
 //! news become outputs and log lines. Read `store::items` and `subscriber` first, then the parts of
 //! [`Bridge`]: `services` and `scans` (§2), `requests` (§5) and `publishing` (§4).
 
+mod brokers;
 mod bus;
 mod discovery;
 mod reload;
@@ -17,44 +18,34 @@ mod stats;
 mod store;
 mod subscriber;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::bus::calls::{Call, Calls};
-use self::bus::claim::Holders;
-use self::bus::flapping::Flapping;
-use self::bus::overflow::Overflow;
-use self::bus::registry::Registry;
-use self::discovery::Discovery;
-use self::request::rights::DeviceAccess;
-use self::stats::BusTally;
-use self::store::cache::{Writer, cache};
-use self::store::items::Items;
-use self::subscriber::remote::Outlet;
+use self::bus::calls::{Call, Missing, Unanswered};
+use self::bus::{Bus, BusContext, BusLimits};
+use self::discovery::{AllReaders, Discovery};
+use self::request::{RequestContext, RequestLimits};
+use self::store::Store;
+use self::subscriber::remote::{Outlet, Outlets};
 use crate::codec::bus_item;
 use crate::codec::frame::{Frame, Kind};
 use crate::model::name::PortalId;
 use crate::model::time::Now;
 use crate::model::topic;
-use crate::schema::Schema;
 
 pub use self::bus::{calls, claim};
-pub use self::discovery::board::DiscoveryConfig;
 pub use self::reload::{Bounds, Settings};
-pub use self::stats::{BrokerStats, Stats};
+pub use self::stats::Stats;
 pub use self::store::cache::{Reader, SlotId};
+pub use self::store::ids::BrokerId;
 pub use self::store::items::ItemRef;
 pub use self::store::marks::Marks;
 pub use self::store::sizes::Sizes;
 pub use self::store::throttle::{LogRate, Throttle};
-pub use self::subscriber::publishing::{PublishSink, text_payload};
+pub use self::subscriber::discovery_state::DiscoveryConfig;
 pub use self::subscriber::refresh::EXPIRY_MIN;
 pub use self::subscriber::remote::OutletConfig;
-
-/// The bus's own name.
-const BUS: &str = "org.freedesktop.DBus";
-/// The bus's own object.
-const BUS_PATH: &str = "/org/freedesktop/DBus";
+pub use self::subscriber::sink::{PublishSink, text_payload};
+pub use self::subscriber::tally::BrokerStats;
 
 /// What a bridge is told at the start.
 #[derive(Debug, Clone)]
@@ -79,80 +70,107 @@ pub struct BridgeConfig {
     pub seed: u64,
 }
 
-/// What the bridge has done so far, brokers apart.
-#[derive(Debug, Default)]
-struct Counters {
-    /// Changes of items that the bus brought.
-    updates: u64,
-    /// Values of them that were too long to be kept.
-    too_long: u64,
-}
-
 /// The bridge: between one bus and any number of brokers.
 #[derive(Debug)]
 pub struct Bridge {
-    config: BridgeConfig,
-    /// What is known of items. Asked when one turns up, never at an update.
-    schema: Arc<Schema>,
-    items: Items,
-    cache: Writer,
-    values: Reader,
-    registry: Registry,
-    flapping: Flapping,
-    holders: Holders,
-    /// When services that another keeps from their topics are reported again (§2.7).
-    clashes_at: Option<Instant>,
-    /// How many owners are still asked for.
-    owners_pending: usize,
-    calls: Calls,
-    outlets: Vec<Outlet>,
+    portal_id: PortalId,
+    store: Store,
+    bus: Bus,
+    outlets: Outlets,
     discovery: Discovery,
-    counters: Counters,
-    /// Whether a write is refused that the schema speaks against (§5.6).
-    strict_writes: bool,
-    bounds: Bounds,
-    /// What is logged of services: what is wrong with them, and that they come and go.
-    warnings: Throttle,
-    comings: Throttle,
+    limits: RequestLimits,
     started: Option<Instant>,
-    device_access: DeviceAccess,
-    bus: BusTally,
-    overflow: Overflow,
-}
-
-fn outlets(config: &BridgeConfig) -> Vec<Outlet> {
-    let prefix = topic::notification_prefix(&config.portal_id);
-    let outlets = config.outlets.iter().cloned();
-    outlets.map(|outlet| Outlet::new(outlet, &prefix)).collect()
 }
 
 impl Bridge {
     /// A bridge that has neither bus nor broker yet.
     pub fn new(config: BridgeConfig) -> Bridge {
-        let (cache, values) = cache(config.items_max);
+        let bounds = Bounds::default();
         Bridge {
-            schema: Arc::default(),
-            items: Items::new(config.seed),
-            cache,
-            values,
-            registry: Registry::default(),
-            flapping: Flapping::default(),
-            holders: Holders::default(),
-            clashes_at: None,
-            owners_pending: 0,
-            calls: Calls::new(),
-            outlets: outlets(&config),
+            store: Store::new(config.items_max, config.seed),
+            bus: Bus::new(BusLimits {
+                items_max: config.items_max,
+                services_max: config.services_max,
+                call_timeout: config.call_timeout,
+                sizes: bounds.sizes,
+                log: bounds.log,
+            }),
+            outlets: Outlets::new(
+                &config.outlets,
+                &topic::notification_prefix(&config.portal_id),
+            ),
             discovery: Discovery::new(&config.outlets),
-            counters: Counters::default(),
-            strict_writes: false,
-            bounds: Bounds::default(),
-            warnings: Throttle::default(),
-            comings: Throttle::default(),
+            limits: RequestLimits {
+                writes_in_flight_max: config.writes_in_flight_max,
+                calls_in_flight_max: config.calls_in_flight_max,
+                read_timeout: config.read_timeout,
+                rate: bounds.request_rate(),
+                strict_writes: false,
+            },
             started: None,
-            device_access: DeviceAccess::default(),
-            bus: BusTally::default(),
-            overflow: Overflow::default(),
-            config,
+            portal_id: config.portal_id,
+        }
+    }
+
+    fn readers(&mut self) -> AllReaders<'_> {
+        AllReaders::new(&mut self.outlets, &mut self.discovery)
+    }
+
+    #[inline]
+    fn on_bus(&mut self) -> BusContext<'_, AllReaders<'_>> {
+        BusContext {
+            store: &mut self.store,
+            bus: &mut self.bus,
+            readers: AllReaders::new(&mut self.outlets, &mut self.discovery),
+        }
+    }
+
+    fn requests(&mut self) -> RequestContext<'_> {
+        RequestContext {
+            portal_id: &self.portal_id,
+            store: &mut self.store,
+            bus: &mut self.bus,
+            outlets: &mut self.outlets,
+            discovery: &mut self.discovery,
+            limits: &self.limits,
+        }
+    }
+
+    /// How much of one kind is logged.
+    pub fn log_rate(&self) -> LogRate {
+        self.bus.limits.log
+    }
+
+    /// The bus is connected.
+    pub fn bus_connected(&mut self, now: Now) {
+        self.on_bus().connected(now);
+    }
+
+    /// Whether the bus is connected and has named the services that are on it.
+    pub fn bus_has_named_services(&self) -> bool {
+        self.bus.registry.listed
+    }
+
+    /// The bus is gone, and every service with it (§2.8).
+    pub fn bus_disconnected(&mut self, now: Now) {
+        self.bus.tally.connected = false;
+        for purpose in self.bus.calls.end_all() {
+            let why = Missing::BusGone;
+            self.unanswered(
+                now,
+                Unanswered {
+                    purpose,
+                    why,
+                    silenced: None,
+                },
+            );
+        }
+        self.on_bus().disconnected(now);
+    }
+
+    fn unanswered(&mut self, now: Now, call: Unanswered) {
+        if let Some((call, outcome)) = self.on_bus().unanswered(now, call) {
+            self.requests().answered(now, call, outcome);
         }
     }
 
@@ -161,77 +179,81 @@ impl Bridge {
     #[inline]
     pub fn bus_frame(&mut self, now: Now, frame: &Frame<'_>) -> bool {
         match frame.kind {
-            Kind::Signal if frame.interface == bus_item::INTERFACE => self.signal(now, frame),
-            Kind::Signal if frame.sender == BUS && frame.member == "NameOwnerChanged" => {
+            Kind::Signal if frame.interface == bus_item::INTERFACE => {
+                self.on_bus().signal(now, frame);
+            }
+            Kind::Signal
+                if frame.sender == bus::calls::BUS && frame.member == "NameOwnerChanged" =>
+            {
                 if let Ok((name, _, new)) = bus_item::owner_change(frame) {
-                    self.owner_changed(now, name, new);
+                    self.on_bus().owner_changed(now, name, new);
                 }
             }
             Kind::MethodReturn | Kind::Error if frame.reply_serial >= calls::CALL_ID_MIN => {
-                self.reply(now, frame);
+                if let Some((call, outcome)) = self.on_bus().reply(now, frame) {
+                    self.requests().answered(now, call, outcome);
+                }
             }
             Kind::Signal | Kind::MethodReturn | Kind::Error | Kind::MethodCall | Kind::Unknown => {
                 return false;
             }
         }
-        if self.cache.has_unkept() {
-            self.report_unkept(now);
+        if self.store.cache.has_unkept() {
+            self.on_bus().report_unkept(now);
         }
-        self.watch_room(now);
+        self.bus.overflow.watch_room(now);
         true
     }
 
     /// Gives one D-Bus call to make; its answer comes back through [`Bridge::bus_frame`], with the
     /// call's number as reply serial.
     pub fn poll_call(&mut self) -> Option<Call> {
-        self.calls.poll()
+        self.bus.calls.poll()
     }
 
     /// Whether there are calls to make.
     pub fn has_calls(&self) -> bool {
-        self.calls.has_calls()
+        self.bus.calls.has_calls()
     }
 
     /// Whether an answer from the bus is awaited that nothing may hold up.
     pub fn answer_awaited(&self) -> bool {
-        self.calls.urgent_awaited()
+        self.bus.calls.urgent_awaited()
     }
 
     /// When [`Bridge::tick`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let outlets = self.outlets.iter().filter_map(Outlet::deadline);
         outlets
-            .chain(self.calls.deadline())
-            .chain(self.registry.next_due)
-            .chain(self.registry.rounds.at)
-            .chain(self.clashes_at)
-            .chain(self.overflow.at)
+            .chain(self.bus.deadline())
             .chain(self.discovery.deadline())
-            .chain(self.device_access.deadline())
             .min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Now) {
-        self.scan_due(now);
-        self.lower_access(now);
-        while let Some(call) = self.calls.expire(now.monotonic) {
+        let mut bus = self.on_bus();
+        bus.scan_due(now);
+        bus.lower_access(now);
+        while let Some(call) = self.bus.calls.expire(now.monotonic) {
             self.unanswered(now, call);
         }
-        self.report_clashes(now);
-        self.take_up(now);
-        for outlet in &mut self.outlets {
-            outlet.tick(now.monotonic, &self.items);
+        let mut bus = self.on_bus();
+        bus.report_clashes(now);
+        bus.take_up(now);
+        for outlet in self.outlets.iter_mut() {
+            outlet.tick(now.monotonic, &self.store.items);
         }
         let mut outlets = self.outlets.iter();
         if outlets.any(|outlet| outlet.is_overdue(now.monotonic)) {
-            self.settle(now);
+            self.on_bus().settle(now);
         }
-        self.tick_discovery(now);
+        let mut readers = AllReaders::new(&mut self.outlets, &mut self.discovery);
+        readers.tick_discovery(now, &mut self.store, &self.bus.registry);
     }
 
     /// How many services are there, and how many items they have.
     pub fn size(&self) -> (usize, usize) {
-        (self.registry.count(), self.items.live())
+        (self.bus.registry.count(), self.store.items.live())
     }
 }

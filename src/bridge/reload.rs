@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bridge::Bridge;
-use crate::bridge::bus::registry::State;
-use crate::bridge::store::items::ServiceId;
-use crate::bridge::store::sizes::Sizes;
-use crate::bridge::store::throttle::LogRate;
+use super::Bridge;
+use super::bus::registry::State;
+use super::store::items::ServiceId;
+use super::store::sizes::Sizes;
+use super::store::throttle::LogRate;
+use super::subscriber::rate::RequestRate;
 use crate::model::time::Now;
 use crate::schema::Schema;
 use crate::schema::rule::Publish;
@@ -68,6 +69,16 @@ impl Default for Bounds {
     }
 }
 
+impl Bounds {
+    /// How many requests there may be.
+    pub(super) fn request_rate(&self) -> RequestRate {
+        RequestRate {
+            per_second_max: self.request_rate_max,
+            burst_max: self.request_burst_max,
+        }
+    }
+}
+
 impl Bridge {
     /// Takes over settings, all or those that differ.
     pub fn reconfigure(&mut self, now: Now, settings: Settings) {
@@ -86,23 +97,26 @@ impl Bridge {
         } = settings;
         self.started.get_or_insert(now.monotonic);
         let limits = (services_max, bounds.sizes);
-        if limits != (self.config.services_max, self.bounds.sizes) {
-            self.limits_changed(now);
+        let held = &mut self.bus.limits;
+        if limits != (held.services_max, held.sizes) {
+            self.bus.overflow.limits_changed(now);
         }
-        self.bounds = bounds;
-        self.cache.limit(bounds.sizes);
-        self.strict_writes = strict_writes;
-        self.config.services_max = services_max;
-        self.config.writes_in_flight_max = writes_in_flight_max;
-        self.config.calls_in_flight_max = calls_in_flight_max;
-        self.config.call_timeout = call_timeout;
-        self.config.read_timeout = read_timeout;
-        self.registry.set_rounds(now.monotonic, refresh);
+        held.sizes = bounds.sizes;
+        held.log = bounds.log;
+        self.store.cache.limit(bounds.sizes);
+        self.limits.strict_writes = strict_writes;
+        self.limits.rate = bounds.request_rate();
+        held.services_max = services_max;
+        self.limits.writes_in_flight_max = writes_in_flight_max;
+        self.limits.calls_in_flight_max = calls_in_flight_max;
+        held.call_timeout = call_timeout;
+        self.limits.read_timeout = read_timeout;
+        self.bus.registry.set_rounds(now.monotonic, refresh);
         for (outlet, keep_alive) in self.outlets.iter_mut().zip(keep_alive) {
-            outlet.set_keep_alive(now.monotonic, keep_alive, &self.items);
+            outlet.set_keep_alive(now.monotonic, keep_alive, &self.store.items);
             outlet.set_stats(stats);
         }
-        if self.schema != schema {
+        if self.store.schema != schema {
             self.set_schema(now, schema);
         }
     }
@@ -110,49 +124,49 @@ impl Bridge {
     /// What is known of items is this from now on, also of those that are there.
     /// The schema that holds now.
     pub fn schema(&self) -> &Arc<Schema> {
-        &self.schema
+        &self.store.schema
     }
 
     fn set_schema(&mut self, now: Now, schema: Arc<Schema>) {
-        self.schema = schema;
-        self.registry.kept.forget_blocked();
-        let ids: Vec<_> = self.registry.ids().collect();
+        self.store.schema = schema;
+        self.bus.registry.kept.forget_blocked();
+        let ids: Vec<_> = self.bus.registry.ids().collect();
         for id in ids {
             if self.apply_schema(id) {
-                self.start_scan(now, id);
+                self.on_bus().start_scan(now, id);
             }
-            if let Some(device) = self.registry.get(id).and_then(|service| service.device) {
-                self.describe_soon(now, device);
+            if let Some(device) = self.bus.registry.get(id).and_then(|service| service.device) {
+                self.readers().describe_soon(now, device);
             }
         }
-        self.settle(now);
+        self.on_bus().settle(now);
     }
 
     /// Has one service's items follow the schema. `true` where something is wanted that was never
     /// kept, so that the service must be asked again.
     fn apply_schema(&mut self, id: ServiceId) -> bool {
-        let early = self.registry.has_any_early(id);
-        let Some(service) = self.registry.get_mut(id) else {
+        let early = self.bus.registry.has_any_early(id);
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return false;
         };
         let service_type = service.name.service_type();
         // What was blocked may be wanted now. What waits for the end of a scan may have been masked, or
         // half of it left out: that scan begins anew, and its answer is newer.
         let mut ask = std::mem::take(&mut service.has_blocked) | early;
-        let rule = |path: &str| self.schema.lookup(service_type, path).rule;
+        let rule = |path: &str| self.store.schema.lookup(service_type, path).rule;
         let mut roles_changed = false;
         let mut changed = Vec::new();
         let mut retired = Vec::new();
         for slot in service
             .device
             .into_iter()
-            .flat_map(|device| self.items.slots(device))
+            .flat_map(|device| self.store.items.slots(device))
         {
-            let Some(item) = self.items.get(slot) else {
+            let Some(item) = self.store.items.get(slot) else {
                 continue;
             };
-            let (path, old) = (self.items.path(item), item.rule);
-            let new = self.items.marks(item.device, path, rule(path));
+            let (path, old) = (self.store.items.path(item), item.rule);
+            let new = self.store.items.marks(item.device, path, rule(path));
             if new == old {
                 continue;
             }
@@ -163,7 +177,7 @@ impl Bridge {
                 retired.push(slot);
             } else {
                 if new.secret {
-                    self.cache.mask(slot);
+                    self.store.cache.mask(slot);
                 }
                 changed.push((slot, new));
             }
@@ -178,13 +192,13 @@ impl Bridge {
         let asks = matches!(service.state, State::Live | State::Scanning(_))
             || (roles_changed && matches!(service.state, State::Clash));
         for (slot, rule) in changed {
-            self.items.set_rule(slot, rule);
-            for outlet in &mut self.outlets {
+            self.store.items.set_rule(slot, rule);
+            for outlet in self.outlets.iter_mut() {
                 outlet.subscriber.changed(slot);
             }
         }
         for slot in retired {
-            self.retire(slot);
+            self.on_bus().retire(slot);
         }
         ask && asks
     }

@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
-use crate::bridge::Bridge;
-use crate::bridge::subscriber::remote::Outlet;
+use super::Bridge;
+use super::subscriber::remote::Outlet;
+use super::subscriber::tally::BrokerStats;
 use crate::codec::payload;
 use crate::model::time::Now;
 
@@ -31,98 +32,6 @@ pub struct Stats {
     pub bus_reconnects: u64,
 }
 
-/// What was done for one broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BrokerStats<'a> {
-    /// The broker's name.
-    pub name: &'a str,
-    /// Whether it is connected.
-    pub connected: bool,
-    /// How often it was connected again.
-    pub reconnects: u64,
-    /// Messages that were published there.
-    pub published: u64,
-    /// Changes that came while an earlier one of the same value waited to be sent: one message is for all
-    /// of them.
-    pub conflated: u64,
-    /// Messages of other clients below our topics that were not as they should be (§4.11), and how many
-    /// of them were put right.
-    pub foreign: u64,
-    /// See `foreign`.
-    pub corrected: u64,
-    /// Topics that were left out because the broker does not take them (§4.12).
-    pub left_out: u64,
-    /// Whether subscriptions with wildcards get no retained messages (§4.9): late clients see nothing.
-    pub hides_retained: bool,
-    /// Requests of its clients.
-    pub requests: u64,
-    /// Messages that were too large for us (§4.14).
-    pub skipped: u64,
-    /// Those that were refused, by reason; each reason once.
-    pub refused: &'a [(&'static str, u64)],
-}
-
-/// What is counted of the bus.
-#[derive(Debug, Default)]
-pub struct BusTally {
-    /// Whether it is connected.
-    pub connected: bool,
-    /// How often it was connected.
-    pub connections: u64,
-}
-
-/// The counts of one outlet.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// How often the broker was connected.
-    pub connections: u64,
-    /// Messages that were published.
-    pub published: u64,
-    /// Messages of other clients below our topics that were not as they should be, and those of them that
-    /// were put right.
-    pub foreign: u64,
-    /// See `foreign`.
-    pub corrected: u64,
-    /// Topics that were left out because the broker does not take them.
-    pub left_out: u64,
-    /// Whether subscriptions with wildcards get no retained messages.
-    pub hides_retained: bool,
-    /// Requests of its clients.
-    pub requests: u64,
-    /// Messages that were too large for us (§4.14).
-    pub skipped: u64,
-    refused: Vec<(&'static str, u64)>,
-}
-
-impl Tally {
-    /// Counts a request that was refused for this reason; there are some twenty of them.
-    pub fn refused(&mut self, code: &'static str) {
-        match self.refused.iter_mut().find(|(known, _)| *known == code) {
-            Some((_, count)) => *count += 1,
-            None => self.refused.push((code, 1)),
-        }
-    }
-}
-
-impl Outlet {
-    fn stats(&self) -> BrokerStats<'_> {
-        BrokerStats {
-            name: self.name(),
-            connected: self.subscriber.is_connected(),
-            reconnects: self.tally.connections.saturating_sub(1),
-            published: self.tally.published,
-            conflated: self.subscriber.conflated,
-            foreign: self.tally.foreign,
-            corrected: self.tally.corrected,
-            left_out: self.tally.left_out,
-            hides_retained: self.tally.hides_retained,
-            requests: self.tally.requests,
-            skipped: self.tally.skipped,
-            refused: &self.tally.refused,
-        }
-    }
-}
-
 impl Bridge {
     /// What the bridge as a whole has done.
     pub fn stats(&self, now: Now) -> Stats {
@@ -132,22 +41,22 @@ impl Bridge {
             uptime: now.monotonic.saturating_duration_since(since),
             services,
             items,
-            changes: self.counters.updates,
-            too_long: self.counters.too_long,
-            bus_connected: self.bus.connected,
-            bus_reconnects: self.bus.connections.saturating_sub(1),
+            changes: self.bus.counters.updates,
+            too_long: self.bus.counters.too_long,
+            bus_connected: self.bus.tally.connected,
+            bus_reconnects: self.bus.tally.connections.saturating_sub(1),
         }
     }
 
     /// How many bytes count towards `cache-bytes-max`.
     pub fn bytes_charged(&self) -> usize {
-        self.cache.bytes() + self.registry.kept.bytes() + self.items.path_bytes()
+        self.bus.bytes_charged(&self.store)
     }
 
     /// How many changes the bus brought, and how many messages were published.
     pub fn traffic(&self) -> (u64, u64) {
         let published = self.outlets.iter().map(|outlet| outlet.tally.published);
-        (self.counters.updates, published.sum())
+        (self.bus.counters.updates, published.sum())
     }
 
     /// What was done for each broker.

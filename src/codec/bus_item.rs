@@ -297,3 +297,16 @@ pub fn absolute<'a>(path: &'a str, buffer: &'a mut String) -> &'a str {
     buffer.push_str(path);
     buffer
 }
+/// Whether D-Bus can have an object of that path.
+pub fn is_object_path(text: &str) -> bool {
+    let level = |level: &str| {
+        !level.is_empty()
+            && level
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    text == "/"
+        || text
+            .strip_prefix('/')
+            .is_some_and(|levels| levels.split('/').all(level))
+}

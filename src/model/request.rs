@@ -27,6 +27,28 @@ pub enum Request<'a> {
     Write(ItemAddress<'a>, Json),
 }
 
+/// What kind of request it is: settled when it comes, and kept to its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// Answered with what the service says, in its turn among the requests.
+    Read,
+    /// Answered when the service has taken it, waiting for no other.
+    Write,
+    /// Renews an interest (the request for the serial does so too).
+    KeepAlive,
+}
+
+impl Request<'_> {
+    /// What kind of request it is.
+    pub fn kind(&self) -> RequestKind {
+        match self {
+            Request::KeepAlive(_) | Request::Serial => RequestKind::KeepAlive,
+            Request::Read(_) => RequestKind::Read,
+            Request::Write(..) => RequestKind::Write,
+        }
+    }
+}
+
 /// What a keep-alive asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum KeepAlive {

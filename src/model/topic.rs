@@ -3,7 +3,7 @@
 //! Only this file splits or joins a topic. Filters of selective keep-alives are in `filter`.
 
 use super::name::{PortalId, is_topic_level};
-use super::request::{ItemAddress, Rejection};
+use super::request::{ItemAddress, Rejection, RequestKind};
 
 /// What Home Assistant's discovery topics begin with where nobody has changed it (its MQTT integration,
 /// "Discovery topic").
@@ -74,6 +74,16 @@ pub fn parse_any(topic: &str) -> Option<(&str, &str)> {
         .into_iter()
         .find_map(|kind| topic.strip_prefix(kind))?;
     rest.split_once('/')
+}
+
+/// What kind of request a topic is of whose request cannot be read: a write, or any that is answered in
+/// its turn.
+pub fn request_kind(topic: &str) -> RequestKind {
+    if topic.starts_with("W/") {
+        RequestKind::Write
+    } else {
+        RequestKind::Read
+    }
 }
 
 /// Whether a topic is of the grammar of §1, whosever it is, under whatever prefix: at its beginning

@@ -446,6 +446,120 @@ fn no_file_is_orphaned() {
     report(&orphans.collect::<Vec<_>>());
 }
 
+/// The rooms of the bridge, from the top to the bottom: each may import those below it.
+const ROOMS: [&str; 5] = ["request", "discovery", "subscriber", "bus", "store"];
+
+/// Folders in which no files may import each other in a circle.
+const WITHOUT_CIRCLES: [&str; 1] = ["bridge/"];
+
+impl Source {
+    /// The path of its module: `bridge/bus/calls.rs` is `bridge::bus::calls`.
+    fn module(&self) -> String {
+        let name = self.name.strip_suffix(".rs").unwrap_or(&self.name);
+        name.strip_suffix("/mod").unwrap_or(name).replace('/', "::")
+    }
+
+    /// The modules of `all` that its product code imports, as the paths of their files.
+    fn imported<'a>(&self, all: &'a [Source]) -> BTreeSet<&'a str> {
+        let mut found = BTreeSet::new();
+        let own = self.module();
+        for start in ["crate::", "super::", "self::"] {
+            for (at, _) in self.product_code.match_indices(start) {
+                let before = &self.product_code[..at];
+                // `pub(in crate::…)` imports nothing.
+                if before.ends_with("::")
+                    || before.ends_with("(in ")
+                    || before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                {
+                    continue;
+                }
+                let mut code = &self.product_code[at..];
+                let mut from = own.as_str();
+                if let Some(rest) = code.strip_prefix("crate::") {
+                    (code, from) = (rest, "");
+                } else if let Some(rest) = code.strip_prefix("self::") {
+                    code = rest;
+                }
+                while let Some(rest) = code.strip_prefix("super::") {
+                    code = rest;
+                    from = from.rsplit_once("::").map_or("", |(parent, _)| parent);
+                }
+                paths(code, from, &mut found);
+            }
+        }
+        let module_of = |path: &String| {
+            let holds = |source: &&Source| {
+                let module = source.module();
+                let rest = path.strip_prefix(&module);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+            };
+            let deepest = all.iter().filter(holds);
+            deepest.max_by_key(|source| source.module().len())
+        };
+        let found = found.iter().filter_map(module_of);
+        let found = found.map(|source| source.name.as_str());
+        found.filter(|name| *name != self.name).collect()
+    }
+}
+
+#[test]
+fn rooms_look_only_down() {
+    let all = Source::all();
+    let mut complaints = Vec::new();
+    let room = |name: &str| {
+        let rest = name.strip_prefix("bridge/")?;
+        let (room, _) = rest.split_once('/')?;
+        Some(
+            ROOMS
+                .iter()
+                .position(|other| *other == room)
+                .unwrap_or_else(|| panic!("{room}")),
+        )
+    };
+    for source in &all {
+        let Some(own) = room(&source.name) else {
+            continue;
+        };
+        for import in source.imported(&all) {
+            let up = room(import).is_none_or(|other| other < own);
+            if import.starts_with("bridge/") && up {
+                complaints.push(format!("src/{} imports src/{import}", source.name));
+            }
+        }
+    }
+    report(&complaints);
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let all = Source::all();
+    let mut complaints = Vec::new();
+    for folder in WITHOUT_CIRCLES {
+        // The conductor of the bridge is one thing in some files.
+        let conductor = |name: &str| folder == "bridge/" && name.matches('/').count() == 1;
+        let mut left: Vec<(&str, BTreeSet<&str>)> = all
+            .iter()
+            .filter(|source| source.name.starts_with(folder) && !conductor(&source.name))
+            .map(|source| (source.name.as_str(), source.imported(&all)))
+            .collect();
+        // What imports nothing that is left is in no circle.
+        loop {
+            let names: BTreeSet<&str> = left.iter().map(|(name, _)| *name).collect();
+            let before = left.len();
+            left.retain(|(_, imports)| imports.iter().any(|import| names.contains(import)));
+            if left.len() == before {
+                break;
+            }
+        }
+        let names: BTreeSet<&str> = left.iter().map(|(name, _)| *name).collect();
+        for (name, imports) in &left {
+            let imports: Vec<_> = imports.intersection(&names).collect();
+            complaints.push(format!("src/{name} imports {imports:?}"));
+        }
+    }
+    report(&complaints);
+}
+
 #[test]
 fn no_service_type_or_path_is_spelt_out_beside_the_schema() {
     let mut types: BTreeSet<String> = [

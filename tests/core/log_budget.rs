@@ -94,3 +94,22 @@ fn whatever_clients_do_a_day_of_it_is_bounded() {
     let bytes: usize = said.iter().map(String::len).sum();
     assert!(bytes < 200_000, "{bytes} bytes");
 }
+
+/// A queue of answers that is full is its own limit, and what the log names is the request: not where its
+/// answer would have gone.
+#[test]
+fn s5_8_a_full_queue_of_answers_names_its_limit_and_the_request() {
+    let mut scene = scene();
+    scene.bridge.broker_disconnected(0);
+    // What a broker holds is read back: no answer goes out meanwhile.
+    scene.bridge.broker_connected(0);
+    let log = Log::new();
+    let payload = r#"{"keepalive-options": ["suppress-republish"]}"#;
+    for _ in 0..2_049 {
+        scene.ask_from(0, "R/keepalive", payload, false, Some("answers/1"));
+    }
+    let said = log.take("WARN");
+    assert_eq!(said.len(), 1, "{said:?}");
+    let expected = "request R/c0619ab12345/keepalive rejected: 4096 ";
+    assert!(said[0].contains(expected), "{said:?}");
+}

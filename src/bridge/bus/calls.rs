@@ -22,11 +22,17 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::bridge::BUS;
-use crate::bridge::request::responses::Writer;
+use crate::bridge::store::ids::BrokerId;
 use crate::bridge::store::items::ServiceId;
-use crate::model::request::ResponseAddress;
+use crate::codec::bus_item;
+use crate::codec::frame::Frame;
+use crate::model::request::{Rejection, ResponseAddress};
 use crate::model::value::BusValue;
+
+/// The bus's own name.
+pub const BUS: &str = "org.freedesktop.DBus";
+/// The bus's own object.
+pub const BUS_PATH: &str = "/org/freedesktop/DBus";
 
 /// The number of a call, which is also its D-Bus serial. The upper half of the range is ours, the
 /// lower one is left to the D-Bus library.
@@ -85,10 +91,17 @@ pub enum Purpose {
         /// Which step.
         step: Step,
     },
+    /// What a client asked for.
+    Client(ClientCall),
+}
+
+/// A call that a client's request made, with what its answer is for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientCall {
     /// A client's read.
     Read {
         /// Whose broker.
-        broker: usize,
+        broker: BrokerId,
         /// Which of the broker's reads.
         ticket: u64,
         /// Of which service.
@@ -103,7 +116,7 @@ pub enum Purpose {
     /// A client's write.
     Write {
         /// Whose broker.
-        broker: usize,
+        broker: BrokerId,
         /// Its topic, for the log.
         topic: Box<str>,
         /// Who wants to be told of it.
@@ -114,10 +127,23 @@ pub enum Purpose {
     /// What a service made of a write that it took.
     Confirm {
         /// Whose broker.
-        broker: usize,
+        broker: BrokerId,
         /// Who wants to be told of it.
         writer: Box<Writer>,
     },
+}
+
+/// A write whose client wants to be told how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// Where it is told.
+    pub to: ResponseAddress,
+    /// The topic of the request, for the log.
+    pub topic: Box<str>,
+    /// To which service the write went.
+    pub service: ServiceId,
+    /// To which path.
+    pub path: Box<str>,
 }
 
 /// The steps of a scan (§2.2).
@@ -160,6 +186,33 @@ pub enum Missing {
     NoTurn,
     /// The bus is gone.
     BusGone,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'a> {
+    /// A reply.
+    Reply(&'a Frame<'a>),
+    /// A D-Bus error.
+    Error(&'a Frame<'a>),
+    /// Nothing.
+    Lost(Missing),
+}
+
+impl Outcome<'_> {
+    /// The outcome as a reason, where it is no reply.
+    pub fn rejection(self) -> Rejection {
+        match self {
+            Outcome::Reply(_) => Rejection::Answer,
+            Outcome::Error(frame) => Rejection::BusError {
+                name: frame.error_name.into(),
+                message: bus_item::error_message(frame).into_boxed_str(),
+            },
+            Outcome::Lost(Missing::Silent) => Rejection::Silent,
+            Outcome::Lost(Missing::NoTurn) => Rejection::NoTurn,
+            Outcome::Lost(Missing::TimedOut | Missing::BusGone) => Rejection::NoAnswer,
+        }
+    }
 }
 
 /// A call that ended without an answer.
@@ -458,7 +511,10 @@ impl Calls {
     fn count(&mut self, purpose: &Purpose, more: bool) {
         let counts = [
             (&mut self.urgent, is_urgent(purpose)),
-            (&mut self.reads, matches!(purpose, Purpose::Read { .. })),
+            (
+                &mut self.reads,
+                matches!(purpose, Purpose::Client(ClientCall::Read { .. })),
+            ),
             (&mut self.writes, lane(purpose) == Lane::Write),
         ];
         for (count, counts) in counts {
@@ -713,15 +769,15 @@ fn lane(purpose: &Purpose) -> Lane {
     match purpose {
         Purpose::Match(_) | Purpose::Names | Purpose::Owner(_) => Lane::Bus,
         Purpose::Scan { .. } => Lane::Scan,
-        Purpose::Read { .. } => Lane::Read,
-        Purpose::Write { .. } | Purpose::Confirm { .. } => Lane::Write,
+        Purpose::Client(ClientCall::Read { .. }) => Lane::Read,
+        Purpose::Client(ClientCall::Write { .. } | ClientCall::Confirm { .. }) => Lane::Write,
     }
 }
 
 /// Whether gathering would hold somebody up: a client, or a walk that asks step by step.
 fn is_urgent(purpose: &Purpose) -> bool {
     match purpose {
-        Purpose::Read { .. } | Purpose::Write { .. } | Purpose::Confirm { .. } => true,
+        Purpose::Client(_) => true,
         Purpose::Scan { step, .. } => matches!(step, Step::Node(_) | Step::Leaf(_)),
         Purpose::Match(_) | Purpose::Names | Purpose::Owner(_) => false,
     }

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::device_access::Says;
 use super::kept::{Keeping, Kept};
-use crate::bridge::request::rights::Says;
 use crate::bridge::store::bits::Bits;
 use crate::bridge::store::cache::Update;
 use crate::bridge::store::hash;

@@ -4,21 +4,20 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::calls::{Callee, Method, Missing, Purpose, Unanswered};
+use super::calls::{Callee, ClientCall, Method, Missing, Outcome, Purpose, Unanswered};
 use super::registry::State;
-use crate::bridge::Bridge;
-use crate::bridge::request::requests::Outcome;
+use super::{BusContext, Readers};
 use crate::bridge::store::items::ServiceId;
 use crate::codec::bus_item;
 use crate::codec::frame::{Frame, Kind};
 use crate::model::name::ServiceName;
 use crate::model::time::Now;
 
-impl Bridge {
+impl<R: Readers> BusContext<'_, R> {
     /// Calls the connection that owns a service now. By its unique name, so that no other owner of the
     /// name takes a call that was not for it; by the service's name where the connection has several,
     /// which it may tell apart by that.
-    pub(in crate::bridge) fn call_service(
+    pub fn call_service(
         &mut self,
         now: Now,
         timeout: Duration,
@@ -27,11 +26,12 @@ impl Bridge {
         method: Method,
         purpose: Purpose,
     ) {
-        let Some(service) = self.registry.get(id) else {
+        let Some(service) = self.bus.registry.get(id) else {
             return;
         };
         let owner = &*service.owner;
         let several = self
+            .bus
             .registry
             .owned_by(owner)
             .is_some_and(|all| all.len() > 1);
@@ -45,29 +45,35 @@ impl Bridge {
                 owner
             },
         };
-        self.calls
+        self.bus
+            .calls
             .call(now.monotonic, timeout, callee, path, method, purpose);
     }
 
-    pub(in crate::bridge) fn reply(&mut self, now: Now, frame: &Frame<'_>) {
+    /// A call has its answer. One to a client's call comes back.
+    pub fn reply<'f>(
+        &mut self,
+        now: Now,
+        frame: &'f Frame<'f>,
+    ) -> Option<(ClientCall, Outcome<'f>)> {
         let error = (frame.kind == Kind::Error).then_some(frame.error_name);
         let has_name = |name: &str| {
             let service = self
+                .bus
                 .registry
                 .find(name)
-                .and_then(|id| self.registry.get(id));
+                .and_then(|id| self.bus.registry.get(id));
             service.is_some_and(|service| *service.owner == *frame.sender)
         };
         let (id, sender) = (frame.reply_serial, frame.sender);
         let answered = self
+            .bus
             .calls
             .answer(now.monotonic, id, sender, error, has_name);
         if answered.again {
             self.answers_again(now, frame.sender);
         }
-        let Some(purpose) = answered.purpose else {
-            return;
-        };
+        let purpose = answered.purpose?;
         let outcome = match error {
             _ if answered.another => Outcome::Lost(Missing::TimedOut),
             Some(_) => Outcome::Error(frame),
@@ -75,33 +81,42 @@ impl Bridge {
             None if self.has_left(&purpose, frame.sender) => Outcome::Lost(Missing::TimedOut),
             None => Outcome::Reply(frame),
         };
-        self.answered(now, purpose, outcome);
+        self.answered(now, purpose, outcome)
     }
 
     fn has_left(&self, purpose: &Purpose, owner: &str) -> bool {
         let service = match purpose {
-            Purpose::Read { service, .. } | Purpose::Scan { service, .. } => *service,
-            Purpose::Confirm { writer, .. } => writer.service,
-            Purpose::Match(_) | Purpose::Names | Purpose::Owner(_) | Purpose::Write { .. } => {
-                return false;
+            Purpose::Client(ClientCall::Read { service, .. }) | Purpose::Scan { service, .. } => {
+                *service
             }
+            Purpose::Client(ClientCall::Confirm { writer, .. }) => writer.service,
+            Purpose::Match(_)
+            | Purpose::Names
+            | Purpose::Owner(_)
+            | Purpose::Client(ClientCall::Write { .. }) => return false,
         };
-        self.registry
+        self.bus
+            .registry
             .get(service)
             .is_none_or(|service| *service.owner != *owner)
     }
 
     /// A call has no answer.
-    pub(in crate::bridge) fn unanswered(&mut self, now: Now, call: Unanswered) {
+    pub fn unanswered(
+        &mut self,
+        now: Now,
+        call: Unanswered,
+    ) -> Option<(ClientCall, Outcome<'static>)> {
         if let Some(owner) = &call.silenced {
             self.does_not_answer(now, owner);
         }
-        self.answered(now, call.purpose, Outcome::Lost(call.why));
+        self.answered(now, call.purpose, Outcome::Lost(call.why))
     }
 
     /// A connection is asked nothing more.
     fn does_not_answer(&mut self, now: Now, owner: &str) {
         let Some(id) = self
+            .bus
             .registry
             .owned_by(owner)
             .and_then(|all| all.first().copied())
@@ -109,7 +124,7 @@ impl Bridge {
             return;
         };
         if self.may_warn(now)
-            && let Some(service) = self.registry.get(id)
+            && let Some(service) = self.bus.registry.get(id)
         {
             let name = &service.name;
             warn!("{name}: does not answer its calls; not called again until it does");
@@ -119,6 +134,7 @@ impl Bridge {
     /// A connection that owed answers gave one: what it could not be asked meanwhile is asked now.
     fn answers_again(&mut self, now: Now, owner: &str) {
         let ids: Vec<ServiceId> = self
+            .bus
             .registry
             .owned_by(owner)
             .into_iter()
@@ -126,12 +142,12 @@ impl Bridge {
             .copied()
             .collect();
         for id in ids {
-            let Some(service) = self.registry.get(id) else {
+            let Some(service) = self.bus.registry.get(id) else {
                 continue;
             };
             let name = service.name.clone();
             if matches!(service.state, State::Failed) {
-                self.registry.scan_at(id, now.monotonic);
+                self.bus.registry.scan_at(id, now.monotonic);
             }
             if self.may_warn(now) {
                 info!("{name}: answers again");
@@ -139,7 +155,13 @@ impl Bridge {
         }
     }
 
-    fn answered(&mut self, now: Now, purpose: Purpose, outcome: Outcome<'_>) {
+    /// Takes an answer to a call of the bridge's own. One to a client's call comes back.
+    fn answered<'f>(
+        &mut self,
+        now: Now,
+        purpose: Purpose,
+        outcome: Outcome<'f>,
+    ) -> Option<(ClientCall, Outcome<'f>)> {
         match (purpose, outcome) {
             (Purpose::Match(_), Outcome::Reply(_)) => {}
             (Purpose::Match(Some(instead)), _) => {
@@ -160,8 +182,8 @@ impl Bridge {
                 {
                     self.owner_changed(now, &name, owner);
                 }
-                self.owners_pending = self.owners_pending.saturating_sub(1);
-                self.registry.listed |= self.owners_pending == 0;
+                self.bus.owners_pending = self.bus.owners_pending.saturating_sub(1);
+                self.bus.registry.listed |= self.bus.owners_pending == 0;
                 self.settle(now);
             }
             (
@@ -173,6 +195,7 @@ impl Bridge {
                 outcome,
             ) => {
                 let current = self
+                    .bus
                     .registry
                     .get(service)
                     .is_some_and(|service| service.scan == scan);
@@ -180,35 +203,9 @@ impl Bridge {
                     self.scanned(now, service, step, outcome);
                 }
             }
-            (
-                Purpose::Read {
-                    broker,
-                    ticket,
-                    service,
-                    path,
-                    leaf,
-                    respond_to,
-                },
-                outcome,
-            ) => {
-                let read = (broker, ticket, service, &*path, leaf);
-                self.has_read(now, read, respond_to, outcome);
-            }
-            (
-                Purpose::Write {
-                    broker,
-                    topic,
-                    writer,
-                    secret,
-                },
-                outcome,
-            ) => {
-                self.written(now, (broker, &topic, secret), writer, outcome);
-            }
-            (Purpose::Confirm { broker, writer }, outcome) => {
-                self.confirmed(now, broker, *writer, outcome);
-            }
+            (Purpose::Client(call), outcome) => return Some((call, outcome)),
         }
+        None
     }
 
     fn names_listed(&mut self, now: Now, frame: &Frame<'_>) {
@@ -217,27 +214,29 @@ impl Bridge {
         };
         // Of those that are too many, one is asked for, which is reported.
         let room = self
-            .config
+            .bus
+            .limits
             .services_max
-            .saturating_sub(self.registry.count());
-        let new =
-            |name: &&str| ServiceName::new(name).is_some() && self.registry.find(name).is_none();
+            .saturating_sub(self.bus.registry.count());
+        let new = |name: &&str| {
+            ServiceName::new(name).is_some() && self.bus.registry.find(name).is_none()
+        };
         let new: Vec<_> = names
             .into_iter()
             .filter(new)
             .take(room.saturating_add(1))
             .collect();
         for name in new {
-            self.owners_pending += 1;
+            self.bus.owners_pending += 1;
             self.call_bus(
                 now,
                 Method::GetNameOwner(name.into()),
                 Purpose::Owner(name.into()),
             );
         }
-        if self.owners_pending == 0 && !self.registry.listed {
-            self.registry.listed = true;
-            if self.registry.count() == 0 {
+        if self.bus.owners_pending == 0 && !self.bus.registry.listed {
+            self.bus.registry.listed = true;
+            if self.bus.registry.count() == 0 {
                 warn!("no Victron service is on this bus yet; is it the right bus?");
             }
         }

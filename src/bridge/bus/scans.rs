@@ -19,17 +19,14 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::calls::{Method, Missing, Purpose, Step};
+use super::calls::{BUS, Method, Missing, Outcome, Purpose, Step};
 use super::registry::{Scan, Service, State, Walk};
-use crate::bridge::BUS;
-use crate::bridge::Bridge;
-use crate::bridge::request::convert;
-use crate::bridge::request::requests::Outcome;
+use super::{BusContext, Readers};
 use crate::bridge::store::bits::Bits;
 use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::cache::Update;
 use crate::bridge::store::items::{DeviceId, Life, ServiceId};
-use crate::codec::bus_item::{self, Changes, absolute};
+use crate::codec::bus_item::{self, Changes, absolute, is_object_path};
 use crate::codec::introspect;
 use crate::model::item::ItemChange;
 use crate::model::name::ServiceName;
@@ -79,15 +76,15 @@ struct Finished {
 
 const ACCESS_DENIED: &str = "org.freedesktop.DBus.Error.AccessDenied";
 
-impl Bridge {
+impl<R: Readers> BusContext<'_, R> {
     /// Asks a service for all it has.
-    pub(in crate::bridge) fn start_scan(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.registry.get_mut(id) else {
+    pub fn start_scan(&mut self, now: Now, id: ServiceId) {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         // One scan per name at a time (§2.9).
         if matches!(service.state, State::Scanning(_)) {
-            self.calls.abandon_scan(id);
+            self.bus.calls.abandon_scan(id);
         }
         service.scan = service.scan.wrapping_add(1);
         // What a new owner has said stays its own, however many scans it takes.
@@ -101,7 +98,7 @@ impl Bridge {
     }
 
     fn scan_call(&mut self, now: Now, id: ServiceId, path: &str, method: Method, step: Step) {
-        let Some(service) = self.registry.get(id) else {
+        let Some(service) = self.bus.registry.get(id) else {
             return;
         };
         let purpose = Purpose::Scan {
@@ -109,18 +106,12 @@ impl Bridge {
             scan: service.scan,
             step,
         };
-        let timeout = self.config.call_timeout;
+        let timeout = self.bus.limits.call_timeout;
         self.call_service(now, timeout, id, path, method, purpose);
     }
 
     /// A step of a scan has its answer.
-    pub(in crate::bridge) fn scanned(
-        &mut self,
-        now: Now,
-        id: ServiceId,
-        step: Step,
-        outcome: Outcome<'_>,
-    ) {
+    pub fn scanned(&mut self, now: Now, id: ServiceId, step: Step, outcome: Outcome<'_>) {
         match (step, outcome) {
             (Step::Items, Outcome::Reply(frame)) => match Changes::of_items(frame) {
                 Ok(changes) if changes.has_items() => {
@@ -133,7 +124,7 @@ impl Bridge {
                 }
             },
             (Step::Items, Outcome::Error(frame)) if !is_silence(outcome) => {
-                if let Some(service) = self.registry.get_mut(id)
+                if let Some(service) = self.bus.registry.get_mut(id)
                     && !UNKNOWN.contains(&frame.error_name)
                 {
                     service.refusal = Some(outcome.rejection().to_string().into());
@@ -154,7 +145,7 @@ impl Bridge {
     }
 
     fn ask_tree(&mut self, now: Now, id: ServiceId) {
-        if let Some(service) = self.registry.get_mut(id) {
+        if let Some(service) = self.bus.registry.get_mut(id) {
             service.state = State::Scanning(Scan::Tree);
         }
         self.scan_call(now, id, "/", Method::GetValue, Step::Tree);
@@ -162,7 +153,7 @@ impl Bridge {
 
     fn fail_scan(&mut self, now: Now, id: ServiceId, outcome: Outcome<'_>) {
         // What it said to the first question says more than what it said to the last.
-        let service = self.registry.get_mut(id);
+        let service = self.bus.registry.get_mut(id);
         let refusal = service.and_then(|service| service.refusal.take());
         let refusal = refusal.filter(|_| !is_silence(outcome));
         let reason = refusal.unwrap_or_else(|| outcome.rejection().to_string().into());
@@ -171,7 +162,7 @@ impl Bridge {
 
     /// A scan gave nothing; `state` says why.
     fn repeat_scan(&mut self, now: Now, id: ServiceId, state: State, reason: &str) {
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         let after = service.retry_after();
@@ -181,9 +172,9 @@ impl Bridge {
         // One that has no items may well stay so: once is enough.
         let is_news = is_first || matches!(state, State::Failed);
         service.state = state;
-        self.calls.abandon_scan(id);
+        self.bus.calls.abandon_scan(id);
         let name = service.name.clone();
-        self.registry.scan_at(id, now.monotonic + after);
+        self.bus.registry.scan_at(id, now.monotonic + after);
         if is_news && self.may_warn(now) {
             let after = after.as_secs();
             warn!("{name}: scan failed ({reason}); retrying in {after} s");
@@ -192,11 +183,11 @@ impl Bridge {
     }
 
     /// Scans the services whose time has come: those that are due, and the next one of the rounds.
-    pub(in crate::bridge) fn scan_due(&mut self, now: Now) {
-        for id in self.registry.take_due(now.monotonic) {
+    pub fn scan_due(&mut self, now: Now) {
+        for id in self.bus.registry.take_due(now.monotonic) {
             self.start_scan(now, id);
         }
-        if let Some(id) = self.registry.take_turn(now.monotonic) {
+        if let Some(id) = self.bus.registry.take_turn(now.monotonic) {
             self.start_scan(now, id);
         }
     }
@@ -204,7 +195,7 @@ impl Bridge {
     // Walks: for services that can give their items neither way.
 
     fn start_walk(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         debug!(
@@ -242,7 +233,7 @@ impl Bridge {
     }
 
     fn walk(&mut self, id: ServiceId) -> Option<&mut Walk> {
-        let State::Scanning(Scan::Walk(walk)) = &mut self.registry.get_mut(id)?.state else {
+        let State::Scanning(Scan::Walk(walk)) = &mut self.bus.registry.get_mut(id)?.state else {
             return None;
         };
         Some(walk)
@@ -261,7 +252,7 @@ impl Bridge {
             if path == "/" {
                 // A new owner that answers and has nothing: what the one before had is gone (§2.5).
                 let replaced = |service: &Service| service.replaced && service.device.is_some();
-                if !is_silence(outcome) && self.registry.get(id).is_some_and(replaced) {
+                if !is_silence(outcome) && self.bus.registry.get(id).is_some_and(replaced) {
                     return self.finish_scan(now, id, None, &Walk::default());
                 }
                 return self.fail_scan(now, id, outcome);
@@ -278,7 +269,7 @@ impl Bridge {
         for child in children {
             let child = format!("{}/{child}", path.trim_end_matches('/'));
             // No call can name any other, and the bus would end our connection for one that did.
-            if !convert::is_object_path(&child) {
+            if !is_object_path(&child) {
                 continue;
             }
             walk.nodes += 1;
@@ -291,7 +282,7 @@ impl Bridge {
         walk.in_flight += usize::from(is_leaf);
         if endless
             && self.may_warn(now)
-            && let Some(service) = self.registry.get(id)
+            && let Some(service) = self.bus.registry.get(id)
         {
             warn!(
                 "{}: more than {WALK_NODES_MAX} nodes, further ones are left out",
@@ -327,7 +318,7 @@ impl Bridge {
     /// Says what went wrong in a scan that ended well in the end: once per owner, and again where more
     /// or fewer items are concerned.
     fn report_trouble(&mut self, now: Now, id: ServiceId, walk: &Walk) {
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         let refusal = service.refusal.take();
@@ -358,46 +349,49 @@ impl Bridge {
         self.report_trouble(now, id, walk);
         self.note_roles(id, changes.as_ref());
         self.follow_access(now, id);
-        let Some(service) = self.registry.get(id) else {
+        let Some(service) = self.bus.registry.get(id) else {
             return;
         };
         let is_empty = changes.is_none() && walk.given.is_empty();
-        if is_empty && service.device.is_none() && !self.registry.has_any_early(id) {
+        if is_empty && service.device.is_none() && !self.bus.registry.has_any_early(id) {
             return self.repeat_scan(now, id, State::Empty, "it has no items");
         }
         if self.waits_for_instance(now, id) {
             return;
         }
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         // It is there, but not with all it has: it is asked again, ever less often.
         if is_empty || walk.stopped {
             let at = now.monotonic + service.retry_after();
             service.failures = service.failures.saturating_add(1);
-            self.registry.scan_at(id, at);
+            self.bus.registry.scan_at(id, at);
         } else {
             service.failures = 0;
         }
         let Some((name, instance, key)) = self.identity(id) else {
             return;
         };
-        let service = self.registry.get(id);
+        let service = self.bus.registry.get(id);
         let old = service.and_then(|service| service.device);
-        let is_same = old.is_some_and(|old| self.items.device_key(old) == &*key);
+        let is_same = old.is_some_and(|old| self.store.items.device_key(old) == &*key);
         if let Some(old) = old.filter(|_| !is_same) {
             if self.may_tell(now, &name) {
-                info!("{name}: was {}, is {key} now", self.items.device_key(old));
+                info!(
+                    "{name}: was {}, is {key} now",
+                    self.store.items.device_key(old)
+                );
             }
-            if let Some(service) = self.registry.get_mut(id) {
+            if let Some(service) = self.bus.registry.get_mut(id) {
                 service.device = None;
                 service.seen = Bits::default();
             }
-            self.undescribe(now, old, true);
+            self.readers.device_gone(now, &self.store.items, old, true);
             self.leave_device(now, old);
         }
         let device = self.take_device(now, id, &name, &instance, &key);
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         let Some(device) = device else {
@@ -411,11 +405,11 @@ impl Bridge {
             has_more: false,
         };
         service.replaced &= walk.stopped;
-        let early = self.registry.take_early(id);
+        let early = self.bus.registry.take_early(id);
         self.charge();
         self.take_items(now, (id, device), changes, early, &mut scan);
         for path in &walk.given {
-            if let Some(slot) = self.items.find(device, path) {
+            if let Some(slot) = self.store.items.find(device, path) {
                 scan.given.insert(slot);
             }
         }
@@ -423,9 +417,9 @@ impl Bridge {
         if scan.is_first {
             self.publish_device(device);
         } else if scan.has_more {
-            self.describe_soon(now, device);
+            self.readers.device_changed(now, device);
         }
-        let items = self.items.slots(device).count();
+        let items = self.store.items.slots(device).count();
         if !scan.is_first {
             debug!("{name}: scanned again, {items} items");
         } else if self.may_tell(now, &name) {
@@ -436,7 +430,7 @@ impl Bridge {
 
     /// Takes note of what says which device the service is.
     fn note_roles(&mut self, id: ServiceId, changes: Option<&Changes<'_>>) {
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         let mut buffer = String::new();
@@ -448,12 +442,12 @@ impl Bridge {
             let path = absolute(change.path, &mut buffer);
             let known = service
                 .device
-                .and_then(|device| self.items.find_item(device, path.as_bytes()))
+                .and_then(|device| self.store.items.find_item(device, path.as_bytes()))
                 .filter(|(_, item)| item.life == Life::Live);
             let role = if let Some((_, item)) = known {
                 item.rule.role
             } else {
-                let row = self.schema.lookup(service.name.service_type(), path);
+                let row = self.store.schema.lookup(service.name.service_type(), path);
                 row.rule.role
             };
             service.note_role(role, change.value.as_ref());
@@ -464,10 +458,10 @@ impl Bridge {
     /// instance: drivers claim their name before their paths exist (§2.2). It is scanned again, before and
     /// after it is published without one.
     fn waits_for_instance(&mut self, now: Now, id: ServiceId) -> bool {
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return false;
         };
-        let has_none = !self.schema.has_instance(service.name.service_type());
+        let has_none = !self.store.schema.has_instance(service.name.service_type());
         let Some(since) = service.since.filter(|_| service.is_unnamed() && !has_none) else {
             return false;
         };
@@ -477,28 +471,28 @@ impl Bridge {
         }
         let mut next = UNNAMED_SCANS.iter().map(|after| since + *after);
         if let Some(at) = next.find(|at| *at > now.monotonic) {
-            self.registry.scan_at(id, at);
+            self.bus.registry.scan_at(id, at);
         }
         waits
     }
 
     /// Takes over what a scan says of an item that is known already. `false` where it is not.
     fn learn(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) -> bool {
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return false;
         };
         let known = service
             .device
-            .and_then(|device| self.items.find_item(device, change.path.as_bytes()))
+            .and_then(|device| self.store.items.find_item(device, change.path.as_bytes()))
             .filter(|(_, item)| item.life == Life::Live);
         let Some((slot, item)) = known else {
             return false;
         };
         let (device, rule) = (item.device, item.rule);
         if service.seen.insert(slot) && service.replaced {
-            self.cache.clear(slot);
+            self.store.cache.clear(slot);
         }
-        if self.cache.apply(slot, change, rule) {
+        if self.store.cache.apply(slot, change, rule) {
             self.differs(now, (id, device), slot, change);
         }
         true
@@ -512,10 +506,8 @@ impl Bridge {
         slot: SlotId,
         change: &ItemChange<'_>,
     ) {
-        for outlet in &mut self.outlets {
-            outlet.subscriber.changed(slot);
-        }
-        let watched = self.items.get(slot).is_some_and(|item| item.watched);
+        self.readers.changed(slot);
+        let watched = self.store.items.get(slot).is_some_and(|item| item.watched);
         if watched || change.min.is_some() || change.max.is_some() {
             self.noted(now, owner, slot, change);
         }
@@ -533,7 +525,7 @@ impl Bridge {
         let mut buffer = String::new();
         for change in changes.into_iter().flatten().map_while(Result::ok) {
             let path = absolute(change.path, &mut buffer);
-            let known = self.items.find_item(device, path.as_bytes());
+            let known = self.store.items.find_item(device, path.as_bytes());
             let known = known.filter(|(_, item)| item.life == Life::Live);
             let known = known.map(|(slot, item)| (slot, item.rule));
             let (slot, rule) = if let Some(known) = known {
@@ -551,7 +543,7 @@ impl Bridge {
             let is_new = known.is_none();
             scan.given.insert(slot);
             if scan.seen.insert(slot) && scan.replaced {
-                self.cache.clear(slot);
+                self.store.cache.clear(slot);
             }
             // What came before the reply is older, but may have told limits that this does not.
             if !early.is_empty()
@@ -560,9 +552,9 @@ impl Bridge {
                 if rule.secret {
                     update.mask();
                 }
-                self.cache.apply_update(slot, update);
+                self.store.cache.apply_update(slot, update);
             }
-            let differs = self.cache.apply(slot, &change, rule) || is_new;
+            let differs = self.store.cache.apply(slot, &change, rule) || is_new;
             if differs && !scan.is_first {
                 self.differs(now, (id, device), slot, &change);
             }
@@ -578,9 +570,9 @@ impl Bridge {
                 continue;
             };
             if scan.seen.insert(slot) && scan.replaced {
-                self.cache.clear(slot);
+                self.store.cache.clear(slot);
             }
-            self.cache.apply_update(slot, update);
+            self.store.cache.apply_update(slot, update);
         }
     }
 
@@ -595,20 +587,20 @@ impl Bridge {
         stopped: bool,
     ) -> bool {
         let mut missing = Vec::new();
-        let slots: Vec<_> = self.items.slots(device).collect();
+        let slots: Vec<_> = self.store.items.slots(device).collect();
         for slot in slots {
             if scan.given.contains(slot) {
-                self.items.set_scanned(slot, true);
+                self.store.items.set_scanned(slot, true);
             } else if stopped {
                 // Nobody knows.
             } else if scan.seen.contains(slot) {
-                self.items.set_scanned(slot, false);
-            } else if scan.replaced || self.items.get(slot).is_some_and(|item| item.scanned) {
+                self.store.items.set_scanned(slot, false);
+            } else if scan.replaced || self.store.items.get(slot).is_some_and(|item| item.scanned) {
                 missing.push(slot);
             }
         }
         for slot in &missing {
-            let role = self.items.get(*slot).map(|item| item.rule.role);
+            let role = self.store.items.get(*slot).map(|item| item.rule.role);
             if role == Some(Role::VrmAccess) {
                 self.access_in_doubt(now, name);
             }
@@ -618,18 +610,18 @@ impl Bridge {
     }
 
     /// Queues a device's items: first those that tell what it is.
-    pub(in crate::bridge) fn publish_device(&mut self, device: DeviceId) {
-        self.describe(device);
+    pub fn publish_device(&mut self, device: DeviceId) {
+        let registry = &self.bus.registry;
+        self.readers.device_ready(self.store, registry, device);
         for first in [true, false] {
-            for slot in self.items.slots(device) {
+            for slot in self.store.items.slots(device) {
                 if self
+                    .store
                     .items
                     .get(slot)
                     .is_some_and(|item| item.rule.identifying == first)
                 {
-                    for outlet in &mut self.outlets {
-                        outlet.subscriber.changed(slot);
-                    }
+                    self.readers.changed(slot);
                 }
             }
         }

@@ -4,14 +4,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::calls::{Callee, Method, Missing, Purpose, Unanswered};
+use super::calls::{BUS, BUS_PATH, Callee, Method, Purpose};
 use super::claim::Claim;
 use super::flapping::Turn;
 use super::kept::{Keeping, Refused};
 use super::registry::{Scan, State};
-use crate::bridge::BUS;
-use crate::bridge::BUS_PATH;
-use crate::bridge::Bridge;
+use super::{BusContext, Readers};
 use crate::bridge::store::bits::Bits;
 use crate::bridge::store::cache::{SlotId, Update};
 use crate::bridge::store::items::{DeviceId, ServiceId};
@@ -32,13 +30,13 @@ const NEW_PATH_SCAN: Duration = Duration::from_secs(1);
 /// How much of a path that can be no topic is shown.
 const PATH_CHARS_SHOWN: usize = 200;
 
-impl Bridge {
+impl<R: Readers> BusContext<'_, R> {
     // The bus, and the names on it.
 
     /// The bus is connected.
-    pub fn bus_connected(&mut self, now: Now) {
-        self.bus.connected = true;
-        self.bus.connections += 1;
+    pub fn connected(&mut self, now: Now) {
+        self.bus.tally.connected = true;
+        self.bus.tally.connections += 1;
         let items = format!("type='signal',interface='{INTERFACE}'");
         let owners = format!(
             "type='signal',sender='{BUS}',interface='{BUS}',member='NameOwnerChanged',arg0namespace='{}'",
@@ -55,62 +53,47 @@ impl Bridge {
         self.call_bus(now, Method::ListNames, Purpose::Names);
     }
 
-    /// Whether the bus is connected and has named the services that are on it.
-    pub fn bus_has_named_services(&self) -> bool {
-        self.registry.listed
-    }
-
-    /// The bus is gone, and every service with it (§2.8).
-    pub fn bus_disconnected(&mut self, now: Now) {
-        self.bus.connected = false;
-        for purpose in self.calls.end_all() {
-            let why = Missing::BusGone;
-            self.unanswered(
-                now,
-                Unanswered {
-                    purpose,
-                    why,
-                    silenced: None,
-                },
-            );
-        }
-        let ids: Vec<_> = self.registry.ids().collect();
+    /// The bus is gone, and every service with it (§2.8). The calls that were not answered are ended before
+    /// that.
+    pub fn disconnected(&mut self, now: Now) {
+        let ids: Vec<_> = self.bus.registry.ids().collect();
         for id in ids {
             self.service_gone(now, id);
         }
-        self.calls.end_all();
+        self.bus.calls.end_all();
         self.forget_overflow();
-        self.registry.listed = false;
-        self.registry.next_due = None;
-        self.registry.rounds.at = None;
-        self.flapping.clear();
-        self.owners_pending = 0;
+        self.bus.registry.listed = false;
+        self.bus.registry.next_due = None;
+        self.bus.registry.rounds.at = None;
+        self.bus.flapping.clear();
+        self.bus.owners_pending = 0;
     }
 
-    pub(in crate::bridge) fn call_bus(&mut self, now: Now, method: Method, purpose: Purpose) {
-        let timeout = self.config.call_timeout;
+    pub fn call_bus(&mut self, now: Now, method: Method, purpose: Purpose) {
+        let timeout = self.bus.limits.call_timeout;
         let callee = Callee {
             owner: BUS,
             destination: BUS,
         };
-        self.calls
+        self.bus
+            .calls
             .call(now.monotonic, timeout, callee, BUS_PATH, method, purpose);
     }
 
     /// A name has another owner; an empty one where it is lost (§2.5).
-    pub(in crate::bridge) fn owner_changed(&mut self, now: Now, name: &str, owner: &str) {
-        let known = self.registry.find(name);
+    pub fn owner_changed(&mut self, now: Now, name: &str, owner: &str) {
+        let known = self.bus.registry.find(name);
         match (known, owner.is_empty()) {
             (Some(id), true) => self.service_gone(now, id),
             (Some(id), false) => {
-                let service = self.registry.get(id);
+                let service = self.bus.registry.get(id);
                 if let Some(service) = service.filter(|service| *service.owner != *owner) {
                     let name = service.name.clone();
-                    let damped = self.flapping.is_damped(now.monotonic, name.as_str());
+                    let damped = self.bus.flapping.is_damped(now.monotonic, name.as_str());
                     if !damped && self.may_tell(now, &name) {
                         info!("{name}: has a new owner, {owner}");
                     }
-                    self.registry.set_owner(id, owner);
+                    self.bus.registry.set_owner(id, owner);
                     self.charge();
                     self.access_in_doubt(now, &name);
                     self.scan_owner(now, id);
@@ -121,11 +104,11 @@ impl Bridge {
                 let Some(service) = ServiceName::new(name) else {
                     return;
                 };
-                if self.registry.count() >= self.config.services_max {
+                if self.bus.registry.count() >= self.bus.limits.services_max {
                     return self.leave_out_service(name);
                 }
-                let id = self.registry.add(service, owner, State::Live);
-                self.registry.plan_round(now.monotonic);
+                let id = self.bus.registry.add(service, owner, State::Live);
+                self.bus.registry.plan_round(now.monotonic);
                 self.scan_owner(now, id);
             }
         }
@@ -134,23 +117,26 @@ impl Bridge {
     /// A name has an owner that was not asked yet. Where that happens all the time, it is asked later
     /// (§2.9).
     fn scan_owner(&mut self, now: Now, id: ServiceId) {
-        let listed = self.registry.listed;
-        let Some(service) = self.registry.get_mut(id) else {
+        let listed = self.bus.registry.listed;
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         // What is there while the names are listed may have been so for long.
         service.since = listed.then_some(now.monotonic);
-        let turn = self.flapping.owned(now.monotonic, service.name.as_str());
+        let turn = self
+            .bus
+            .flapping
+            .owned(now.monotonic, service.name.as_str());
         let Turn::Later { after, is_new } = turn else {
             return self.start_scan(now, id);
         };
-        self.calls.abandon_scan(id);
+        self.bus.calls.abandon_scan(id);
         service.scan = service.scan.wrapping_add(1);
         service.state = State::Failed;
-        self.registry.scan_at(id, now.monotonic + after);
+        self.bus.registry.scan_at(id, now.monotonic + after);
         if is_new
             && self.may_warn(now)
-            && let Some(service) = self.registry.get(id)
+            && let Some(service) = self.bus.registry.get(id)
         {
             let seconds = after.as_secs_f64();
             warn!(
@@ -161,13 +147,14 @@ impl Bridge {
     }
 
     fn service_gone(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.registry.remove(id) else {
+        let Some(service) = self.bus.registry.remove(id) else {
             return;
         };
         if matches!(service.state, State::Scanning(_)) {
-            self.calls.abandon_scan(id);
+            self.bus.calls.abandon_scan(id);
         }
         let damped = self
+            .bus
             .flapping
             .is_damped(now.monotonic, service.name.as_str());
         if !damped && self.may_tell(now, &service.name) {
@@ -183,45 +170,40 @@ impl Bridge {
     }
 
     /// A device has no service any more: its items are gone, and who waited for it may have it (§2.7).
-    pub(in crate::bridge) fn leave_device(&mut self, now: Now, device: DeviceId) {
-        self.undescribe(now, device, false);
-        let key: Box<str> = self.items.device_key(device).into();
+    pub fn leave_device(&mut self, now: Now, device: DeviceId) {
+        self.readers
+            .device_gone(now, &self.store.items, device, false);
+        let key: Box<str> = self.store.items.device_key(device).into();
         self.retire_all(device);
-        self.items.unbind(device);
+        self.store.items.unbind(device);
         if let Some((id, _)) = self.best_waiting(&key) {
             self.start_scan(now, id);
         }
     }
 
     fn retire_all(&mut self, device: DeviceId) {
-        let slots: Vec<_> = self.items.slots(device).collect();
+        let slots: Vec<_> = self.store.items.slots(device).collect();
         for slot in slots {
             self.retire(slot);
         }
     }
 
     /// An item is gone.
-    pub(in crate::bridge) fn retire(&mut self, slot: SlotId) {
-        let pending = self
-            .outlets
-            .iter_mut()
-            .map(|outlet| u16::from(outlet.gone(slot)))
-            .sum();
-        self.cache.clear(slot);
-        self.items.mark_gone(slot, pending);
+    pub fn retire(&mut self, slot: SlotId) {
+        let pending = self.readers.gone(slot);
+        self.store.cache.clear(slot);
+        self.store.items.mark_gone(slot, pending);
         if pending == 0 {
             self.charge();
-            for outlet in &mut self.outlets {
-                outlet.released(slot);
-            }
+            self.readers.released(slot);
         }
     }
 
     // Signals.
 
     #[inline]
-    pub(in crate::bridge) fn signal(&mut self, now: Now, frame: &Frame<'_>) {
-        let Some(owned) = self.registry.owned_by(frame.sender) else {
+    pub fn signal(&mut self, now: Now, frame: &Frame<'_>) {
+        let Some(owned) = self.bus.registry.owned_by(frame.sender) else {
             return;
         };
         // Nearly every connection owns one service: a copy, made without a loop.
@@ -251,7 +233,7 @@ impl Bridge {
             if change.is_empty() {
                 continue;
             }
-            self.counters.updates += 1;
+            self.bus.counters.updates += 1;
             if let [service] = *owned
                 && self.known_change(now, service, path, &change, &mut before)
             {
@@ -275,13 +257,13 @@ impl Bridge {
     /// A change on a connection that owns several services: of those that have the path, else of
     /// all of them (§2.5).
     fn change_of_any(&mut self, now: Now, owned: &[ServiceId], change: &ItemChange<'_>) {
-        let early = self.registry.early_at(owned, change.path);
+        let early = self.bus.registry.early_at(owned, change.path);
         let has = |id: &ServiceId| {
-            let service = self.registry.get(*id);
+            let service = self.bus.registry.get(*id);
             let device = service.and_then(|service| service.device);
             device
-                .and_then(|device| self.items.find(device, change.path))
-                .is_some_and(|slot| self.items.is_live(slot))
+                .and_then(|device| self.store.items.find(device, change.path))
+                .is_some_and(|slot| self.store.items.is_live(slot))
                 || service.is_some_and(|service| service.has_early(early))
         };
         let mut having: Vec<_> = owned.iter().copied().filter(has).collect();
@@ -289,7 +271,7 @@ impl Bridge {
             having = owned.to_vec();
         }
         let is_known = |id: &ServiceId| {
-            let service = self.registry.get(*id);
+            let service = self.bus.registry.get(*id);
             service.is_some_and(|service| service.device.is_some())
         };
         let (known, early): (Vec<_>, Vec<_>) = having.into_iter().partition(is_known);
@@ -304,20 +286,15 @@ impl Bridge {
     /// A signal brought a path that no scan knew: where there is one, there may be others that say
     /// nothing (§2.2).
     fn scan_soon(&mut self, now: Now, id: ServiceId) {
-        self.registry.scan_at(id, now.monotonic + NEW_PATH_SCAN);
+        self.bus.registry.scan_at(id, now.monotonic + NEW_PATH_SCAN);
     }
 
     /// A change of one service's item, known or not (§2.4). `true` where it is a new one.
-    pub(in crate::bridge) fn change_of(
-        &mut self,
-        now: Now,
-        id: ServiceId,
-        change: &ItemChange<'_>,
-    ) -> bool {
+    pub fn change_of(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) -> bool {
         if self.known_change(now, id, change.path.as_bytes(), change, &mut None) {
             return false;
         }
-        match self.registry.get(id).map(|service| service.device) {
+        match self.bus.registry.get(id).map(|service| service.device) {
             None => false,
             Some(None) => {
                 self.early_change(now, &[id], change);
@@ -339,12 +316,12 @@ impl Bridge {
         change: &ItemChange<'_>,
         before: &mut Option<SlotId>,
     ) -> bool {
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return false;
         };
         let Some((slot, item)) = service
             .device
-            .and_then(|device| self.items.find_after(*before, device, path))
+            .and_then(|device| self.store.items.find_after(*before, device, path))
         else {
             return false;
         };
@@ -353,14 +330,12 @@ impl Bridge {
             && service.seen.insert(slot)
             && service.replaced
         {
-            self.cache.clear(slot);
+            self.store.cache.clear(slot);
         }
-        self.cache.apply(slot, change, item.rule);
+        self.store.cache.apply(slot, change, item.rule);
         let (watched, device) = (item.watched, item.device);
         let watched = watched | change.min.is_some() | change.max.is_some();
-        for outlet in &mut self.outlets {
-            outlet.subscriber.changed(slot);
-        }
+        self.readers.changed(slot);
         if watched {
             self.noted(now, (id, device), slot, change);
         }
@@ -369,19 +344,13 @@ impl Bridge {
 
     /// What says which device the service is has changed: where it is another one now, its topics
     /// move (§2.6).
-    pub(in crate::bridge) fn role_changed(
-        &mut self,
-        now: Now,
-        id: ServiceId,
-        role: Role,
-        change: &ItemChange<'_>,
-    ) {
-        let Some(service) = self.registry.get_mut(id) else {
+    pub fn role_changed(&mut self, now: Now, id: ServiceId, role: Role, change: &ItemChange<'_>) {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         let new = service.note_role(role, change.value.as_ref());
         self.follow_access(now, id);
-        let Some(service) = self.registry.get(id).filter(|_| new) else {
+        let Some(service) = self.bus.registry.get(id).filter(|_| new) else {
             return;
         };
         match (&service.state, service.device) {
@@ -401,32 +370,36 @@ impl Bridge {
         let Some((name, instance, key)) = self.identity(id) else {
             return;
         };
-        if self.items.device_key(old) == &*key {
+        if self.store.items.device_key(old) == &*key {
             return;
         }
         if self.may_tell(now, &name) {
-            info!("{name}: was {}, is {key} now", self.items.device_key(old));
+            info!(
+                "{name}: was {}, is {key} now",
+                self.store.items.device_key(old)
+            );
         }
-        self.undescribe(now, old, true);
+        self.readers.device_gone(now, &self.store.items, old, true);
         let Some(new) = self.take_device(now, id, &name, &instance, &key) else {
-            if let Some(service) = self.registry.get_mut(id) {
+            if let Some(service) = self.bus.registry.get_mut(id) {
                 service.device = None;
             }
             return self.leave_device(now, old);
         };
-        let slots: Vec<_> = self.items.slots(old).collect();
+        let slots: Vec<_> = self.store.items.slots(old).collect();
         for slot in slots {
             let Some(path) = self
+                .store
                 .items
                 .get(slot)
-                .map(|item| self.items.path(item).to_owned())
+                .map(|item| self.store.items.path(item).to_owned())
             else {
                 continue;
             };
             if let Some(moved) = self.add_item(id, new, &path) {
-                self.cache.copy(slot, moved);
-                let scanned = self.items.get(slot).is_some_and(|item| item.scanned);
-                self.items.set_scanned(moved, scanned);
+                self.store.cache.copy(slot, moved);
+                let scanned = self.store.items.get(slot).is_some_and(|item| item.scanned);
+                self.store.items.set_scanned(moved, scanned);
             }
         }
         self.leave_device(now, old);
@@ -434,11 +407,8 @@ impl Bridge {
     }
 
     /// What a service is called on the bus and in topics.
-    pub(in crate::bridge) fn identity(
-        &self,
-        id: ServiceId,
-    ) -> Option<(ServiceName, DeviceInstance, Box<str>)> {
-        let service = self.registry.get(id)?;
+    pub fn identity(&self, id: ServiceId) -> Option<(ServiceName, DeviceInstance, Box<str>)> {
+        let service = self.bus.registry.get(id)?;
         let instance = service.device_instance();
         let key = topic::device(service.name.service_type(), instance.as_str());
         Some((service.name.clone(), instance, key))
@@ -448,7 +418,7 @@ impl Bridge {
 
     /// Gives a service the device it is; where another has it with the better claim, the service
     /// waits. One whose identifier can be in no topic is left out until it says another (§4.7).
-    pub(in crate::bridge) fn take_device(
+    pub fn take_device(
         &mut self,
         now: Now,
         id: ServiceId,
@@ -460,13 +430,14 @@ impl Bridge {
             self.leave_out(now, id, instance);
             return None;
         }
-        let device = match self.items.bind(id, name, instance) {
+        let device = match self.store.items.bind(id, name, instance) {
             Ok(device) => device,
             Err(holder) if self.claim(id, key) > self.claim(holder, key) => {
-                let device = self.items.find_device(key)?;
-                self.undescribe(now, device, false);
+                let device = self.store.items.find_device(key)?;
+                self.readers
+                    .device_gone(now, &self.store.items, device, false);
                 self.retire_all(device);
-                self.items.hand_over(device, id);
+                self.store.items.hand_over(device, id);
                 self.lose_device(now, holder, key);
                 device
             }
@@ -475,8 +446,8 @@ impl Bridge {
                 return None;
             }
         };
-        self.holders.note(key, name);
-        let service = self.registry.get_mut(id)?;
+        self.bus.holders.note(key, name);
+        let service = self.bus.registry.get_mut(id)?;
         service.device = Some(device);
         service.state = State::Live;
         service.denied = None;
@@ -485,15 +456,19 @@ impl Bridge {
     }
 
     fn claim(&self, id: ServiceId, key: &str) -> Option<Claim> {
-        let service = self.registry.get(id)?;
+        let service = self.bus.registry.get(id)?;
         let says = service.says_instance();
-        Some(self.holders.claim(key, &service.name, says, service.came))
+        Some(
+            self.bus
+                .holders
+                .claim(key, &service.name, says, service.came),
+        )
     }
 
     /// A service loses its device to one with a better claim. While it is scanned it may be another device
     /// by now: the end of the scan tells.
     fn lose_device(&mut self, now: Now, id: ServiceId, key: &str) {
-        match self.registry.get_mut(id) {
+        match self.bus.registry.get_mut(id) {
             Some(service) if !matches!(service.state, State::Live) => {
                 service.device = None;
                 service.seen = Bits::default();
@@ -504,33 +479,34 @@ impl Bridge {
 
     /// A service waits for its topics: another has them.
     fn deny(&mut self, now: Now, id: ServiceId, key: &str) {
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         service.state = State::Clash;
         service.device = None;
         // Answers to a scan that runs are of no use any more.
         service.scan = service.scan.wrapping_add(1);
-        self.calls.abandon_scan(id);
+        self.bus.calls.abandon_scan(id);
         let reported = |(denied, at): &(Box<str>, Instant)| **denied == *key && *at > now.monotonic;
         if !service.denied.as_ref().is_some_and(reported) {
             self.report_denied(now, id, key);
         }
-        self.registry.forget_early(id);
+        self.bus.registry.forget_early(id);
         self.charge();
     }
 
     fn report_denied(&mut self, now: Now, id: ServiceId, key: &str) {
         let again = now.monotonic + CLASH_REPORT;
-        self.clashes_at = Some(self.clashes_at.map_or(again, |at| at.min(again)));
-        let Some(service) = self.registry.get_mut(id) else {
+        self.bus.clashes_at = Some(self.bus.clashes_at.map_or(again, |at| at.min(again)));
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         service.denied = Some((key.into(), again));
         let name = service.name.clone();
         if self.may_warn(now) {
-            let holder = self.items.find_device(key);
-            let holder = holder.and_then(|device| self.registry.get(self.items.service(device)?));
+            let holder = self.store.items.find_device(key);
+            let holder =
+                holder.and_then(|device| self.bus.registry.get(self.store.items.service(device)?));
             let holder = holder.map_or("another service", |holder| holder.name.as_str());
             warn!(
                 "{name}: {key} belongs to {holder}; ignored until one of them leaves or has another device instance"
@@ -541,14 +517,14 @@ impl Bridge {
     /// The service with the best claim to a device among those that wait for it.
     fn best_waiting(&self, key: &str) -> Option<(ServiceId, Claim)> {
         let waits = |id: &ServiceId| {
-            let service = self.registry.get(*id);
+            let service = self.bus.registry.get(*id);
             let service = service.filter(|service| matches!(service.state, State::Clash));
             service.is_some_and(|service| {
                 let (kind, instance) = (service.name.service_type(), service.device_instance());
                 key.split_once('/') == Some((kind, instance.as_str()))
             })
         };
-        let waiting = self.registry.ids().filter(waits);
+        let waiting = self.bus.registry.ids().filter(waits);
         let claims = waiting.filter_map(|id| Some((id, self.claim(id, key)?)));
         claims.max_by_key(|(_, claim)| *claim)
     }
@@ -556,8 +532,8 @@ impl Bridge {
     /// The service that has a device may say less of itself than before: where another has the better
     /// claim now, it is scanned, and has the topics then.
     fn contest(&mut self, now: Now, device: DeviceId) {
-        let key = self.items.device_key(device);
-        let holder = self.items.service(device);
+        let key = self.store.items.device_key(device);
+        let holder = self.store.items.service(device);
         let holder = holder.and_then(|holder| self.claim(holder, key));
         if let Some((waiting, claim)) = self.best_waiting(key)
             && holder < Some(claim)
@@ -567,14 +543,14 @@ impl Bridge {
     }
 
     /// Reports again, once an hour, which services are kept from their topics.
-    pub(in crate::bridge) fn report_clashes(&mut self, now: Now) {
-        if self.clashes_at.is_none_or(|at| at > now.monotonic) {
+    pub fn report_clashes(&mut self, now: Now) {
+        if self.bus.clashes_at.is_none_or(|at| at > now.monotonic) {
             return;
         }
-        self.clashes_at = None;
-        let ids: Vec<_> = self.registry.ids().collect();
+        self.bus.clashes_at = None;
+        let ids: Vec<_> = self.bus.registry.ids().collect();
         for id in ids {
-            let service = self.registry.get(id);
+            let service = self.bus.registry.get(id);
             // One that is being scanned is reported at the end of that, where the clash lasts.
             let service = service.filter(|service| matches!(service.state, State::Clash));
             let Some((key, at)) = service.and_then(|service| service.denied.clone()) else {
@@ -583,22 +559,22 @@ impl Bridge {
             if at <= now.monotonic {
                 self.report_denied(now, id, &key);
             } else {
-                self.clashes_at = Some(self.clashes_at.map_or(at, |first| first.min(at)));
+                self.bus.clashes_at = Some(self.bus.clashes_at.map_or(at, |first| first.min(at)));
             }
         }
     }
 
     /// No topic can have a service's identifier: nothing of it is published, and it is reported once.
     fn leave_out(&mut self, now: Now, id: ServiceId, instance: &DeviceInstance) {
-        let Some(service) = self.registry.get_mut(id) else {
+        let Some(service) = self.bus.registry.get_mut(id) else {
             return;
         };
         service.state = State::Clash;
         service.denied = None;
-        self.registry.forget_early(id);
+        self.bus.registry.forget_early(id);
         if self.refuse(id, None, instance.as_str()) == Some(Refused::New)
             && self.may_warn(now)
-            && let Some(service) = self.registry.get(id)
+            && let Some(service) = self.bus.registry.get(id)
         {
             warn!(
                 "{}: not published: its /Identifier {:?} has a character that no topic can have",
@@ -615,7 +591,7 @@ impl Bridge {
         // What the schema says is the same for all of one type.
         let mut before: Option<(ServiceName, Option<Marks>)> = None;
         for &id in ids {
-            let Some(name) = self.registry.get(id).map(|service| &service.name) else {
+            let Some(name) = self.bus.registry.get(id).map(|service| &service.name) else {
                 continue;
             };
             let same = before.as_ref();
@@ -628,7 +604,7 @@ impl Bridge {
                 before = Some((name, rule));
                 rule
             };
-            let Some(service) = self.registry.get_mut(id) else {
+            let Some(service) = self.bus.registry.get_mut(id) else {
                 continue;
             };
             service.has_blocked |= admitted.is_none();
@@ -654,14 +630,15 @@ impl Bridge {
         let Some((id, rule)) = kept_for else {
             return;
         };
-        let update = Update::new(change, rule, self.bounds.sizes);
+        let update = Update::new(change, rule, self.bus.limits.sizes);
         let shares = self.shares();
         let keeping = self
+            .bus
             .registry
             .add_early(id, change.path, update, rule.secret, shares);
         self.charge();
         for id in ids {
-            let service = self.registry.get(*id);
+            let service = self.bus.registry.get(*id);
             if service.is_some_and(|service| matches!(service.state, State::Empty)) {
                 self.start_scan(now, *id);
             }
@@ -674,7 +651,7 @@ impl Bridge {
         }
         if first
             && self.may_warn(now)
-            && let Some(service) = self.registry.get(id)
+            && let Some(service) = self.bus.registry.get(id)
         {
             warn!(
                 "{}: too much came before its scan was answered (cache-bytes-max); what is left out is asked for again",
@@ -686,21 +663,20 @@ impl Bridge {
     /// Notes a path that is never published.
     fn refuse(&mut self, id: ServiceId, blocked_in: Option<&str>, path: &str) -> Option<Refused> {
         let shares = self.shares();
-        let owner = self.registry.get(id)?.owner.clone();
-        let refused = self.registry.kept.refuse(&owner, blocked_in, path, shares);
+        let owner = self.bus.registry.get(id)?.owner.clone();
+        let refused = self
+            .bus
+            .registry
+            .kept
+            .refuse(&owner, blocked_in, path, shares);
         self.charge();
         Some(refused)
     }
 
     /// What the schema says of an item, or `None` where it is never published (§4.7).
-    pub(in crate::bridge) fn admit(
-        &mut self,
-        now: Now,
-        id: ServiceId,
-        path: &str,
-    ) -> Option<Marks> {
-        let service = self.registry.get_mut(id)?;
-        let row = self.schema.lookup(service.name.service_type(), path);
+    pub fn admit(&mut self, now: Now, id: ServiceId, path: &str) -> Option<Marks> {
+        let service = self.bus.registry.get_mut(id)?;
+        let row = self.store.schema.lookup(service.name.service_type(), path);
         let rule = row.rule.marks();
         let is_topic = is_topic_path(path);
         if is_topic && rule.publish != Publish::Blocked {
@@ -743,49 +719,35 @@ impl Bridge {
         let Some(slot) = self.add_item(id, device, change.path) else {
             return false;
         };
-        self.cache.apply(slot, change, rule);
-        for outlet in &mut self.outlets {
-            outlet.subscriber.changed(slot);
-        }
-        if let Some(service) = self.registry.get_mut(id) {
+        self.store.cache.apply(slot, change, rule);
+        self.readers.changed(slot);
+        if let Some(service) = self.bus.registry.get_mut(id) {
             service.seen.insert(slot);
         }
-        self.describe_soon(now, device);
+        self.readers.device_changed(now, device);
         self.role_changed(now, id, rule.role, change);
         true
     }
 
-    pub(in crate::bridge) fn add_item(
-        &mut self,
-        id: ServiceId,
-        device: DeviceId,
-        path: &str,
-    ) -> Option<SlotId> {
-        if self.items.find(device, path).is_none() && !self.has_room_for(id, device, path) {
+    pub fn add_item(&mut self, id: ServiceId, device: DeviceId, path: &str) -> Option<SlotId> {
+        if self.store.items.find(device, path).is_none() && !self.has_room_for(id, device, path) {
             return None;
         }
-        let service = self.registry.get(id)?;
-        let row = self.schema.lookup(service.name.service_type(), path);
-        let (slot, new) = self.items.add(device, path, row);
+        let service = self.bus.registry.get(id)?;
+        let row = self.store.schema.lookup(service.name.service_type(), path);
+        let (slot, new) = self.store.items.add(device, path, row);
         if new {
             self.charge();
-            self.cache.make_room(slot);
-            let key = self.items.device_key(device);
-            for outlet in &mut self.outlets {
-                outlet.added(slot, key, path);
-            }
+            self.store.cache.make_room(slot);
+            let key = self.store.items.device_key(device);
+            self.readers.added(slot, key, path);
         }
         Some(slot)
     }
 
-    pub(in crate::bridge) fn malformed(
-        &mut self,
-        now: Now,
-        owned: &[ServiceId],
-        frame: &Frame<'_>,
-    ) {
+    pub fn malformed(&mut self, now: Now, owned: &[ServiceId], frame: &Frame<'_>) {
         let reported = |id: &ServiceId| {
-            let service = self.registry.get(*id);
+            let service = self.bus.registry.get(*id);
             service.is_none_or(|service| service.reported.malformed)
         };
         if owned.iter().all(reported) {
@@ -801,12 +763,12 @@ impl Bridge {
             "its list of items".into()
         };
         for id in owned {
-            let service = self.registry.get_mut(*id);
+            let service = self.bus.registry.get_mut(*id);
             let is_new = service
                 .is_some_and(|service| !std::mem::replace(&mut service.reported.malformed, true));
             if is_new
                 && self.may_warn(now)
-                && let Some(service) = self.registry.get(*id)
+                && let Some(service) = self.bus.registry.get(*id)
             {
                 warn!(
                     "{}: {what} cannot be read (signature {}); further ones are not reported",

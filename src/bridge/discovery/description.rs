@@ -2,22 +2,25 @@
 //!
 //! Rendered when its turn comes, and never kept. When that is, is decided in [`super`].
 
-use crate::bridge::Bridge;
-use crate::bridge::discovery::board::Board;
+use crate::bridge::bus::registry::Registry;
+use crate::bridge::store::Store;
 use crate::bridge::store::cache::SlotId;
-use crate::bridge::store::items::DeviceId;
+use crate::bridge::store::items::{DeviceId, Items};
+use crate::bridge::subscriber::discovery_state::DiscoveryState;
 use crate::bridge::subscriber::gate::Gate;
+use crate::bridge::subscriber::remote::Outlet;
 use crate::homeassistant::entity::{Entity, Item, Kind};
 use crate::homeassistant::payload::{self, About, Device, Written};
 use crate::homeassistant::words::Words;
 use crate::homeassistant::{LOCATION, Names, Published};
 use crate::model::access::Access;
+use crate::model::name::PortalId;
 use crate::model::topic;
 use crate::schema::rule::{Kind as Entities, Role};
 
 /// One configuration.
 #[derive(Debug)]
-pub(in crate::bridge) struct Described {
+pub struct Described {
     /// The object id of the device, or of a part of one.
     pub object: Box<str>,
     /// The configuration.
@@ -30,47 +33,74 @@ pub(in crate::bridge) struct Described {
     pub location: Option<Vec<u8>>,
 }
 
-impl Bridge {
+/// What a configuration is rendered from.
+#[derive(Debug)]
+pub struct Known<'a> {
+    /// Items and their values.
+    pub store: &'a Store,
+    /// Services.
+    pub registry: &'a Registry,
+    /// The portal id in all topics.
+    pub portal_id: &'a PortalId,
+}
+
+/// The devices that a service has.
+pub(super) fn devices_there(items: &Items) -> impl Iterator<Item = DeviceId> + '_ {
+    let there = |device: &DeviceId| items.service(*device).is_some();
+    items.devices().filter(there)
+}
+
+impl Known<'_> {
     /// The configurations of a device as a broker is told them: its own first, then those of its parts
     /// that are devices of their own. Nothing where it would have no entity.
     /// What the broker's clients may not have is not in it, and what they may not write is shown
     /// only (§8).
-    pub(in crate::bridge) fn render_configs(
+    pub(super) fn render_configs(
         &self,
-        broker: usize,
+        words: &Words,
+        outlet: &Outlet,
         device: DeviceId,
         object: &str,
     ) -> Vec<Described> {
-        self.try_render(broker, device, object).unwrap_or_default()
+        self.try_render(words, outlet, device, object)
+            .unwrap_or_default()
     }
 
     #[allow(clippy::too_many_lines, reason = "facts of one device, gathered once")]
-    fn try_render(&self, broker: usize, device: DeviceId, object: &str) -> Option<Vec<Described>> {
-        let words = self.discovery.words.as_deref()?;
-        let outlet = self.outlets.get(broker)?;
+    fn try_render(
+        &self,
+        words: &Words,
+        outlet: &Outlet,
+        device: DeviceId,
+        object: &str,
+    ) -> Option<Vec<Described>> {
         let gate = outlet.subscriber.gate();
         let board = outlet.board.as_ref()?;
         let names = &board.config.names;
-        let key = self.items.device_key(device);
-        let service = self.registry.get(self.items.service(device)?)?;
+        let key = self.store.items.device_key(device);
+        let service = self.registry.get(self.store.items.service(device)?)?;
         let service_type = service.name.service_type();
         let all: Vec<Entity<'_>> = self.entities(gate, device, service_type, words).collect();
         let any = all.iter().map(|entity| entity.item.path).min()?;
-        let open = self.items.slots(device).filter(|slot| !gate.hides(*slot));
-        let mut items = open.filter_map(|slot| self.items.get(slot));
+        let open = self
+            .store
+            .items
+            .slots(device)
+            .filter(|slot| !gate.hides(*slot));
+        let mut items = open.filter_map(|slot| self.store.items.get(slot));
         let role = items.find(|item| item.rule.role != Role::None);
-        let role = role.map(|item| self.items.path(item));
+        let role = role.map(|item| self.store.items.path(item));
         let live = |path: &str| {
-            let slot = self.items.find(device, path)?;
-            (self.items.is_live(slot) && !gate.hides(slot)).then_some(slot)
+            let slot = self.store.items.find(device, path)?;
+            (self.store.items.is_live(slot) && !gate.hides(slot)).then_some(slot)
         };
         let look = |path: &str| {
             let mut out = Vec::new();
-            self.values.render(live(path)?, &mut out);
+            self.store.values.render(live(path)?, &mut out);
             Some(Published::read(&out))
         };
-        let kind = self.schema.device(service_type);
-        let alone = !self.schema.has_instance(service_type);
+        let kind = self.store.schema.device(service_type);
+        let alone = !self.store.schema.has_instance(service_type);
         let mut about = About::read(key, (kind, alone), words, look);
         if self.shares_name(device, &about.name, gate, words)
             && let Some((_, instance)) = key.split_once('/')
@@ -86,7 +116,7 @@ impl Bridge {
             .map(|_| (connected, true))
             .or(role.or(Some(any)).map(|path| (path, false)));
         let prefix = &*outlet.config().prefix;
-        let writes = [prefix, &topic::write_prefix(&self.config.portal_id)].concat();
+        let writes = [prefix, &topic::write_prefix(self.portal_id)].concat();
         let identifier = names.identifier(object);
         let location = [names.head(), object, LOCATION].concat();
         let whole = Device {
@@ -147,7 +177,7 @@ impl Bridge {
         whole: &Device<'_>,
         head: &str,
         entities: &[Entity<'_>],
-        (names, board): (&Names, &Board),
+        (names, board): (&Names, &DiscoveryState),
         look: impl Fn(&str) -> Option<Published>,
     ) -> Option<Described> {
         let (part, _) = words.part(&[head, "/"].concat())?;
@@ -189,11 +219,15 @@ impl Bridge {
         service_type: &'a str,
         words: &'a Words,
     ) -> impl Iterator<Item = Entity<'a>> {
-        let key = self.items.device_key(device);
-        let open = self.items.slots(device).filter(|slot| !gate.hides(*slot));
+        let key = self.store.items.device_key(device);
+        let open = self
+            .store
+            .items
+            .slots(device)
+            .filter(|slot| !gate.hides(*slot));
         open.filter_map(move |slot| {
-            self.items.get(slot).filter(|item| item.shown)?;
-            let item = self.as_entity(slot, service_type)?;
+            self.store.items.get(slot).filter(|item| item.shown)?;
+            let item = as_entity(self.store, slot, service_type)?;
             let may = |path: &str| gate.writes(key, path);
             let with = &item.row.rule.look.with;
             let may_all = may(item.path) && with.iter().all(|path| may(path));
@@ -201,34 +235,20 @@ impl Bridge {
         })
     }
 
-    /// An item as an entity is decided from.
-    pub(super) fn as_entity<'a>(&'a self, slot: SlotId, service_type: &str) -> Option<Item<'a>> {
-        let path = self.items.path(self.items.get(slot)?);
-        let mut buffer = Vec::new();
-        self.values.render(slot, &mut buffer);
-        let published = Published::read(&buffer);
-        Some(Item {
-            path,
-            row: self.schema.lookup(service_type, path),
-            value: published.kind(),
-            limits: published.limits(),
-        })
-    }
-
     /// Whether another device of the same type has the same name.
     fn shares_name(&self, device: DeviceId, name: &str, gate: &Gate, words: &Words) -> bool {
-        let own = self.items.device_key(device);
+        let own = self.store.items.device_key(device);
         let kind = own.split('/').next().unwrap_or(own);
-        let mut others = self.devices_there().filter(|other| {
-            let key = self.items.device_key(*other);
+        let mut others = devices_there(&self.store.items).filter(|other| {
+            let key = self.store.items.device_key(*other);
             *other != device && key.split('/').next() == Some(kind)
         });
         others.any(|other| {
             let text = |path: &str| {
-                let slot = self.items.find(other, path)?;
-                let live = self.items.is_live(slot) && !gate.hides(slot);
+                let slot = self.store.items.find(other, path)?;
+                let live = self.store.items.is_live(slot) && !gate.hides(slot);
                 let mut out = Vec::new();
-                self.values.render(live.then_some(slot)?, &mut out);
+                self.store.values.render(live.then_some(slot)?, &mut out);
                 Published::read(&out).text()
             };
             let named = words.device.name.iter().find_map(|path| text(path));
@@ -239,8 +259,9 @@ impl Bridge {
     /// Whether this broker is told of the device that the others are reached through. Its lists may
     /// hide it, and Home Assistant complains of one that it does not know.
     fn describes_gateway(&self, gate: &Gate, words: &Words) -> bool {
-        let device = self.items.find_device(&words.device.gateway);
-        let service = device.and_then(|device| self.registry.get(self.items.service(device)?));
+        let device = self.store.items.find_device(&words.device.gateway);
+        let service =
+            device.and_then(|device| self.registry.get(self.store.items.service(device)?));
         device.zip(service).is_some_and(|(device, service)| {
             let service_type = service.name.service_type();
             let mut entities = self.entities(gate, device, service_type, words);
@@ -249,7 +270,25 @@ impl Bridge {
     }
 }
 
-/// Where a device is, as Home Assistant reads it; nothing of it where it is not known.
+/// An item as an entity is decided from.
+pub(super) fn as_entity<'a>(
+    store: &'a Store,
+    slot: SlotId,
+    service_type: &str,
+) -> Option<Item<'a>> {
+    let path = store.items.path(store.items.get(slot)?);
+    let mut buffer = Vec::new();
+    store.values.render(slot, &mut buffer);
+    let published = Published::read(&buffer);
+    Some(Item {
+        path,
+        row: store.schema.lookup(service_type, path),
+        value: published.kind(),
+        limits: published.limits(),
+    })
+}
+
+/// Where a device is, as Home Assistant reads it; nothing of it where it is not self.
 fn location_of(item: Item<'_>, look: impl Fn(&str) -> Option<Published>) -> Vec<u8> {
     let degrees = |path: &str| match look(path)?.kind() {
         Kind::Integer(value) | Kind::Number(value) => Some(value),

@@ -12,28 +12,32 @@
 //! since Home Assistant sends no keep-alives. A clean end takes no configuration back: the entities
 //! are unavailable until the bridge is there again, and keep what their owner made of them.
 
-pub mod board;
 pub mod description;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use self::board::{Held, hash_of};
-use self::description::Described;
-use crate::bridge::Bridge;
+pub use self::description::Known;
+use self::description::{Described, as_entity, devices_there};
+use crate::bridge::bus::Readers;
+use crate::bridge::bus::registry::Registry;
+use crate::bridge::store::Store;
 use crate::bridge::store::cache::{PresentType, SlotId};
-use crate::bridge::store::items::{DeviceId, Items, ServiceId};
+use crate::bridge::store::ids::BrokerId;
+use crate::bridge::store::items::{DeviceId, Items};
+use crate::bridge::subscriber::discovery_state::{DiscoveryState, Held, hash_of};
 use crate::bridge::subscriber::outbox::Control;
-use crate::bridge::subscriber::publishing::PublishSink;
-use crate::bridge::subscriber::remote::{Outlet, OutletConfig};
+use crate::bridge::subscriber::remote::{Outlet, OutletConfig, Outlets};
+use crate::bridge::subscriber::sink::PublishSink;
 use crate::homeassistant::payload::has_platform;
 use crate::homeassistant::words::Words;
 use crate::homeassistant::{CONFIG, LOCATION, Names};
+use crate::model::access;
 use crate::model::item::ItemChange;
 use crate::model::time::Now;
-use crate::schema::rule::{Access, DataType, Kind as Entities, Role, Rule};
+use crate::schema::rule::{Access, DataType, Kind as Entities, Rule};
 
 /// How long changes of a device are gathered before it is described again.
 const GATHER: Duration = Duration::from_secs(2);
@@ -49,7 +53,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 /// What waits to be described to any broker.
 #[derive(Debug, Default)]
-pub(in crate::bridge) struct Discovery {
+pub struct Discovery {
     /// None where no broker has Home Assistant.
     pub words: Option<Box<Words>>,
     due: Vec<(DeviceId, Instant)>,
@@ -88,14 +92,14 @@ impl Outlet {
     }
 
     /// The broker told a topic that it retains, and that is no notification.
-    pub(in crate::bridge) fn config_retained(&mut self, topic: &str, payload: &[u8]) {
+    pub fn config_retained(&mut self, topic: &str, payload: &[u8]) {
         if let Some(board) = &mut self.board {
             board.retained(topic, payload);
         }
     }
 
     /// The device whose configuration has this topic.
-    pub(in crate::bridge) fn described(&self, topic: &str, items: &Items) -> Option<DeviceId> {
+    pub fn described(&self, topic: &str, items: &Items) -> Option<DeviceId> {
         let board = self.board.as_ref()?;
         let object = topic.strip_prefix(board.config.names.head())?;
         let object = object.strip_suffix(CONFIG)?;
@@ -109,7 +113,7 @@ impl Outlet {
 
     /// Whether the configuration of this object made the broker close the connection.
     fn leaves_out(&self, object: &str) -> bool {
-        let topic = |board: &board::Board| [board.config.names.head(), object, CONFIG].concat();
+        let topic = |board: &DiscoveryState| [board.config.names.head(), object, CONFIG].concat();
         let topic = self.board.as_ref().map(topic);
         topic.is_some_and(|topic| self.fit.is_banned(&topic))
     }
@@ -187,27 +191,152 @@ fn may_be_odd(rule: &Rule) -> bool {
         || (rule.access == Access::ReadWrite && rule.bits.is_empty() && rule.data != DataType::Text)
 }
 
-impl Bridge {
-    // What happens to devices.
+/// All who are told of what changes on the bus: the brokers, and what describes devices to them.
+#[derive(Debug)]
+pub struct AllReaders<'a> {
+    /// The brokers.
+    pub outlets: &'a mut Outlets,
+    /// What waits to be described.
+    pub discovery: &'a mut Discovery,
+}
 
-    /// Which items of a device are shown, and which are watched for what would change that.
-    fn choose(&mut self, device: DeviceId) {
+impl<'a> AllReaders<'a> {
+    /// All of them.
+    #[inline]
+    pub fn new(outlets: &'a mut Outlets, discovery: &'a mut Discovery) -> AllReaders<'a> {
+        AllReaders { outlets, discovery }
+    }
+}
+
+impl Readers for AllReaders<'_> {
+    #[inline]
+    fn changed(&mut self, slot: SlotId) {
+        for outlet in self.outlets.iter_mut() {
+            outlet.subscriber.changed(slot);
+        }
+    }
+
+    fn added(&mut self, slot: SlotId, key: &str, path: &str) {
+        for outlet in self.outlets.iter_mut() {
+            outlet.added(slot, key, path);
+        }
+    }
+
+    fn gone(&mut self, slot: SlotId) -> u16 {
+        let outlets = self.outlets.iter_mut();
+        outlets.map(|outlet| u16::from(outlet.gone(slot))).sum()
+    }
+
+    fn released(&mut self, slot: SlotId) {
+        for outlet in self.outlets.iter_mut() {
+            outlet.released(slot);
+        }
+    }
+
+    fn settle(&mut self, now: Now, items: &Items, registry: &Registry) {
+        if self.outlets.iter().any(Outlet::is_unsettled) {
+            let unscanned = registry.unscanned();
+            for outlet in self.outlets.iter_mut() {
+                outlet.settle(now.monotonic, items, &unscanned);
+            }
+        }
+    }
+
+    fn access_changed(
+        &mut self,
+        now: Now,
+        store: &mut Store,
+        registry: &Registry,
+        access: access::Access,
+        why: &str,
+    ) {
+        for broker in self.outlets.ids() {
+            let outlet = self.outlets.at_mut(broker);
+            if outlet.device_says(now.monotonic, access, &store.items) {
+                let may = match access {
+                    access::Access::Off => "have nothing",
+                    access::Access::ReadOnly => "only read",
+                    access::Access::Full => "read and write",
+                };
+                info!("{}: its clients may {may} now, {why}", outlet.name());
+                // What could be set can only be looked at now, or the other way round.
+                self.describe_all(now, store, registry, broker);
+            }
+        }
+    }
+
+    fn device_ready(&mut self, store: &mut Store, registry: &Registry, device: DeviceId) {
+        self.describe(store, registry, device);
+    }
+
+    fn device_changed(&mut self, now: Now, device: DeviceId) {
+        self.describe_soon(now, device);
+    }
+
+    fn device_gone(&mut self, now: Now, items: &Items, device: DeviceId, for_good: bool) {
+        self.undescribe(now, items, device, for_good);
+    }
+
+    fn noted(
+        &mut self,
+        now: Now,
+        store: &mut Store,
+        service_type: Option<&str>,
+        slot: SlotId,
+        change: &ItemChange<'_>,
+    ) {
         let Some(words) = &self.discovery.words else {
             return;
         };
-        let slots: Vec<_> = self.items.slots(device).collect();
-        let object = Names::object(self.items.device_key(device));
-        let service = self.items.service(device);
-        let service = service.and_then(|id| self.registry.get(id));
+        let Some(item) = store.items.get(slot).copied() else {
+            return;
+        };
+        let path = store.items.path(&item);
+        let tells = words.device.tells(path);
+        let limits = change.min.is_some() || change.max.is_some();
+        let is_written = || {
+            service_type.is_some_and(|service_type| {
+                let row = store.schema.lookup(service_type, path);
+                row.rule.access == Access::ReadWrite
+            })
+        };
+        let limits = limits && is_written();
+        let first =
+            item.watched && !item.shown && store.cache.present_type(slot) != PresentType::None;
+        if first && !tells {
+            store.items.unwatch(slot);
+        }
+        let moved = || {
+            let now = service_type.and_then(|service_type| as_entity(store, slot, service_type));
+            now.is_some_and(|now| now.is_odd() || now.row.rule.look.entity == Entities::Tracker)
+        };
+        if tells || first || limits || (item.watched && item.shown && moved()) {
+            self.describe_soon(now, item.device);
+        }
+    }
+}
+
+impl AllReaders<'_> {
+    // What happens to devices.
+
+    /// Which items of a device are shown, and which are watched for what would change that.
+    fn choose(&mut self, store: &mut Store, registry: &Registry, device: DeviceId) {
+        let Some(words) = &self.discovery.words else {
+            return;
+        };
+        let slots: Vec<_> = store.items.slots(device).collect();
+        let object = Names::object(store.items.device_key(device));
+        let service = store.items.service(device);
+        let service = service.and_then(|id| registry.get(id));
         let service_type = service.map_or("", |service| service.name.service_type());
         let mut shown = Vec::new();
         let mut watched = Vec::new();
         for slot in slots {
-            let has_value = self.cache.present_type(slot) != PresentType::None;
-            let Some(path) = self.items.get(slot).map(|item| self.items.path(item)) else {
+            let has_value = store.cache.present_type(slot) != PresentType::None;
+            let Some(path) = store.items.get(slot).map(|item| store.items.path(item)) else {
                 continue;
             };
-            let rule = self.schema.lookup(service_type, path).rule;
+            let rule = store.schema.lookup(service_type, path).rule;
             let had_one = || {
                 let mut boards = self
                     .outlets
@@ -227,30 +356,30 @@ impl Bridge {
             }
         }
         for slot in shown {
-            self.items.show(slot);
+            store.items.show(slot);
         }
         for slot in watched {
-            self.items.watch(slot);
+            store.items.watch(slot);
         }
     }
 
     /// A device's items are known: it is described as soon as the brokers take it.
-    pub(in crate::bridge) fn describe(&mut self, device: DeviceId) {
-        self.choose(device);
+    fn describe(&mut self, store: &mut Store, registry: &Registry, device: DeviceId) {
+        self.choose(store, registry, device);
         let Some(words) = &self.discovery.words else {
             return;
         };
-        if *self.items.device_key(device) == *words.device.gateway {
+        if *store.items.device_key(device) == *words.device.gateway {
             // The others name it as what they are reached through.
-            let others: Vec<_> = self.devices_there().collect();
-            for outlet in &mut self.outlets {
+            let others: Vec<_> = devices_there(&store.items).collect();
+            for outlet in self.outlets.iter_mut() {
                 outlet.describe(device);
                 for other in &others {
                     outlet.describe(*other);
                 }
             }
         } else {
-            for outlet in &mut self.outlets {
+            for outlet in self.outlets.iter_mut() {
                 outlet.describe(device);
             }
         }
@@ -258,66 +387,19 @@ impl Bridge {
 
     /// Something of a device has changed that its configuration may say: it is described again,
     /// together with what changes in the next moment.
-    pub(in crate::bridge) fn describe_soon(&mut self, now: Now, device: DeviceId) {
+    pub fn describe_soon(&mut self, now: Now, device: DeviceId) {
         let due = &mut self.discovery.due;
         if self.discovery.words.is_some() && !due.iter().any(|(other, _)| *other == device) {
             due.push((device, now.monotonic + GATHER));
         }
     }
 
-    /// An item that is watched has changed, or the limits of any.
-    #[cold]
-    pub(in crate::bridge) fn noted(
-        &mut self,
-        now: Now,
-        (id, device): (ServiceId, DeviceId),
-        slot: SlotId,
-        change: &ItemChange<'_>,
-    ) {
-        let Some(item) = self.items.get(slot).copied() else {
-            return;
-        };
-        if item.rule.role != Role::None {
-            self.role_changed(now, id, item.rule.role, change);
-        }
-        let Some(words) = &self.discovery.words else {
-            return;
-        };
-        let path = self.items.path(&item);
-        let tells = words.device.tells(path);
-        let limits = change.min.is_some() || change.max.is_some();
-        let is_written = || {
-            let service = self.registry.get(id);
-            service.is_some_and(|service| {
-                let row = self.schema.lookup(service.name.service_type(), path);
-                row.rule.access == Access::ReadWrite
-            })
-        };
-        let limits = limits && is_written();
-        let first =
-            item.watched && !item.shown && self.cache.present_type(slot) != PresentType::None;
-        if first && !tells {
-            self.items.unwatch(slot);
-        }
-        let moved = || {
-            let service_type = self
-                .registry
-                .get(id)
-                .map(|service| service.name.service_type());
-            let now = service_type.and_then(|service_type| self.as_entity(slot, service_type));
-            now.is_some_and(|now| now.is_odd() || now.row.rule.look.entity == Entities::Tracker)
-        };
-        if tells || first || limits || (item.watched && item.shown && moved()) {
-            self.describe_soon(now, device);
-        }
-    }
-
     /// A device has no service any more. `for_good` where it is another device now.
-    pub(in crate::bridge) fn undescribe(&mut self, now: Now, device: DeviceId, for_good: bool) {
+    fn undescribe(&mut self, now: Now, items: &Items, device: DeviceId, for_good: bool) {
         if self.discovery.words.is_none() {
             return;
         }
-        let object = Names::object(self.items.device_key(device));
+        let object = Names::object(items.device_key(device));
         for board in self
             .outlets
             .iter_mut()
@@ -335,20 +417,27 @@ impl Bridge {
     // What happens to brokers.
 
     /// A broker is told of all devices, the one first that the others are reached through.
-    pub(in crate::bridge) fn describe_all(&mut self, now: Now, broker: usize) {
+    pub fn describe_all(
+        &mut self,
+        now: Now,
+        store: &mut Store,
+        registry: &Registry,
+        broker: BrokerId,
+    ) {
         let Some(words) = &self.discovery.words else {
             return;
         };
-        let gateway = self.items.find_device(&words.device.gateway);
-        let gateway = gateway.filter(|device| self.items.service(*device).is_some());
-        let all: Vec<_> = gateway.into_iter().chain(self.devices_there()).collect();
+        let gateway = store.items.find_device(&words.device.gateway);
+        let gateway = gateway.filter(|device| store.items.service(*device).is_some());
+        let all: Vec<_> = gateway
+            .into_iter()
+            .chain(devices_there(&store.items))
+            .collect();
         // The broker may hold what an earlier run has described.
         for device in &all {
-            self.choose(*device);
+            self.choose(store, registry, *device);
         }
-        let Some(outlet) = self.outlets.get_mut(broker) else {
-            return;
-        };
+        let outlet = self.outlets.at_mut(broker);
         for device in all {
             outlet.describe(device);
         }
@@ -358,26 +447,28 @@ impl Bridge {
     }
 
     /// Home Assistant says that it has started: it is told of all devices once more.
-    pub fn home_assistant_started(&mut self, now: Now, broker: usize) {
-        let outlet = self
-            .outlets
-            .get_mut(broker)
-            .filter(|outlet| outlet.subscriber.is_open());
-        let Some(board) = outlet.and_then(|outlet| outlet.board.as_mut()) else {
+    pub fn home_assistant_started(
+        &mut self,
+        now: Now,
+        store: &mut Store,
+        registry: &Registry,
+        broker: BrokerId,
+    ) {
+        let outlet = self.outlets.at_mut(broker);
+        let Some(board) = outlet
+            .board
+            .as_mut()
+            .filter(|_| outlet.subscriber.is_open())
+        else {
             return;
         };
         let from = board.births_from.unwrap_or(now.monotonic);
         board.birth_at = Some(from.max(now.monotonic));
-        self.tick_discovery(now);
-    }
-
-    pub(super) fn devices_there(&self) -> impl Iterator<Item = DeviceId> + '_ {
-        let there = |device: &DeviceId| self.items.service(*device).is_some();
-        self.items.devices().filter(there)
+        self.tick_discovery(now, store, registry);
     }
 
     /// Time has passed.
-    pub(in crate::bridge) fn tick_discovery(&mut self, now: Now) {
+    pub fn tick_discovery(&mut self, now: Now, store: &mut Store, registry: &Registry) {
         if self.discovery.words.is_none() {
             return;
         }
@@ -389,35 +480,31 @@ impl Bridge {
             .extract_if(.., |due| is_due(due))
             .collect();
         for (device, _) in due {
-            if self.items.service(device).is_some() {
-                self.describe(device);
+            if store.items.service(device).is_some() {
+                self.describe(store, registry, device);
             }
         }
-        for broker in 0..self.outlets.len() {
-            self.tick_board(now, broker);
+        for broker in self.outlets.ids() {
+            self.tick_board(now, store, registry, broker);
         }
     }
 
-    fn tick_board(&mut self, now: Now, broker: usize) {
+    fn tick_board(&mut self, now: Now, store: &mut Store, registry: &Registry, broker: BrokerId) {
         let time = now.monotonic;
         let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= time).is_some();
-        let (settled, listed) = (self.registry.is_settled(), self.registry.listed);
-        let settling = self.outlets.get(broker).and_then(|outlet| {
-            let at = outlet.board.as_ref()?.settle_at?;
-            (at <= time && outlet.subscriber.is_open()).then_some(())
-        });
+        let (settled, listed) = (registry.is_settled(), registry.listed);
+        let outlet = self.outlets.at_mut(broker);
+        let settle_at = outlet.board.as_ref().and_then(|board| board.settle_at);
+        let settling = outlet.subscriber.is_open() && settle_at.is_some_and(|at| at <= time);
         let there: HashSet<_> = settling
+            .then(|| devices_there(&store.items))
             .into_iter()
-            .flat_map(|()| self.devices_there())
-            .map(|device| Names::object(self.items.device_key(device)))
+            .flatten()
+            .map(|device| Names::object(store.items.device_key(device)))
             .collect();
-        let Some(outlet) = self
-            .outlets
-            .get_mut(broker)
-            .filter(|outlet| outlet.subscriber.is_open())
-        else {
+        if !outlet.subscriber.is_open() {
             return;
-        };
+        }
         let Some(board) = &mut outlet.board else {
             return;
         };
@@ -466,43 +553,43 @@ impl Bridge {
         }
         if republish {
             outlet.subscriber.answers().ask_republish(&None, None);
-            outlet.subscriber.advance(time, &self.items);
+            outlet.subscriber.advance(time, &store.items);
         }
         if born {
-            self.describe_all(now, broker);
+            self.describe_all(now, store, registry, broker);
         }
     }
 
     // What is published.
 
     /// Publishes the configurations of a device, unless the broker has them as they are.
-    pub(in crate::bridge) fn publish_config(
+    pub fn publish_config(
         &mut self,
         now: Now,
-        broker: usize,
+        known: &Known<'_>,
+        broker: BrokerId,
         device: DeviceId,
         sink: &mut impl PublishSink,
     ) -> bool {
-        let object = Names::object(self.items.device_key(device));
-        let Some(outlet) = self.outlets.get_mut(broker) else {
-            return false;
-        };
+        let object = Names::object(known.store.items.device_key(device));
+        let outlet = self.outlets.at_mut(broker);
         let leaving = outlet.subscriber.is_leaving();
         let Some(board) = &mut outlet.board else {
             return false;
         };
         board.queued.remove(&device);
-        if leaving || self.items.service(device).is_none() {
+        if leaving || known.store.items.service(device).is_none() {
             return false;
         }
         if !board.has_room(now.monotonic) {
             board.later.push_back(device);
             return false;
         }
-        let described = self.render_configs(broker, device, &object);
-        let Some(outlet) = self.outlets.get_mut(broker) else {
-            return false;
+        let described = match self.discovery.words.as_deref() {
+            Some(words) => known.render_configs(words, self.outlets.at(broker), device, &object),
+            None => Vec::new(),
         };
+        let outlet = self.outlets.at_mut(broker);
         let Some(board) = outlet.board.as_mut() else {
             return false;
         };
@@ -534,23 +621,21 @@ impl Bridge {
     }
 
     /// Takes the configuration of a device back, unless it is there again.
-    pub(in crate::bridge) fn publish_no_config(
+    pub fn publish_no_config(
         &mut self,
-        broker: usize,
+        items: &Items,
+        broker: BrokerId,
         object: &str,
         sink: &mut impl PublishSink,
     ) -> bool {
-        let outlet = self.outlets.get(broker);
-        let board = outlet.and_then(|outlet| outlet.board.as_ref());
+        let board = self.outlets.at(broker).board.as_ref();
         let held = board.and_then(|board| board.held.get(object));
         let whole = held
             .and_then(|held| held.whole.as_deref())
             .unwrap_or(object);
-        let there = self
-            .devices_there()
-            .any(|device| *Names::object(self.items.device_key(device)) == *whole);
-        let outlet = self.outlets.get_mut(broker);
-        let Some(board) = outlet.and_then(|outlet| outlet.board.as_mut()) else {
+        let there =
+            devices_there(items).any(|device| *Names::object(items.device_key(device)) == *whole);
+        let Some(board) = &mut self.outlets.at_mut(broker).board else {
             return false;
         };
         if there

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::bridge::store::cache::PresentType;
+use crate::codec::bus_item::is_object_path;
 use crate::codec::payload;
 use crate::model::request::Rejection;
 use crate::model::value::{BusValue, Json};
@@ -196,20 +197,6 @@ fn double(json: &Json) -> Option<f64> {
         }
         _ => None,
     }
-}
-
-/// Whether D-Bus can have an object of that path.
-pub fn is_object_path(text: &str) -> bool {
-    let level = |level: &str| {
-        !level.is_empty()
-            && level
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    text == "/"
-        || text
-            .strip_prefix('/')
-            .is_some_and(|levels| levels.split('/').all(level))
 }
 
 /// The value as clients have had it sent since 2018, whatever the item is.

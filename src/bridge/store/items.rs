@@ -271,6 +271,21 @@ impl Items {
         })
     }
 
+    /// The live slots of a device at and below a node.
+    pub fn below<'a>(
+        &'a self,
+        device: DeviceId,
+        node: &'a str,
+    ) -> impl Iterator<Item = SlotId> + 'a {
+        let node = node.trim_end_matches('/');
+        self.slots(device).filter(move |slot| {
+            self.get(*slot).is_some_and(|item| {
+                let rest = self.path(item).strip_prefix(node);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        })
+    }
+
     /// All live slots, device by device.
     pub fn all(&self) -> impl Iterator<Item = SlotId> + '_ {
         self.devices().flat_map(|device| self.slots(device))

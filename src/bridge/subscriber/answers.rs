@@ -18,8 +18,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::bridge::request::responses::Response;
 use crate::bridge::store::items::ItemRef;
+use crate::bridge::subscriber::response::Response;
 
 /// How many full republishes a broker gets in any second (§5.3).
 const REPUBLISHES_PER_SECOND: usize = 3;

@@ -8,9 +8,11 @@ use tracing::warn;
 
 use super::corrections::Correction;
 use super::outbox::Control;
-use super::publishing::{number_payload, text_payload};
 use super::remote::Outlet;
-use crate::bridge::Bridge;
+use super::sink::{number_payload, text_payload};
+use crate::bridge::bus::registry::Unscanned;
+use crate::bridge::store::Store;
+use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::Items;
 use crate::model::time::Now;
 use crate::model::topic;
@@ -21,63 +23,60 @@ enum Right {
     /// By a message of the bridge's own.
     Own(Control),
     /// By the value of its item, or by none where nobody is to see it.
-    Item(crate::bridge::store::cache::SlotId),
+    Item(SlotId),
     /// By nothing: it is no topic of ours.
     Empty,
 }
 
-impl Bridge {
-    /// What others publish below our topics comes to us from now on, or does not.
-    pub fn broker_watched(&mut self, now: Now, broker: usize, watched: bool) {
-        if let Some(outlet) = self.outlets.get_mut(broker) {
-            outlet.watched(now.monotonic, watched);
-        }
-    }
+/// What another client published.
+#[derive(Debug, Clone, Copy)]
+pub struct Foreign<'a> {
+    /// Its whole topic.
+    pub topic: &'a str,
+    /// Its payload.
+    pub payload: &'a [u8],
+    /// Whether the broker keeps it.
+    pub retained: bool,
+}
 
-    /// A broker was found to give no retained messages to subscriptions with wildcards (§4.9).
-    pub fn broker_hides_retained(&mut self, broker: usize) {
-        if let Some(outlet) = self.outlets.get_mut(broker) {
-            outlet.tally.hides_retained = true;
-        }
-    }
-
+impl Outlet {
     /// Another client published this below our topics; `retained` where the broker keeps it.
-    pub fn broker_foreign(
+    pub fn foreign(
         &mut self,
         now: Now,
-        broker: usize,
-        topic: &str,
-        payload: &[u8],
-        retained: bool,
+        store: &Store,
+        unscanned: &Unscanned<'_>,
+        portal: &str,
+        Foreign {
+            topic,
+            payload,
+            retained,
+        }: Foreign<'_>,
     ) {
-        let portal = self.config.portal_id.as_str();
-        let Some(outlet) = self.outlets.get_mut(broker) else {
-            return;
-        };
-        let Some(rest) = topic.strip_prefix(outlet.prefix()) else {
+        let Some(rest) = topic.strip_prefix(self.prefix()) else {
             return;
         };
         // What is never retained is over when it was said; the doctor talks to itself.
         let passing = matches!(rest, topic::HEARTBEAT | topic::COMPLETED | topic::STATS);
-        if outlet.subscriber.is_leaving() || rest == topic::DOCTOR {
+        if self.subscriber.is_leaving() || rest == topic::DOCTOR {
             return;
         }
         if passing && !retained {
             if rest != topic::STATS
-                && outlet.subscriber.is_open()
-                && outlet.corrections.rival(now.monotonic)
+                && self.subscriber.is_open()
+                && self.corrections.rival(now.monotonic)
             {
                 warn!(
                     "{}: another bridge for this device publishes {topic} there, as the broker of a GX device does: set `mqtt-server` to another broker, or `mqtt-prefix = \"venus/\"` for this one (or a bridge between brokers brings N/# back)",
-                    outlet.name()
+                    self.name()
                 );
             }
             return;
         }
-        if !outlet.subscriber.is_open() {
+        if !self.subscriber.is_open() {
             // As what was read back before.
             if !payload.is_empty() {
-                outlet.retained(rest, &self.items);
+                self.retained(rest, &store.items);
             }
             return;
         }
@@ -95,14 +94,14 @@ impl Bridge {
                 number_payload(&mut present, 1);
                 Right::Own(Control::KeepAlive)
             }
-            _ => match outlet.find(rest, &self.items) {
+            _ => match self.find(rest, &store.items) {
                 Some(slot) => {
-                    if outlet.subscriber.covers(slot) {
-                        let item = self.items.get(slot);
+                    if self.subscriber.covers(slot) {
+                        let item = store.items.get(slot);
                         if item.is_some_and(|item| item.rule.publish == Publish::PortalId) {
                             text_payload(&mut present, portal);
-                        } else if self.values.has_value(slot) {
-                            self.values.render(slot, &mut present);
+                        } else if store.values.has_value(slot) {
+                            store.values.render(slot, &mut present);
                         }
                     }
                     Right::Item(slot)
@@ -113,9 +112,9 @@ impl Bridge {
         if payload == present {
             return;
         }
-        outlet.tally.foreign += 1;
-        let verdict = outlet.corrections.wanted(now.monotonic, rest);
-        let name = outlet.name();
+        self.tally.foreign += 1;
+        let verdict = self.corrections.wanted(now.monotonic, rest);
+        let name = self.name().to_owned();
         let shown = topic.escape_debug().take(200).collect::<String>();
         match verdict {
             Correction::LeaveAlone => return,
@@ -134,13 +133,11 @@ impl Bridge {
             ),
             Correction::Correct => {}
         }
-        let settled = !self.registry.unscanned().may_have(&self.items, rest);
-        outlet.correct(rest, right, retained, settled, &self.items);
-        outlet.tally.corrected += 1;
+        let settled = !unscanned.may_have(&store.items, rest);
+        self.correct(rest, right, retained, settled, &store.items);
+        self.tally.corrected += 1;
     }
-}
 
-impl Outlet {
     fn correct(&mut self, rest: &str, right: Right, retained: bool, settled: bool, items: &Items) {
         // With `retain = false` a broker is to keep nothing of items, and to be told what holds.
         let clears = retained && !self.retains();

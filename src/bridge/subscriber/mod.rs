@@ -17,14 +17,18 @@
 
 pub mod answers;
 pub mod corrections;
+pub mod discovery_state;
 pub mod fit;
 pub mod foreign;
 pub mod gate;
 pub mod interest;
 pub mod outbox;
-pub mod publishing;
+pub mod rate;
 pub mod refresh;
 pub mod remote;
+pub mod response;
+pub mod sink;
+pub mod tally;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -33,8 +37,8 @@ use self::answers::{Answer, Answers};
 use self::gate::Gate;
 use self::interest::{HEARTBEAT, Interest, Renewed};
 use self::outbox::{Control, Entry, Outbox};
-use crate::bridge::request::rate::Rates;
-use crate::bridge::request::responses::Response;
+use self::rate::Rates;
+use self::response::Response;
 use crate::bridge::store::bits::{Bits, Counts};
 use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::Items;

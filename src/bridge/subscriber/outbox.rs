@@ -10,10 +10,10 @@
 
 use std::collections::VecDeque;
 
-use crate::bridge::request::responses::Response;
 use crate::bridge::store::bits::Bits;
 use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::{DeviceId, ItemRef};
+use crate::bridge::subscriber::response::Response;
 
 /// A message that is no item.
 #[derive(Debug, Clone, PartialEq, Eq)]

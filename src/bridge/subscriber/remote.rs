@@ -17,16 +17,17 @@ use tracing::{debug, warn};
 
 use super::Subscriber;
 use super::corrections::Corrections;
+use super::discovery_state::{DiscoveryConfig, DiscoveryState};
 use super::fit::Fit;
 use super::gate::Gate;
 use super::interest::Renewed;
 use super::outbox::{Control, Entry};
 use super::refresh::Refresh;
+use super::tally::{BrokerStats, Tally};
 use crate::bridge::bus::registry::Unscanned;
-use crate::bridge::discovery::board::{Board, DiscoveryConfig};
-use crate::bridge::stats::Tally;
 use crate::bridge::store::bits::Bits;
 use crate::bridge::store::cache::SlotId;
+use crate::bridge::store::ids::BrokerId;
 use crate::bridge::store::items::{Item, Items, Life};
 use crate::model::access::{Access, AccessRule};
 use crate::model::filter::Lists;
@@ -41,6 +42,62 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 const LEFT_OUT_SHOWN: u64 = 10;
 /// How often a device that is not watched says who and what it is.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// All brokers that we connect to. They are there from the start to the end.
+#[derive(Debug)]
+pub struct Outlets {
+    all: Vec<Outlet>,
+    /// What a number stands for that no broker has: a mistake of ours, and a broker that never connects.
+    nobody: Box<Outlet>,
+}
+
+impl Outlets {
+    /// Brokers that are not connected. `prefix` is `N/<portal id>/`.
+    pub fn new(configs: &[OutletConfig], prefix: &str) -> Outlets {
+        let all = configs.iter().cloned();
+        Outlets {
+            all: all.map(|config| Outlet::new(config, prefix)).collect(),
+            nobody: Box::new(Outlet::new(OutletConfig::nobody(), prefix)),
+        }
+    }
+
+    /// The broker of a number. That there is one is asserted in debug builds.
+    pub fn at(&self, id: BrokerId) -> &Outlet {
+        let found = self.all.get(id.index());
+        debug_assert!(found.is_some(), "no broker has the number {}", id.index());
+        found.unwrap_or(&self.nobody)
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub fn at_mut(&mut self, id: BrokerId) -> &mut Outlet {
+        let found = self.all.get_mut(id.index());
+        debug_assert!(found.is_some(), "no broker has the number {}", id.index());
+        found.unwrap_or(&mut self.nobody)
+    }
+
+    /// All numbers.
+    pub fn ids(&self) -> impl Iterator<Item = BrokerId> + use<> {
+        (0..self.all.len()).map(BrokerId::from)
+    }
+
+    /// All brokers.
+    pub fn iter(&self) -> std::slice::Iter<'_, Outlet> {
+        self.all.iter()
+    }
+
+    /// All brokers with their numbers, to be changed.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = (BrokerId, &mut Outlet)> {
+        let all = self.all.iter_mut().enumerate();
+        all.map(|(index, outlet)| (BrokerId::from(index), outlet))
+    }
+
+    /// All brokers, to be changed.
+    #[inline]
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Outlet> {
+        self.all.iter_mut()
+    }
+}
 
 /// What an outlet is told at the start.
 #[derive(Debug, Clone)]
@@ -68,6 +125,22 @@ pub struct OutletConfig {
 }
 
 impl OutletConfig {
+    /// A broker that never connects, and whose clients may have nothing.
+    fn nobody() -> OutletConfig {
+        OutletConfig {
+            name: "nobody".into(),
+            retain: false,
+            keep_alive: None,
+            filters_max: 0,
+            prefix: "".into(),
+            access: AccessRule::Always(Access::Off),
+            lists: Lists::default(),
+            answers_first: false,
+            topics: TopicRules::default(),
+            discovery: None,
+        }
+    }
+
     /// How long a request keeps data flowing; `None`: always, also because Home Assistant sends none.
     pub(in crate::bridge) fn keep_alive_wanted(&self) -> Option<Duration> {
         let endless = self.discovery.as_ref().is_some_and(|home| home.enabled);
@@ -125,13 +198,13 @@ pub struct Outlet {
     /// What was done for it.
     pub(in crate::bridge) tally: Tally,
     /// What the broker holds for Home Assistant.
-    pub(in crate::bridge) board: Option<Board>,
+    pub(in crate::bridge) board: Option<DiscoveryState>,
 }
 
 impl Outlet {
     /// An outlet whose broker is not connected.
     pub fn new(config: OutletConfig, prefix: &str) -> Outlet {
-        let board = config.discovery.clone().map(Board::new);
+        let board = config.discovery.clone().map(DiscoveryState::new);
         let keep_alive = config.keep_alive_wanted();
         let mut gate = Gate::new(config.access, config.lists.clone());
         let fit = Fit::new(config.topics.clone());
@@ -174,6 +247,24 @@ impl Outlet {
     /// The broker's name, for the log.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// What was done for it.
+    pub fn stats(&self) -> BrokerStats<'_> {
+        BrokerStats {
+            name: self.name(),
+            connected: self.subscriber.is_connected(),
+            reconnects: self.tally.connections.saturating_sub(1),
+            published: self.tally.published,
+            conflated: self.subscriber.conflated,
+            foreign: self.tally.foreign,
+            corrected: self.tally.corrected,
+            left_out: self.tally.left_out,
+            hides_retained: self.tally.hides_retained,
+            requests: self.tally.requests,
+            skipped: self.tally.skipped,
+            refused: &self.tally.refused,
+        }
     }
 
     /// How long a request keeps data flowing; `None`: always.
@@ -613,7 +704,7 @@ impl Outlet {
             self.settle_by,
             self.again_at,
             self.fit.deadline(),
-            board.and_then(Board::deadline),
+            board.and_then(DiscoveryState::deadline),
         ]
         .into_iter()
         .flatten()

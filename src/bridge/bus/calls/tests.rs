@@ -1,6 +1,7 @@
 #![allow(clippy::disallowed_methods)] // any moment will do
 
 use super::*;
+use crate::bridge::store::ids::BrokerId;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,25 +29,29 @@ impl Scene {
     }
 
     fn read(&mut self, owner: &str) {
-        let purpose = Purpose::Read {
-            broker: 0,
+        let purpose = ClientCall::Read {
+            broker: BrokerId::from(0),
             ticket: 0,
             service: ServiceId(0),
             path: "/".into(),
             leaf: true,
             respond_to: None,
         };
-        self.call(owner, Method::GetValue, purpose);
+        self.call(owner, Method::GetValue, Purpose::Client(purpose));
     }
 
     fn write(&mut self, owner: &str) {
-        let purpose = Purpose::Write {
-            broker: 0,
+        let purpose = ClientCall::Write {
+            broker: BrokerId::from(0),
             topic: owner.into(),
             writer: None,
             secret: false,
         };
-        self.call(owner, Method::SetValue(BusValue::Bool(true)), purpose);
+        self.call(
+            owner,
+            Method::SetValue(BusValue::Bool(true)),
+            Purpose::Client(purpose),
+        );
     }
 
     fn scan(&mut self, owner: &str, service: u32) {

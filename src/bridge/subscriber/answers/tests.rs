@@ -1,8 +1,8 @@
 #![allow(clippy::disallowed_methods)] // any moment will do
 
 use super::*;
-use crate::bridge::request::responses::Told;
 use crate::bridge::store::items::{Items, ServiceId};
+use crate::bridge::subscriber::response::ResponseBody;
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::request::ResponseAddress;
 use crate::schema::Row;
@@ -28,7 +28,7 @@ fn response(topic: &str) -> Response {
             topic: topic.into(),
             correlation: [].into(),
         },
-        told: Told::Nothing,
+        body: ResponseBody::Nothing,
     }
 }
 

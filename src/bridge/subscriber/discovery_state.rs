@@ -30,7 +30,7 @@ pub struct DiscoveryConfig {
 
 /// What one broker holds of our configurations.
 #[derive(Debug)]
-pub struct Board {
+pub struct DiscoveryState {
     /// What it was told at the start.
     pub config: DiscoveryConfig,
     /// By object id.
@@ -72,10 +72,10 @@ pub struct Held {
     pub removing: bool,
 }
 
-impl Board {
+impl DiscoveryState {
     /// A board of which nothing is known yet.
-    pub fn new(config: DiscoveryConfig) -> Board {
-        Board {
+    pub fn new(config: DiscoveryConfig) -> DiscoveryState {
+        DiscoveryState {
             config,
             held: HashMap::new(),
             queued: HashSet::new(),
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_home_assistant_cannot_set_up_at_once_waits() {
-        let mut board = Board::new(DiscoveryConfig {
+        let mut board = DiscoveryState::new(DiscoveryConfig {
             names: Names::new("homeassistant", &PortalId::new("c0619ab12345").unwrap()),
             enabled: true,
             keep: None,

@@ -1,11 +1,18 @@
-//! How many requests a second a broker's clients have: a bucket that fills at a rate and holds a
+//! How many requests a second a reader's clients have: a bucket that fills at a rate and holds a
 //! burst. What finds it empty is refused at once; nothing waits.
 
 use std::time::{Duration, Instant};
 
-use crate::bridge::reload::Bounds;
+/// How many requests a second there may be, and how many at once.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestRate {
+    /// In a second.
+    pub per_second_max: usize,
+    /// At once.
+    pub burst_max: usize,
+}
 
-/// The buckets of one broker.
+/// The buckets of one reader.
 ///
 /// Keep-alives have one of their own: whoever asks for a thousand values a second must not keep
 /// another from keeping his alive.
@@ -21,13 +28,13 @@ struct Bucket(Option<Instant>);
 
 impl Rates {
     /// Takes one request. `false` where there were too many before it.
-    pub fn take(&mut self, now: Instant, keep_alive: bool, bounds: &Bounds) -> bool {
+    pub fn take(&mut self, now: Instant, keep_alive: bool, rate: RequestRate) -> bool {
         let bucket = if keep_alive {
             &mut self.keep_alives
         } else {
             &mut self.requests
         };
-        bucket.take(now, bounds.request_rate_max, bounds.request_burst_max)
+        bucket.take(now, rate.per_second_max, rate.burst_max)
     }
 }
 
@@ -51,7 +58,7 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    fn taken(rates: &mut Rates, now: Instant, keep_alive: bool, bounds: &Bounds) -> usize {
+    fn taken(rates: &mut Rates, now: Instant, keep_alive: bool, bounds: RequestRate) -> usize {
         let ask = |_: &usize| rates.take(now, keep_alive, bounds);
         (0..50_000).filter(ask).count()
     }
@@ -59,30 +66,28 @@ mod tests {
     #[test]
     fn a_burst_and_then_a_rate() {
         let start = Instant::now();
-        let bounds = Bounds {
-            request_rate_max: 2_000,
-            request_burst_max: 10_000,
-            ..Bounds::default()
+        let bounds = RequestRate {
+            per_second_max: 2_000,
+            burst_max: 10_000,
         };
         let mut rates = Rates::default();
-        assert_eq!(taken(&mut rates, start, false, &bounds), 10_000);
-        assert_eq!(taken(&mut rates, start, true, &bounds), 10_000);
+        assert_eq!(taken(&mut rates, start, false, bounds), 10_000);
+        assert_eq!(taken(&mut rates, start, true, bounds), 10_000);
         let later = start + Duration::from_secs(1);
-        assert_eq!(taken(&mut rates, later, false, &bounds), 2_000);
+        assert_eq!(taken(&mut rates, later, false, bounds), 2_000);
         let much_later = start + Duration::from_secs(3_600);
-        assert_eq!(taken(&mut rates, much_later, false, &bounds), 10_000);
+        assert_eq!(taken(&mut rates, much_later, false, bounds), 10_000);
     }
 
     #[test]
     fn numbers_at_the_ends() {
         let start = Instant::now();
         let take = |rate, burst| {
-            let bounds = Bounds {
-                request_rate_max: rate,
-                request_burst_max: burst,
-                ..Bounds::default()
+            let bounds = RequestRate {
+                per_second_max: rate,
+                burst_max: burst,
             };
-            taken(&mut Rates::default(), start, false, &bounds)
+            taken(&mut Rates::default(), start, false, bounds)
         };
         assert_eq!(take(1, 1), 1);
         assert_eq!(take(3, 7), 7);
