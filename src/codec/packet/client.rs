@@ -610,3 +610,81 @@ const OF_PUBLISH: [Name; 6] = [
     Name::CorrelationData,
     Name::ContentType,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_known_before_the_packet_is_whole() {
+        for (bytes, expected) in [
+            (&[][..], Ok(None)),
+            (&[0x30], Ok(None)),
+            (&[0x30, 0x80], Ok(None)),
+            (&[0x30, 0x80, 0x80, 0x80], Ok(None)),
+            (&[0x30, 3, 0], Ok(Some(5))),
+            (&[0x30, 0x80, 1], Ok(Some(131))),
+            (&[0x30, 0xff, 0x7f], Err(Fault::TOO_LARGE)),
+            (&[0x30, 0x80, 0x80, 0x80, 0x80], Err(Fault::MALFORMED)),
+        ] {
+            assert_eq!(length(bytes, 1000), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_says_what_it_is() {
+        let packet =
+            b"\x35\x1c\0\x03a/b\0\x07\x12\x02\0\0\0\x09\x08\0\x01r\x09\0\x01c\x23\0\x02\x01\x01xx";
+        let Ok(FromClient::Publish(message)) = decode(Version::V5, packet) else {
+            panic!();
+        };
+        assert_eq!((message.topic, message.payload), ("a/b", &b"xx"[..]));
+        assert_eq!((message.qos, message.retain, message.id), (2, true, 7));
+        assert_eq!((message.alias, message.expiry_s), (Some(2), Some(9)));
+        let to = RespondTo {
+            topic: "r",
+            correlation: b"c",
+        };
+        assert_eq!(message.respond_to, Some(to));
+    }
+
+    #[test]
+    fn filters_come_with_their_options() {
+        let packet = b"\x82\x0d\0\x07\0\0\x01a\x2c\0\x03b/#\x00";
+        let Ok(FromClient::Subscribe { id, filters, .. }) = decode(Version::V5, packet) else {
+            panic!();
+        };
+        let wanted: Vec<_> = filters.collect();
+        assert_eq!((id, wanted.len()), (7, 2));
+        let first = wanted[0];
+        assert_eq!(
+            (first.filter, first.qos(), first.retain_handling()),
+            ("a", 0, 2)
+        );
+        assert!(first.no_local() && first.retain_as_published());
+        assert_eq!(wanted[1].filter, "b/#");
+    }
+
+    /// Each wrong packet, in which version, and its reason code.
+    #[test]
+    fn what_is_wrong_has_its_reason_code() {
+        for (version, packet, code) in [
+            (Version::V3, &b"\x36\x05\0\x01a\0\x01"[..], 0x81),
+            (Version::V3, b"\x38\x03\0\x01a", 0x81),
+            (Version::V3, b"\x32\x05\0\x01a\0\0", 0x82),
+            (Version::V3, b"\x30\x03\0\x01#", 0x90),
+            (Version::V3, b"\x30\x02\0\0", 0x82),
+            (Version::V3, b"\x30\x03\0\x01\xff", 0x81),
+            (Version::V3, b"\x82\x06\0\x01\0\x01a\x04", 0x81),
+            (Version::V3, b"\x62\x03\0\x01\0", 0x81),
+            (Version::V3, b"\xe0\x01\0", 0x81),
+            (Version::V5, b"\x30\x04\0\x01a\x01", 0x81),
+            (Version::V5, b"\x82\x09\0\x01\x02\x0b\0\0\x01a\0", 0x82),
+            (Version::V5, b"\x40\x04\0\x01\0\x01", 0x81),
+            (Version::V5, b"\xf0\x00", 0x82),
+            (Version::V5, b"\x10\x00", 0x82),
+        ] {
+            assert_eq!(decode(version, packet), Err(Fault(code)), "{packet:02x?}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! An update costs no allocation, however many clients there are.
+//! An update costs no allocation, however many clients there are; and an idle client little.
 
 use std::time::Duration;
 
@@ -45,4 +45,25 @@ fn an_update_for_fifty_clients_allocates_nothing() {
     });
     assert_eq!(counted.count_total, 0);
     assert!(bytes > 100_000);
+}
+
+#[test]
+fn two_hundred_and_fifty_idle_clients_cost_less_than_2_mb() {
+    let mut bench = Bench::new();
+    for slot in 10..3_000 {
+        bench.item(slot, &format!("battery/1/Cell/{slot}/Voltage"), "3.3");
+    }
+    bench.pass(1_000);
+    let counted = measure(|| {
+        for number in 0..250 {
+            let client = bench.client(&format!("c{number}"), 4 + number % 2);
+            bench.send(client, &subscribe(number % 2 == 1, 1, &[("N/#", 0)]));
+            // What the test has got of it is not the server's.
+            *bench.clients.get_mut(&client.0).unwrap() = Socket::default();
+            bench.pass(10);
+        }
+    });
+    let each = counted.bytes_current / 250;
+    println!("{each} bytes each");
+    assert!(each < 6 * 1024, "{each} bytes each");
 }
