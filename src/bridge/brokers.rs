@@ -203,7 +203,7 @@ impl Bridge {
                 } else {
                     let item = item.at(slot);
                     sink.notify(item, retain, &topic, |out| {
-                        self.store.values.render(slot, out)
+                        self.store.values.render(slot, out);
                     });
                 }
             }

@@ -4,7 +4,7 @@
 //! [MQTT-2.4]. 3.1.1 has five codes in CONNACK and one in SUBACK, each with the same meaning as one
 //! of MQTT 5.
 
-use crate::codec::packet::{Farewell, Version};
+use crate::codec::packet::{Reason, Version};
 use crate::model::outside::Outside;
 
 /// Which packet a code came in.
@@ -140,7 +140,7 @@ pub fn refusal(version: Version, code: u8) -> Meaning {
 
 /// What the broker itself says, and where it sends us, fit for a log line; empty where it says
 /// nothing.
-pub fn words(farewell: &Farewell<'_>) -> Box<str> {
+pub fn words(farewell: &Reason<'_>) -> Box<str> {
     let mut words = String::new();
     if !farewell.reason.is_empty() {
         words = format!("; the broker says: {}", Outside::error(farewell.reason));
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_brokers_words_are_fit_for_a_log_line() {
-        let farewell = Farewell {
+        let farewell = Reason {
             code: 0,
             reason: "no\n\u{1b}[31mway",
             server: "other.example:1883",
@@ -225,11 +225,11 @@ mod tests {
             "; the broker says: no [31mway; it names the server other.example:1883"
         );
         let long = "x".repeat(10_000);
-        let farewell = Farewell {
+        let farewell = Reason {
             reason: &long,
-            ..Farewell::default()
+            ..Reason::default()
         };
         assert!(words(&farewell).len() < 300);
-        assert_eq!(&*words(&Farewell::default()), "");
+        assert_eq!(&*words(&Reason::default()), "");
     }
 }

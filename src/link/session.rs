@@ -31,7 +31,7 @@ use super::reason::{self, Cure, In};
 use super::window::Window;
 use crate::codec::packet::v5::{self, Options};
 use crate::codec::packet::{
-    self, Beginning, Farewell, Grants, InPublish, Inbound, PacketError, Version, v3,
+    self, Beginning, InPublish, Inbound, PacketError, Reason, ServerLimits, Version, v3,
 };
 
 /// How long a broker may take to answer CONNECT or SUBSCRIBE.
@@ -324,7 +324,7 @@ enum Watch {
 pub struct Session {
     config: SessionConfig,
     state: State,
-    grants: Grants,
+    grants: ServerLimits,
     /// The ping interval: ours, or the broker's.
     ping: Duration,
     /// When CONNECT or SUBSCRIBE was sent.
@@ -367,7 +367,7 @@ impl Session {
         Session {
             config,
             state: State::Connecting,
-            grants: Grants::default(),
+            grants: ServerLimits::default(),
             ping,
             asked: now,
             received: now,
@@ -428,7 +428,7 @@ impl Session {
     }
 
     /// What the broker allows; known once it took the connection.
-    pub fn grants(&self) -> &Grants {
+    pub fn grants(&self) -> &ServerLimits {
         &self.grants
     }
 
@@ -572,8 +572,8 @@ impl Session {
     fn accepted(
         &mut self,
         now: Instant,
-        farewell: &Farewell<'_>,
-        grants: Grants,
+        farewell: &Reason<'_>,
+        grants: ServerLimits,
     ) -> Result<(), LinkError> {
         let version = self.config.version;
         match (version, farewell.code) {

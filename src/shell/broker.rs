@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::run::{Shared, now, random_u32};
-use super::sink::{Buffered, Modern, Noting, Plain, Terms, TooLarge};
+use super::sink::{Buffered, ConnectionLimits, Noting, TooLarge, V3Sink, V5Sink};
 use super::transport::{self, Endpoint, Stream};
 use crate::bridge::{EXPIRY_MIN, text_payload};
 use crate::codec::packet::{self, InPublish, PacketError, Version};
@@ -274,7 +274,7 @@ struct Connection<'a> {
     /// How fast it may be sent messages (§4.13).
     rate: PublishRate,
     /// With MQTT 5: what the broker and we agreed on.
-    terms: Option<Terms>,
+    terms: Option<ConnectionLimits>,
     too_large: &'a mut TooLarge,
     suspects: Suspects,
 }
@@ -449,12 +449,12 @@ impl<'a> Connection<'a> {
                 shared,
                 *index,
                 (full, allowed),
-                Plain(out),
+                V3Sink(out),
                 suspects,
                 noting,
             ),
             Some(terms) => {
-                let sink = Modern {
+                let sink = V5Sink {
                     out,
                     terms,
                     too_large,
@@ -493,9 +493,9 @@ impl<'a> Connection<'a> {
             let published = match terms {
                 None => shared
                     .bridge()
-                    .publish_alone(now(), *index, what, &mut Plain(out)),
+                    .publish_alone(now(), *index, what, &mut V3Sink(out)),
                 Some(terms) => {
-                    let mut sink = Modern {
+                    let mut sink = V5Sink {
                         out,
                         terms,
                         too_large,
@@ -797,7 +797,7 @@ impl<'a> Connection<'a> {
         let expiry = expiry.filter(|_| session.grants().retain);
         let expiry_s = expiry.map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX));
         let aliases = self.broker.topic_aliases;
-        self.terms = Some(Terms::new(session.grants(), expiry_s, aliases));
+        self.terms = Some(ConnectionLimits::new(session.grants(), expiry_s, aliases));
         expiry
     }
 

@@ -365,7 +365,7 @@ impl Reader {
                     FIRST_PAUSE
                 }
                 Next::Gather => gather,
-                Next::Rest | Next::Flood => FULL_PAUSE,
+                Next::Drain | Next::Saturated => FULL_PAUSE,
             };
             self.registered = None;
             tokio::select! {
@@ -394,7 +394,7 @@ impl Reader {
             // An answer goes out before anything else is done: no pause is set up now.
             next = Next::Wait;
         }
-        if next != Next::Rest {
+        if next != Next::Drain {
             shared.wake(&bridge);
         }
         Ok(next)

@@ -40,9 +40,9 @@ pub(super) enum Next {
     /// Let messages gather.
     Gather,
     /// Let the rest of a burst come, before what has come goes out.
-    Rest,
+    Drain,
     /// Let come what the socket holds.
-    Flood,
+    Saturated,
 }
 
 impl Pace {
@@ -73,12 +73,12 @@ impl Pace {
         // A burst that came out of a silence goes into one: what the rest brought was its end.
         let burst = rested && self.last == Next::Wait;
         self.last = if self.flood {
-            Next::Flood
+            Next::Saturated
         } else if messages >= CROWD_MESSAGES
             && (self.last != Next::Gather || held_bytes(messages, bytes) >= HELD_BYTES)
         {
             self.resting = true;
-            return Next::Rest;
+            return Next::Drain;
         } else if burst || messages == 0 && !gathered {
             Next::Wait
         } else {
@@ -111,7 +111,7 @@ mod tests {
     fn a_burst_is_waited_for_and_what_is_no_burst_gathers() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        assert_eq!(next(&mut pace, start + ms(1000), 46), Next::Rest);
+        assert_eq!(next(&mut pace, start + ms(1000), 46), Next::Drain);
         assert_eq!(next(&mut pace, start + ms(1001), 4), Next::Wait);
         assert_eq!(next(&mut pace, start + ms(1100), 1), Next::Gather);
     }
@@ -128,15 +128,15 @@ mod tests {
         // So many may be all that the socket holds.
         for round in 11..20 {
             let now = start + ms(1000 + round * 100);
-            assert_eq!(next(&mut pace, now, 100), Next::Rest);
+            assert_eq!(next(&mut pace, now, 100), Next::Drain);
             assert_eq!(next(&mut pace, now, 0), Next::Gather);
         }
-        assert_eq!(pace.next(start + ms(3000), 32, 40_000), Next::Rest);
+        assert_eq!(pace.next(start + ms(3000), 32, 40_000), Next::Drain);
         assert_eq!(next(&mut pace, start + ms(3000), 0), Next::Gather);
         assert_eq!(next(&mut pace, start + ms(3100), 0), Next::Wait);
         // And a burst that comes out of a silence ends in one.
-        assert_eq!(next(&mut pace, start + ms(4000), 50), Next::Rest);
-        assert_eq!(next(&mut pace, start + ms(4000), 50), Next::Rest);
+        assert_eq!(next(&mut pace, start + ms(4000), 50), Next::Drain);
+        assert_eq!(next(&mut pace, start + ms(4000), 50), Next::Drain);
         assert_eq!(next(&mut pace, start + ms(4000), 0), Next::Wait);
     }
 
@@ -149,9 +149,9 @@ mod tests {
             now += ms(1);
             next(&mut pace, now, 30);
         }
-        assert_eq!(next(&mut pace, now, 1), Next::Flood);
-        assert_eq!(next(&mut pace, now + ms(5), 0), Next::Flood); // the bus had no turn
-        assert_eq!(next(&mut pace, now + ms(19), 200), Next::Flood);
+        assert_eq!(next(&mut pace, now, 1), Next::Saturated);
+        assert_eq!(next(&mut pace, now + ms(5), 0), Next::Saturated); // the bus had no turn
+        assert_eq!(next(&mut pace, now + ms(19), 200), Next::Saturated);
         assert_eq!(next(&mut pace, now + ms(60), 1), Next::Gather);
         assert_eq!(next(&mut pace, now + ms(61), 0), Next::Wait);
     }

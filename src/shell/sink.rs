@@ -11,7 +11,7 @@ use tracing::warn;
 use super::memory;
 use crate::bridge::{ItemRef, LogRate, PublishSink, Throttle};
 use crate::codec::packet::v5::{self, Extra};
-use crate::codec::packet::{self, Grants, RespondTo};
+use crate::codec::packet::{self, RespondTo, ServerLimits};
 use crate::link::aliases::Aliases;
 use crate::link::suspects::{Suspect, Suspects};
 use crate::model::request::ResponseAddress;
@@ -83,9 +83,9 @@ impl<S: Buffered> Buffered for Noting<'_, S> {
 }
 
 /// Writes packets of MQTT 3.1.1.
-pub(super) struct Plain<'a>(pub &'a mut Vec<u8>);
+pub(super) struct V3Sink<'a>(pub &'a mut Vec<u8>);
 
-impl PublishSink for Plain<'_> {
+impl PublishSink for V3Sink<'_> {
     #[inline]
     fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
         packet::write_publish(self.0, retain, topic, payload);
@@ -96,7 +96,7 @@ impl PublishSink for Plain<'_> {
     }
 }
 
-impl Buffered for Plain<'_> {
+impl Buffered for V3Sink<'_> {
     #[inline]
     fn len(&self) -> usize {
         self.0.len()
@@ -105,7 +105,7 @@ impl Buffered for Plain<'_> {
 
 /// What one connection with MQTT 5 knows.
 #[derive(Debug)]
-pub(super) struct Terms {
+pub(super) struct ConnectionLimits {
     /// After how many seconds the broker is to forget a retained notification.
     expiry_s: Option<u32>,
     retain: bool,
@@ -113,12 +113,16 @@ pub(super) struct Terms {
     aliases: Aliases,
 }
 
-impl Terms {
+impl ConnectionLimits {
     /// What the broker allows, as far as it is wanted.
-    pub fn new(grants: &Grants, expiry_s: Option<u32>, topic_aliases: bool) -> Terms {
+    pub fn new(
+        grants: &ServerLimits,
+        expiry_s: Option<u32>,
+        topic_aliases: bool,
+    ) -> ConnectionLimits {
         let unlimited = usize::MAX;
         let bytes = grants.packet_bytes_max.map(usize::try_from);
-        Terms {
+        ConnectionLimits {
             expiry_s,
             retain: grants.retain,
             packet_bytes_max: bytes.and_then(Result::ok).unwrap_or(unlimited),
@@ -163,14 +167,14 @@ impl TooLarge {
 }
 
 /// Writes packets of MQTT 5.
-pub(super) struct Modern<'a> {
+pub(super) struct V5Sink<'a> {
     pub out: &'a mut Vec<u8>,
-    pub terms: &'a mut Terms,
+    pub terms: &'a mut ConnectionLimits,
     pub too_large: &'a mut TooLarge,
     pub log: LogRate,
 }
 
-impl Modern<'_> {
+impl V5Sink<'_> {
     /// Takes back what was written since `start` where it is longer than the broker takes.
     #[inline]
     fn fits(&mut self, start: usize, topic: &[&[u8]; 3]) -> bool {
@@ -201,7 +205,7 @@ impl Modern<'_> {
     }
 }
 
-impl PublishSink for Modern<'_> {
+impl PublishSink for V5Sink<'_> {
     #[inline]
     fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
         let start = self.out.len();
@@ -256,7 +260,7 @@ impl PublishSink for Modern<'_> {
     }
 }
 
-impl Buffered for Modern<'_> {
+impl Buffered for V5Sink<'_> {
     #[inline]
     fn len(&self) -> usize {
         self.out.len()

@@ -8,7 +8,7 @@ use super::overflow::{LOOK, LOOK_SOON, Overflow};
 use super::registry::State;
 use super::{BusContext, Readers};
 use crate::bridge::store::items::{DeviceId, ItemRef, ServiceId};
-use crate::bridge::store::sizes::Unkept;
+use crate::bridge::store::sizes::DroppedValue;
 use crate::model::time::Now;
 
 /// How many values without room are remembered, so that the next time is reported too.
@@ -87,15 +87,20 @@ impl<R: Readers> BusContext<'_, R> {
     }
 
     /// A value was not kept. `true` where that is to be reported.
-    pub fn note_unkept(&mut self, item: ItemRef, service: Option<ServiceId>, why: Unkept) -> bool {
+    pub fn note_unkept(
+        &mut self,
+        item: ItemRef,
+        service: Option<ServiceId>,
+        why: DroppedValue,
+    ) -> bool {
         match why {
-            Unkept::NoRoom { .. } => {
+            DroppedValue::NoRoom { .. } => {
                 if let Some(service) = service {
                     self.left_out(service);
                 }
             }
             // Only another limit gives it room.
-            Unkept::TooLong { .. } => {
+            DroppedValue::TooLong { .. } => {
                 if let Some(service) = service.and_then(|id| self.bus.registry.get_mut(id)) {
                     service.too_long = true;
                 }
@@ -103,7 +108,7 @@ impl<R: Readers> BusContext<'_, R> {
         }
         let new = self.store.items.report_unkept(item.slot);
         if new
-            && matches!(why, Unkept::NoRoom { .. })
+            && matches!(why, DroppedValue::NoRoom { .. })
             && self.bus.overflow.unkept.len() < UNKEPT_MAX
         {
             self.bus.overflow.unkept.push(item);

@@ -18,7 +18,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::sizes::{Sizes, Unkept};
+use super::sizes::{DroppedValue, Sizes};
 use super::slot::{Slot, Words};
 use super::sync::{CHUNK_SLOTS, RwLock, RwLockReadGuard, spin_loop};
 use crate::codec::payload;
@@ -84,7 +84,7 @@ pub struct Update {
 enum Owned {
     Words(Words),
     Beside { json: Vec<u8>, signature: Box<str> },
-    Unkept(Unkept),
+    DroppedValue(DroppedValue),
 }
 
 /// The one that sets values.
@@ -101,7 +101,7 @@ pub struct Writer {
     /// The bytes that others use of what there is for it.
     reserved: usize,
     /// What was not kept, until somebody takes note of it.
-    unkept: Vec<(SlotId, Unkept)>,
+    unkept: Vec<(SlotId, DroppedValue)>,
 }
 
 /// One of those that read values.
@@ -209,7 +209,7 @@ fn owned(value: &Value<'_>, rule: Marks, sizes: Sizes) -> Owned {
         return Owned::Words(words);
     }
     if let Some(unkept) = sizes.exceeded(value) {
-        return Owned::Unkept(unkept);
+        return Owned::DroppedValue(unkept);
     }
     let (signature, json): (Box<str>, _) = match *value {
         Value::Text(_, text) if rule.secret && !text.is_empty() => {
@@ -281,7 +281,7 @@ impl Update {
     pub fn bytes(&self) -> usize {
         let value = match &self.value {
             Some(Owned::Beside { json, signature }) => json.capacity() + signature.len(),
-            Some(Owned::Words(_) | Owned::Unkept(_)) | None => 0,
+            Some(Owned::Words(_) | Owned::DroppedValue(_)) | None => 0,
         };
         let limits = [&self.min, &self.max].into_iter().flatten();
         value + limits.map(Vec::capacity).sum::<usize>()
@@ -291,7 +291,7 @@ impl Update {
     fn bytes_in(&self, beside: &Beside) -> usize {
         let json = match &self.value {
             Some(Owned::Beside { json, .. }) => json.len(),
-            Some(Owned::Unkept(_)) => 0,
+            Some(Owned::DroppedValue(_)) => 0,
             Some(Owned::Words(_)) | None => beside.json.len(),
         };
         let limit = |new: &Option<Vec<u8>>, old: &Vec<u8>| new.as_ref().unwrap_or(old).len();
@@ -299,9 +299,9 @@ impl Update {
     }
 
     /// Keeps nothing of it that has a length.
-    fn give_up(&mut self, unkept: Unkept) {
+    fn give_up(&mut self, unkept: DroppedValue) {
         if let Some(value @ Owned::Beside { .. }) = &mut self.value {
-            *value = Owned::Unkept(unkept);
+            *value = Owned::DroppedValue(unkept);
         }
         for limit in [&mut self.min, &mut self.max].into_iter().flatten() {
             *limit = Vec::new();
@@ -359,13 +359,13 @@ impl Writer {
     }
 
     /// The values that were not kept. What was there before them is gone too: it is no more true.
-    pub fn take_unkept(&mut self) -> Vec<(SlotId, Unkept)> {
+    pub fn take_unkept(&mut self) -> Vec<(SlotId, DroppedValue)> {
         std::mem::take(&mut self.unkept)
     }
 
     /// Why the slot's value was not kept, where nobody has taken note of it yet.
-    pub fn unkept(&self, id: SlotId) -> Option<Unkept> {
-        let of_it = |(slot, unkept): &(SlotId, Unkept)| (*slot == id).then_some(*unkept);
+    pub fn unkept(&self, id: SlotId) -> Option<DroppedValue> {
+        let of_it = |(slot, unkept): &(SlotId, DroppedValue)| (*slot == id).then_some(*unkept);
         self.unkept.iter().rev().find_map(of_it)
     }
 
@@ -397,7 +397,7 @@ impl Writer {
         }
         match update.value {
             Some(Owned::Words(new)) => self.set_words(id, new),
-            Some(Owned::Unkept(unkept)) => {
+            Some(Owned::DroppedValue(unkept)) => {
                 self.unkept.push((id, unkept));
                 self.set_words(id, Words::default())
             }
@@ -420,11 +420,11 @@ impl Writer {
         let max = self.sizes.cache_bytes_max;
         let others_bytes = self.beside_bytes - old.bytes();
         if update.bytes_in(&old) > max.saturating_sub(others_bytes + self.reserved) {
-            update.give_up(Unkept::NoRoom { max });
+            update.give_up(DroppedValue::NoRoom { max });
         }
         let (json, signature): (&[u8], &str) = match &update.value {
             Some(Owned::Beside { json, signature }) => (json, signature),
-            Some(Owned::Unkept(_)) => (&[], &old.signature),
+            Some(Owned::DroppedValue(_)) => (&[], &old.signature),
             Some(Owned::Words(_)) | None => (&old.json, &old.signature),
         };
         let min = update.min.as_ref().unwrap_or(&old.min);
@@ -454,7 +454,7 @@ impl Writer {
                 head: kind::BESIDE,
                 ..Words::default()
             },
-            Some(Owned::Unkept(unkept)) => {
+            Some(Owned::DroppedValue(unkept)) => {
                 self.unkept.push((id, unkept));
                 Words::default()
             }

@@ -16,7 +16,7 @@ pub struct Sizes {
 
 /// Why a value is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unkept {
+pub enum DroppedValue {
     /// It is longer than one value may be.
     TooLong {
         /// Its length in bytes.
@@ -31,11 +31,11 @@ pub enum Unkept {
     },
 }
 
-impl From<Unkept> for Rejection {
-    fn from(unkept: Unkept) -> Rejection {
+impl From<DroppedValue> for Rejection {
+    fn from(unkept: DroppedValue) -> Rejection {
         match unkept {
-            Unkept::TooLong { found, max } => Rejection::ValueTooLarge { found, max },
-            Unkept::NoRoom { max } => Rejection::NoRoom { max },
+            DroppedValue::TooLong { found, max } => Rejection::ValueTooLarge { found, max },
+            DroppedValue::NoRoom { max } => Rejection::NoRoom { max },
         }
     }
 }
@@ -53,7 +53,7 @@ impl Default for Sizes {
 
 impl Sizes {
     /// Why the value is too long by itself, if it is.
-    pub fn exceeded(&self, value: &Value<'_>) -> Option<Unkept> {
+    pub fn exceeded(&self, value: &Value<'_>) -> Option<DroppedValue> {
         let (found, max) = match value {
             Value::Text(_, text) => (text.len(), self.text_bytes_max),
             Value::Compound(compound) => {
@@ -66,6 +66,6 @@ impl Sizes {
             | Value::Uint(..)
             | Value::Double(_) => return None,
         };
-        (found > max).then_some(Unkept::TooLong { found, max })
+        (found > max).then_some(DroppedValue::TooLong { found, max })
     }
 }

@@ -106,14 +106,14 @@ pub enum Inbound<'a> {
     /// The answer to PINGREQ.
     PingResp,
     /// The broker ends the session, and says why (MQTT 5).
-    Disconnect(Farewell<'a>),
+    Disconnect(Reason<'a>),
     /// Something a broker may send, and that we need not look at.
     Other,
 }
 
 /// A broker's last words (MQTT 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Farewell<'a> {
+pub struct Reason<'a> {
     /// The reason code.
     pub code: u8,
     /// The reason in the broker's own words; empty where it gives none.
@@ -128,14 +128,14 @@ pub struct ConnAck<'a> {
     /// Which version's form it has: a broker that knows 3.1.1 only answers in that form to MQTT 5.
     pub form: Version,
     /// 0, or why not, with what the broker says of it.
-    pub farewell: Farewell<'a>,
+    pub farewell: Reason<'a>,
     /// What the broker allows.
-    pub grants: Grants,
+    pub grants: ServerLimits,
 }
 
 /// What a broker allows; the default is what holds where it says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grants {
+pub struct ServerLimits {
     /// How many messages with QoS 1 or 2 may be unacknowledged. Ours have QoS 0, and it does not
     /// apply to them.
     pub receive_max: u16,
@@ -155,9 +155,9 @@ pub struct Grants {
     pub shared: bool,
 }
 
-impl Default for Grants {
-    fn default() -> Grants {
-        Grants {
+impl Default for ServerLimits {
+    fn default() -> ServerLimits {
+        ServerLimits {
             receive_max: u16::MAX,
             packet_bytes_max: None,
             aliases_max: 0,

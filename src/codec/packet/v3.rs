@@ -10,7 +10,7 @@ use mqttbytes::QoS;
 use mqttbytes::v4;
 
 use super::{
-    ConnAck, Connect, Farewell, InPublish, Inbound, PAYLOAD_BYTES_USUAL, PacketError, Version,
+    ConnAck, Connect, InPublish, Inbound, PAYLOAD_BYTES_USUAL, PacketError, Reason, Version,
     append, head_len, is_topic, set_length,
 };
 
@@ -31,9 +31,9 @@ pub fn decode(packet: &mut [u8]) -> Result<Inbound<'_>, PacketError> {
     match v4::read(&mut stream, packet.len()) {
         Ok(v4::Packet::ConnAck(ack)) => Ok(Inbound::ConnAck(ConnAck {
             form: Version::V3,
-            farewell: Farewell {
+            farewell: Reason {
                 code: ack.code as u8,
-                ..Farewell::default()
+                ..Reason::default()
             },
             ..ConnAck::default()
         })),
@@ -220,7 +220,7 @@ mod tests {
             decode(&mut [0x20, 2, 0, 5]),
             Ok(Inbound::ConnAck(ConnAck {
                 form: Version::V3,
-                farewell: Farewell { code: 5, .. },
+                farewell: Reason { code: 5, .. },
                 ..
             }))
         ));

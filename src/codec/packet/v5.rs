@@ -11,8 +11,8 @@ use mqttbytes::v5;
 
 use super::properties::{Malformed, Name, Property, Reader};
 use super::{
-    ConnAck, Connect, Farewell, Grants, InPublish, Inbound, PAYLOAD_BYTES_USUAL, PacketError,
-    RespondTo, Version, append, frame, head_len, is_topic, variable,
+    ConnAck, Connect, InPublish, Inbound, PAYLOAD_BYTES_USUAL, PacketError, Reason, RespondTo,
+    ServerLimits, Version, append, frame, head_len, is_topic, variable,
 };
 
 /// Reads one whole packet.
@@ -59,9 +59,9 @@ fn conn_ack<'a>(body: &mut Reader<'a>) -> Result<Inbound<'a>, Malformed> {
     }
     let mut ack = ConnAck {
         form: Version::V5,
-        farewell: Farewell {
+        farewell: Reason {
             code,
-            ..Farewell::default()
+            ..Reason::default()
         },
         ..ConnAck::default()
     };
@@ -85,7 +85,7 @@ fn conn_ack<'a>(body: &mut Reader<'a>) -> Result<Inbound<'a>, Malformed> {
     Ok(Inbound::ConnAck(ack))
 }
 
-fn grant(grants: &mut Grants, name: Name, number: u32) -> Result<(), Malformed> {
+fn grant(grants: &mut ServerLimits, name: Name, number: u32) -> Result<(), Malformed> {
     let flag = || match number {
         0 => Ok(false),
         1 => Ok(true),
@@ -140,8 +140,8 @@ fn body_of_acks(body: &mut Reader<'_>) -> Result<(u16, Option<u8>), Malformed> {
     Ok((id, codes.iter().copied().find(|&code| code >= 0x80)))
 }
 
-fn farewell<'a>(body: &mut Reader<'a>) -> Result<Farewell<'a>, Malformed> {
-    let mut farewell = Farewell::default();
+fn farewell<'a>(body: &mut Reader<'a>) -> Result<Reason<'a>, Malformed> {
+    let mut farewell = Reason::default();
     // Both may be left out [MQTT-3.14.2.1, MQTT-3.14.2.2.1].
     if !body.is_empty() {
         farewell.code = body.byte()?;

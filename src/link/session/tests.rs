@@ -25,9 +25,9 @@ fn config(reads_back: bool) -> SessionConfig {
 fn conn_ack(form: Version, code: u8) -> ConnAck<'static> {
     ConnAck {
         form,
-        farewell: Farewell {
+        farewell: Reason {
             code,
-            ..Farewell::default()
+            ..Reason::default()
         },
         ..ConnAck::default()
     }
@@ -234,7 +234,7 @@ fn s6_a_broker_that_retains_nothing_is_not_read_back() {
 fn s6_the_reason_of_an_end_is_told_in_both_directions() {
     let now = Instant::now();
     let (mut session, mut out) = connected_as(of_5(false), conn_ack(Version::V5, 0), now);
-    let farewell = Farewell {
+    let farewell = Reason {
         code: 0x8e,
         reason: "bye",
         server: "",

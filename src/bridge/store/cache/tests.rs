@@ -143,7 +143,7 @@ fn a_value_that_is_too_long_is_not_kept_and_nothing_before_it_either() {
     assert!(!reader.has_value(id));
     assert_eq!(
         writer.take_unkept(),
-        [(id, Unkept::TooLong { found: 5, max: 4 })]
+        [(id, DroppedValue::TooLong { found: 5, max: 4 })]
     );
     assert_eq!(writer.present_type(id), PresentType::None);
     assert!(!format!("{:?}", writer.shared).contains("102, 111, 117, 114"));
@@ -163,7 +163,7 @@ fn a_value_that_is_too_long_is_not_kept_and_nothing_before_it_either() {
     assert!(!reader.has_value(id));
     assert_eq!(
         writer.take_unkept(),
-        [(id, Unkept::TooLong { found: 5, max: 4 })]
+        [(id, DroppedValue::TooLong { found: 5, max: 4 })]
     );
 }
 
@@ -179,7 +179,7 @@ fn texts_are_bounded_together_and_what_goes_makes_room() {
     }
     let text = |text| change(Some(Value::Text(TextType::String, text)), None, None);
     let none = [];
-    let no_room_of = |id, max| [(SlotId(id), Unkept::NoRoom { max })];
+    let no_room_of = |id, max| [(SlotId(id), DroppedValue::NoRoom { max })];
     let no_room = |id| no_room_of(id, 20);
     // With its quotes each has ten bytes.
     assert!(writer.apply(SlotId(0), &text("12345678"), RULE));
@@ -187,7 +187,10 @@ fn texts_are_bounded_together_and_what_goes_makes_room() {
     assert_eq!(writer.take_unkept(), none);
     assert!(!writer.apply(SlotId(2), &text(""), RULE));
     assert!(!reader.has_value(SlotId(2)));
-    assert_eq!(writer.unkept(SlotId(2)), Some(Unkept::NoRoom { max: 20 }));
+    assert_eq!(
+        writer.unkept(SlotId(2)),
+        Some(DroppedValue::NoRoom { max: 20 })
+    );
     assert_eq!(writer.unkept(SlotId(1)), None);
     assert_eq!(writer.take_unkept(), no_room(2));
     // Another of the same length fits in its place; a longer one does not, and what was there is gone.
@@ -249,7 +252,10 @@ fn the_length_of_an_array_is_that_of_its_bytes() {
         }))
     };
     assert_eq!(exceeded(28), None);
-    assert_eq!(exceeded(29), Some(Unkept::TooLong { found: 13, max: 12 }));
+    assert_eq!(
+        exceeded(29),
+        Some(DroppedValue::TooLong { found: 13, max: 12 })
+    );
     assert_eq!(sizes.exceeded(&Value::Double(1.0)), None);
 }
 

@@ -21,7 +21,7 @@ fn connack_tells_what_the_broker_allows() {
     let Ok(Inbound::ConnAck(ack)) = decode(&mut bytes) else {
         panic!("{:?}", decode(&mut bytes))
     };
-    let grants = Grants {
+    let grants = ServerLimits {
         receive_max: 20,
         packet_bytes_max: Some(1024),
         aliases_max: 10,
@@ -73,7 +73,7 @@ fn a_disconnect_may_leave_out_what_it_likes() {
         (b"\xe0\x02\x8b\x00", 0x8b, ""),
         (b"\xe0\x07\x8b\x05\x1f\x00\x02by", 0x8b, "by"),
     ] {
-        let expected = Farewell {
+        let expected = Reason {
             code,
             reason,
             server: "",
