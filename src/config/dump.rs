@@ -74,10 +74,10 @@ impl Layers {
             match (vrm, values.next()) {
                 (Some(vrm), _) if own == Some(index) => {
                     text.0.push_str("\n[vrm]\n");
-                    let enabled = match self.vrm.origin("enabled") {
-                        Origin::Default => self.top.origin("init-broker"),
-                        origin => origin,
-                    };
+                    let mut enabled = self.vrm.origin("enabled");
+                    if enabled == Origin::Default {
+                        enabled = self.top.origin("init-broker");
+                    }
                     text.line("enabled", "true", &enabled);
                     let shown = vrm.shown();
                     text.table(VRM, &self.vrm, &shown, |setting| setting.key);
@@ -177,15 +177,12 @@ impl BrokerConfig {
 impl VrmConfig {
     fn shown(&self) -> Shown {
         let mut shown = Shown::from([("enabled", None)]);
-        match &self.registration {
-            Some(Registration { ca, .. }) => {
-                shown.insert("register-certificate", ca.as_deref().map(quoted_path));
-            }
-            None => {
-                let settings = VRM.iter().map(|setting| setting.key);
-                let settings = settings.filter(|key| key.starts_with("register-"));
-                shown.extend(settings.map(|key| (key, None)));
-            }
+        if let Some(Registration { ca, .. }) = &self.registration {
+            shown.insert("register-certificate", ca.as_deref().map(quoted_path));
+        } else {
+            let settings = VRM.iter().map(|setting| setting.key);
+            let settings = settings.filter(|key| key.starts_with("register-"));
+            shown.extend(settings.map(|key| (key, None)));
         }
         shown
     }

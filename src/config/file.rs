@@ -36,7 +36,7 @@ pub(super) struct Part {
 pub(super) struct Line {
     pub(super) setting: &'static Setting,
     pub(super) written: Written,
-    pub(super) line: usize,
+    pub(super) number: usize,
     /// What it is called there.
     pub(super) key: &'static str,
 }
@@ -119,7 +119,7 @@ pub(super) fn from_toml(text: &str) -> Result<SettingsFile, Mistake> {
     let misplaced = |line: &&Line| BROKER.iter().any(|setting| setting.key == line.setting.key);
     if let (Some(line), Some(found)) = (line, top.entries.iter().find(misplaced)) {
         return Err(Mistake {
-            offset: offset_of(text, found.line),
+            offset: offset_of(text, found.number),
             complaint: format!(
                 "{} is a broker's, and the brokers are in [[broker]] (line {line}): put it into one of \
                  them, as {}",
@@ -148,10 +148,10 @@ fn read_table(
     complaint: &str,
 ) -> Result<Part, Mistake> {
     let offset = found.span().start;
-    match found.into_inner() {
-        DeValue::Table(entries) => read(text, line_at(text, offset), entries, table),
-        _ => Err(Mistake::at(offset, complaint)),
-    }
+    let DeValue::Table(entries) = found.into_inner() else {
+        return Err(Mistake::at(offset, complaint));
+    };
+    read(text, line_at(text, offset), entries, table)
 }
 
 fn read(text: &str, line: usize, entries: DeTable<'_>, table: Table) -> Result<Part, Mistake> {
@@ -174,7 +174,7 @@ fn read(text: &str, line: usize, entries: DeTable<'_>, table: Table) -> Result<P
         part.entries.push(Line {
             setting,
             written: read_value(setting, value)?,
-            line: line_at(text, offset),
+            number: line_at(text, offset),
             key,
         });
     }

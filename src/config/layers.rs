@@ -121,7 +121,7 @@ impl Values {
         for Line {
             setting,
             written,
-            line,
+            number: line,
             key,
         } in part.entries
         {

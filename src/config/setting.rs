@@ -19,6 +19,7 @@ use crate::model::filter::{Filter, TopicFilter};
 /// One setting, declared once. The functions of this module make one, such as
 /// `seconds("ping").flag("SECONDS").within(1, 65_535).or("30")`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Setting {
     /// Its flag without dashes, and its key at the top of the settings file.
     pub key: &'static str,
@@ -178,7 +179,7 @@ impl Setting {
             without: None,
             example: None,
             min: 0,
-            max: u32::MAX as u64,
+            max: U32_MAX,
             reload: false,
             per_portal: false,
             global: false,
@@ -189,36 +190,42 @@ impl Setting {
     }
 
     /// It has a flag and a variable too; `value` stands for its value in help.
+    #[must_use]
     pub const fn flag(mut self, value: &'static str) -> Setting {
         self.value = Some(value);
         self
     }
 
     /// Its flag has a short form.
+    #[must_use]
     pub const fn short(mut self, letter: char) -> Setting {
         self.short = Some(letter);
         self
     }
 
     /// What holds without it, as TOML.
+    #[must_use]
     pub const fn or(mut self, default: &'static str) -> Setting {
         self.default = Some(default);
         self
     }
 
     /// What holds without it, in words.
+    #[must_use]
     pub const fn without(mut self, words: &'static str) -> Setting {
         self.without = Some(words);
         self
     }
 
     /// What it may look like, as TOML.
+    #[must_use]
     pub const fn example(mut self, value: &'static str) -> Setting {
         self.example = Some(value);
         self
     }
 
     /// Which numbers are accepted.
+    #[must_use]
     pub const fn within(mut self, min: u64, max: u64) -> Setting {
         self.min = min;
         self.max = max;
@@ -226,30 +233,35 @@ impl Setting {
     }
 
     /// SIGHUP takes it over.
+    #[must_use]
     pub const fn reload(mut self) -> Setting {
         self.reload = true;
         self
     }
 
     /// `{portal-id}` in it stands for the portal id.
+    #[must_use]
     pub const fn per_portal(mut self) -> Setting {
         self.per_portal = true;
         self
     }
 
     /// Every command has the flag.
+    #[must_use]
     pub const fn global(mut self) -> Setting {
         self.global = true;
         self
     }
 
     /// The settings file cannot have it.
+    #[must_use]
     pub const fn no_key(mut self) -> Setting {
         self.no_key = true;
         self
     }
 
     /// Under this heading, with this text.
+    #[must_use]
     pub const fn told(mut self, section: &'static str, text: &'static str) -> Setting {
         self.section = section;
         self.text = text;
@@ -297,7 +309,7 @@ impl Setting {
     pub fn help(&self) -> Vec<String> {
         let mut paragraphs = self.prose();
         if let (Some(first), Some(default)) = (paragraphs.first_mut(), self.default_words()) {
-            first.push_str(&format!(" (default: {default})"));
+            first.extend([" (default: ", default.as_str(), ")"]);
         }
         paragraphs
     }
@@ -551,5 +563,7 @@ impl FromSetting for AccessRule {
     }
 }
 
+/// The largest number that most settings take.
+pub const U32_MAX: u64 = 0xFFFF_FFFF;
 /// What the variables of this program begin with.
 pub(super) const VARIABLE_PREFIX: &str = "DBUS_MQTT_";

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::config::setting::{
-    characters, file, filters, number, seconds, secret, switch, text, truth_of, word,
+    U32_MAX, characters, file, filters, number, seconds, secret, switch, text, truth_of, word,
 };
 use crate::config::{HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
 use crate::model::access::AccessRule;
@@ -139,9 +139,9 @@ settings! {
         ///
         /// See its documentation. A longer topic is left out; the levels and bytes of N/<portal id>/ and the
         /// prefix count. AWS IoT takes 8 levels and 256 bytes.
-        = number("topic-levels-max").within(5, u32::MAX as u64).example("8");
+        = number("topic-levels-max").within(5, U32_MAX).example("8");
         /// The most bytes a topic may have
-        = number("topic-bytes-max").within(64, u32::MAX as u64).example("256");
+        = number("topic-bytes-max").within(64, U32_MAX).example("256");
         /// Characters that the broker does not take in topics: each becomes _, or what is given
         ///
         /// NATS takes no space, * and >. With others in their place: topic-replace = { " " = "_", "." = "-" }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::setting::{count, seconds};
+use crate::config::setting::{U32_MAX, count, seconds};
 
 settings! {
     /// Every bound of the program.
@@ -54,15 +54,15 @@ settings! {
         /// The clients of each broker have their own. More are counted, and the number logged.
         log_lines_max: usize = count("log-lines-max").or("10").reload();
         /// That interval, in seconds
-        log_interval: Duration = seconds("log-interval-s").within(1, u32::MAX as u64).or("10").reload();
+        log_interval: Duration = seconds("log-interval-s").within(1, U32_MAX).or("10").reload();
         /// The same for a day
         log_day_lines_max: usize = count("log-lines-per-day-max").or("1000").reload();
         /// After how many seconds a D-Bus call without an answer counts as failed
-        call_timeout: Duration = seconds("call-timeout-s").within(1, u32::MAX as u64).or("25").reload();
+        call_timeout: Duration = seconds("call-timeout-s").within(1, U32_MAX).or("25").reload();
         /// The same for a call that a client waits for
-        read_timeout: Duration = seconds("read-timeout-s").within(1, u32::MAX as u64).or("5").reload();
+        read_timeout: Duration = seconds("read-timeout-s").within(1, U32_MAX).or("5").reload();
         /// For how many seconds the program may clear retained topics when it is stopped (§4.9)
-        shutdown: Duration = seconds("shutdown-s").within(1, u32::MAX as u64).or("5").reload();
+        shutdown: Duration = seconds("shutdown-s").within(1, U32_MAX).or("5").reload();
     }
 }
 

@@ -77,8 +77,8 @@ settings! {
         /// Publish statistics of the program every so many seconds, while values flow; 0 is never
         ///
         /// As the topic N/<portal id>/bridge/stats: how many services and values there are, what was published
-        /// and refused, its memory. It is never retained. publish-deny = ["bridge/#"] of a broker keeps it from
-        /// there.
+        /// and refused, its memory. It is never retained. bridge/# in publish-deny of a broker keeps it
+        /// from there.
         stats: Option<Duration> = seconds("stats").flag("SECONDS").or("0").reload();
     }
     in WATCH by_hand {

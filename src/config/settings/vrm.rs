@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::config::setting::{file, seconds, text, truth_of, word};
+use crate::config::setting::{U32_MAX, file, seconds, text, truth_of, word};
 
 settings! {
     /// What is set for VRM, besides its broker.
@@ -25,7 +25,7 @@ settings! {
         = file("register-certificate").example("\"/etc/ssl/certs/ccgx-ca.pem\"");
     } {
         /// How many seconds to wait after a registration that failed
-        register_retry: Duration = seconds("register-retry-s").within(1, u32::MAX as u64).or("60");
+        register_retry: Duration = seconds("register-retry-s").within(1, U32_MAX).or("60");
         /// How many seconds at most to wait until registering again, after VRM was connected and lost
         register_again: Duration = seconds("register-again-s").or("600");
     }
