@@ -68,9 +68,9 @@ pub enum Command {
     #[cfg(feature = "client")]
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
-    /// Print the manual page: dbus-mqtt man | man -l -
+    /// Print the manual page of the program or of a command: dbus-mqtt man get | man -l -
     #[cfg(feature = "client")]
-    Man,
+    Man(ManArgs),
     /// Not in this build.
     #[cfg(not(feature = "client"))]
     #[command(name = "get", aliases = ["set", "watch", "devices", "forget", "completions", "man"], hide = true)]
@@ -243,6 +243,18 @@ pub struct CompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
+/// Which manual page.
+#[cfg(feature = "client")]
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct ManArgs {
+    /// The command (default: the program itself)
+    #[arg(value_name = "COMMAND", value_parser = pages::page_name)]
+    pub command: Option<String>,
+    /// Write the pages of the program and of every command into this directory
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    pub out: Option<PathBuf>,
+}
+
 /// The arguments of a command that this build does not have.
 #[cfg(not(feature = "client"))]
 #[derive(Debug, Clone, PartialEq, clap::Args)]
@@ -302,7 +314,7 @@ impl Args {
                 client.broker().settings.0.clone().with_some("debug", debug)
             }
             #[cfg(feature = "client")]
-            Some(Command::Completions(_) | Command::Man) => settings,
+            Some(Command::Completions(_) | Command::Man(_)) => settings,
             #[cfg(not(feature = "client"))]
             Some(Command::LeftOut(_)) => settings,
         }

@@ -138,7 +138,10 @@ async fn program(
         #[cfg(feature = "client")]
         Some(Command::Completions(args)) => print(&pages::completions(args.shell)),
         #[cfg(feature = "client")]
-        Some(Command::Man) => print(&pages::man()?),
+        Some(Command::Man(args)) => match args.out {
+            Some(folder) => Ok(pages::write_all(&folder)?),
+            None => print(&pages::man(args.command.as_deref())?),
+        },
         #[cfg(not(feature = "client"))]
         Some(Command::LeftOut(_)) => Err(Fatal::NoClient),
         Some(Command::Record(args)) => {

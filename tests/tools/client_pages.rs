@@ -29,7 +29,9 @@ fn completions_and_the_manual_page_are_printed() {
     }
     let page = run(&mut program(port, &["man"]));
     assert_eq!((page.status, page.error.as_str()), (0, ""));
-    assert!(page.out.contains(".SH \"dbus-mqtt WATCH\""), "{}", page.out);
+    assert!(page.out.contains(".SH \"EXIT STATUS\""), "{}", page.out);
+    let page = run(&mut program(port, &["man", "watch"]));
+    assert!(page.out.contains(".TH dbus-mqtt-watch 1"), "{}", page.out);
     let help = run(&mut program(port, &["--help"])).out;
     for command in ["devices", "get", "watch", "set", "completions", "man"] {
         assert!(
