@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dbus_mqtt::bridge::calls::{Call, Method};
-use dbus_mqtt::bridge::{Bridge, BridgeConfig, PublishSink, Settings};
+use dbus_mqtt::bridge::{Bridge, BridgeConfig, PublishSink};
 use dbus_mqtt::codec::request::RequestReader;
 use dbus_mqtt::model::request::ResponseAddress;
 use dbus_mqtt::model::time::Now;
