@@ -330,7 +330,7 @@ fn positive(text: &str) -> Result<f64, String> {
 
 fn port(text: &str) -> Result<u16, String> {
     match whole(text)? {
-        0 => Err("0 is no port".to_owned()),
+        0 => Err("0 is not a port".to_owned()),
         number => Ok(number),
     }
 }

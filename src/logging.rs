@@ -258,7 +258,7 @@ mod tests {
         let error = filter(false, USUAL, &machine("dbus_mqtt=loud")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "RUST_LOG: \"dbus_mqtt=loud\" is no log filter; one looks like dbus_mqtt=debug"
+            "RUST_LOG: \"dbus_mqtt=loud\" is not a log filter; one looks like dbus_mqtt=debug"
         );
     }
 

@@ -122,7 +122,7 @@ pub enum Problem {
     PortalId(#[from] InvalidName),
     /// No client id.
     #[error(
-        "{0:?} is no client id: 1 to {CLIENT_ID_BYTES_MAX} bytes, without + # / and control characters"
+        "{0:?} is not a client id: 1 to {CLIENT_ID_BYTES_MAX} bytes, without + # / and control characters"
     )]
     ClientId(String),
     /// No D-Bus address.
@@ -132,7 +132,7 @@ pub enum Problem {
     #[error("there is no session bus here: DBUS_SESSION_BUS_ADDRESS is not set")]
     NoSessionBus,
     /// No address to listen on.
-    #[error("{0:?} is no address to listen on; one looks like 127.0.0.1:9100 or [::1]:9100")]
+    #[error("{0:?} is not an address to listen on; one looks like 127.0.0.1:9100 or [::1]:9100")]
     MetricsAddress(String),
     /// An address that others can reach.
     #[error(
@@ -156,7 +156,7 @@ pub enum Problem {
     #[error("this build leaves metrics out; cargo build --features metrics has them")]
     NoMetrics,
     /// No socket of a service manager.
-    #[error("{0:?} is no socket; one begins with / or, in no file system, with @")]
+    #[error("{0:?} is not a socket; one begins with / or, in no file system, with @")]
     NotifySocket(String),
     /// A number that is too large.
     #[error("{value} is too large: at most {max}")]
@@ -167,7 +167,7 @@ pub enum Problem {
         max: u64,
     },
     /// No beginning of a topic.
-    #[error("{0:?} is no topic to begin with; the usual one is homeassistant")]
+    #[error("{0:?} is not a topic to begin with; the usual one is homeassistant")]
     HomeAssistantPrefix(String),
     /// The portal id stands in other settings, and is not known.
     #[error("{{portal-id}} stands in the settings: say whose with --portal-id")]
@@ -193,7 +193,7 @@ pub enum Problem {
     #[error("the first line of {} is empty, so there is no password in it", .0.display())]
     NoPassword(PathBuf),
     /// A directive for the log that cannot be understood.
-    #[error("{0:?} is no log filter; one looks like dbus_mqtt=debug")]
+    #[error("{0:?} is not a log filter; one looks like dbus_mqtt=debug")]
     LogFilter(String),
     /// A secret that others can read, or change.
     #[error(
@@ -210,7 +210,7 @@ pub enum Problem {
     #[error("a key needs a certificate: set --mqtt-client-certificate too")]
     KeyWithoutCertificate,
     /// No name that a certificate can have.
-    #[error("{0:?} is no name of a server")]
+    #[error("{0:?} is not a name of a server")]
     ServerName(String),
     /// No text that can stand before topics.
     #[error(
@@ -234,7 +234,7 @@ pub enum Problem {
         min: u64,
     },
     /// No name for the log.
-    #[error("{0:?} is no name for a broker: 1 to 64 characters that can be printed")]
+    #[error("{0:?} is not a name for a broker: 1 to 64 characters that can be printed")]
     Name(String),
     /// Two brokers of one name.
     #[error("another broker has the name {0:?} already")]
@@ -252,7 +252,7 @@ pub enum Problem {
         client_id: String,
     },
     /// No address of a web server that encrypts.
-    #[error("{0:?} is no address to register at; one looks like https://HOST/PATH")]
+    #[error("{0:?} is not an address to register at; one looks like https://HOST/PATH")]
     Url(String),
     /// User, and perhaps password, in such an address: not shown.
     #[error("user and password cannot be part of this address")]
@@ -261,7 +261,7 @@ pub enum Problem {
     #[error("there is nothing to register: [vrm] has enabled = false")]
     RegisterWithoutVrm,
     /// The password of VRM is made by a program.
-    #[error("the first line of {} is no password for VRM: 32 hexadecimal digits", .0.display())]
+    #[error("the first line of {} is not a password for VRM: 32 hexadecimal digits", .0.display())]
     VrmPassword(PathBuf),
     /// The file for the password of VRM cannot be made.
     #[error("cannot create {}: {}", path.display(), plain(reason))]

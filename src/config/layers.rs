@@ -152,7 +152,7 @@ fn unknown_variables(machine: &Machine) -> Vec<String> {
         .map(|name| {
             let hint = closest(name, known.iter().map(String::as_str));
             let hint = hint.map_or_else(String::new, |hint| format!("; did you mean {hint}?"));
-            format!("the variable {name} is no setting, and has no effect{hint}")
+            format!("the variable {name} is not a setting, and has no effect{hint}")
         })
         .collect()
 }

@@ -62,7 +62,7 @@ fn find(machine: &Machine) -> Result<(PortalId, String), ConfigError> {
     let command = &machine.unique_id_command;
     let interface = machine.variable("VRM_IFACE")?.unwrap_or("eth0");
     if interface.contains('/') || interface.starts_with('.') {
-        let problem = super::Problem::Value(format!("{interface:?} is no network interface"));
+        let problem = super::Problem::Value(format!("{interface:?} is not a network interface"));
         return Err(ConfigError::Setting {
             origin: Origin::Variable("VRM_IFACE".into()),
             problem,
@@ -270,7 +270,7 @@ mod tests {
     fn s6_an_interface_is_no_path() {
         Device::new()
             .variable("VRM_IFACE", "../../etc")
-            .has_none("VRM_IFACE: \"../../etc\" is no network interface");
+            .has_none("VRM_IFACE: \"../../etc\" is not a network interface");
     }
 
     #[test]

@@ -46,19 +46,19 @@ pub enum InvalidServer {
         port: String,
     },
     /// No host, or none that can be one.
-    #[error("{host:?} is no host; write HOST or HOST:PORT, an IPv6 address as [::1]:PORT")]
+    #[error("{host:?} is not a host; write HOST or HOST:PORT, an IPv6 address as [::1]:PORT")]
     Host {
         /// What stands where the host should.
         host: String,
     },
     /// No port, or none that can be one.
-    #[error("{port:?} is no port: a number from 1 to 65535")]
+    #[error("{port:?} is not a port: a number from 1 to 65535")]
     Port {
         /// What stands where the port should.
         port: String,
     },
     /// Behind the port of a WebSocket.
-    #[error("{path:?} is no path of an address: letters, digits and signs without spaces and #")]
+    #[error("{path:?} is not a path of an address: letters, digits and signs without spaces and #")]
     Path {
         /// What stands where the path should.
         path: String,
@@ -263,7 +263,9 @@ mod tests {
     #[test]
     fn what_is_no_address() {
         let host = |text: &str| {
-            format!("{text:?} is no host; write HOST or HOST:PORT, an IPv6 address as [::1]:PORT")
+            format!(
+                "{text:?} is not a host; write HOST or HOST:PORT, an IPv6 address as [::1]:PORT"
+            )
         };
         for text in [
             "",
@@ -282,7 +284,7 @@ mod tests {
         for port in ["", "0", "65536", "+1", "-1", "1 ", "mqtt"] {
             refused(
                 &format!("broker:{port}"),
-                &format!("{port:?} is no port: a number from 1 to 65535"),
+                &format!("{port:?} is not a port: a number from 1 to 65535"),
             );
         }
         for text in [
@@ -318,13 +320,13 @@ mod tests {
         }
         for path in ["/a b", "/a#b", "/é"] {
             let sentence = format!(
-                "{path:?} is no path of an address: letters, digits and signs without spaces and #"
+                "{path:?} is not a path of an address: letters, digits and signs without spaces and #"
             );
             refused(&format!("ws://broker{path}"), &sentence);
         }
         refused(
             "mqtt://broker/x",
-            "\"/x\" is no path of an address: letters, digits and signs without spaces and #",
+            "\"/x\" is not a path of an address: letters, digits and signs without spaces and #",
         );
         refused(
             "http://broker",

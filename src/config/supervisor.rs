@@ -42,7 +42,7 @@ impl Machine {
         let watchdog = match self.variable(WATCHDOG)? {
             Some(text) => match text.parse::<u64>() {
                 Ok(0) | Err(_) => {
-                    let complaint = format!("{text:?} is no number of microseconds");
+                    let complaint = format!("{text:?} is not a number of microseconds");
                     return Err(wrong(WATCHDOG, Problem::Value(complaint)));
                 }
                 Ok(microseconds) => Some(Duration::from_micros(microseconds)).filter(|_| ours),
@@ -118,14 +118,17 @@ mod tests {
             assert_eq!(
                 sentence,
                 format!(
-                    "NOTIFY_SOCKET: {text:?} is no socket; one begins with / or, in no file system, with @"
+                    "NOTIFY_SOCKET: {text:?} is not a socket; one begins with / or, in no file system, with @"
                 )
             );
         }
         for text in ["0", "-1", "soon"] {
             let variables = [("NOTIFY_SOCKET", "/notify"), ("WATCHDOG_USEC", text)];
             let sentence = supervision(&variables).unwrap_err();
-            assert!(sentence.contains("no number of microseconds"), "{sentence}");
+            assert!(
+                sentence.contains("not a number of microseconds"),
+                "{sentence}"
+            );
         }
     }
 }

@@ -468,7 +468,7 @@ fn what_is_wrong_in_a_file_has_its_line() {
     );
     wrong(
         "client-id = 'a+b'",
-        "FILE:1: client-id: \"a+b\" is no client id: 1 to 256 bytes, without + # / and control characters",
+        "FILE:1: client-id: \"a+b\" is not a client id: 1 to 256 bytes, without + # / and control characters",
     );
     wrong(
         "dbus = 'x'",
@@ -558,12 +558,12 @@ fn a_variable_that_is_no_setting_is_told() {
     assert_eq!(
         told("DBUS_MQTT_SEVER"),
         [
-            "the variable DBUS_MQTT_SEVER is no setting, and has no effect; did you mean DBUS_MQTT_SERVER?"
+            "the variable DBUS_MQTT_SEVER is not a setting, and has no effect; did you mean DBUS_MQTT_SERVER?"
         ]
     );
     assert_eq!(
         told("DBUS_MQTT_XYZZY"),
-        ["the variable DBUS_MQTT_XYZZY is no setting, and has no effect"]
+        ["the variable DBUS_MQTT_XYZZY is not a setting, and has no effect"]
     );
     assert_eq!(told("DBUS_SESSION"), [""; 0]);
 }
@@ -578,7 +578,7 @@ fn what_is_wrong_elsewhere_has_its_name() {
         .refused("--keep-alive: 4294967296 is too large: at most 4294967295");
     flags(&["-k", "-1"]).refused("--keep-alive: \"-1\" is not a whole number");
     flags(&["--client-id", ""]).refused(
-        "--client-id: \"\" is no client id: 1 to 256 bytes, without + # / and control characters",
+        "--client-id: \"\" is not a client id: 1 to 256 bytes, without + # / and control characters",
     );
     flags(&["--config", "/nowhere"])
         .refused("--config: cannot read /nowhere: No such file or directory");
@@ -652,10 +652,10 @@ fn home_assistant_is_left_alone_unless_it_is_asked_for() {
     };
     assert_eq!(home(file(given)), Some(expected));
     flags(&["--home-assistant-prefix", "a/#"]).refused(
-        "--home-assistant-prefix: \"a/#\" is no topic to begin with; the usual one is homeassistant",
+        "--home-assistant-prefix: \"a/#\" is not a topic to begin with; the usual one is homeassistant",
     );
     variables(&[("DBUS_MQTT_HOME_ASSISTANT_PREFIX", "/a")]).refused(
-        "DBUS_MQTT_HOME_ASSISTANT_PREFIX: \"/a\" is no topic to begin with; the usual one is \
+        "DBUS_MQTT_HOME_ASSISTANT_PREFIX: \"/a\" is not a topic to begin with; the usual one is \
          homeassistant",
     );
 }

@@ -62,7 +62,7 @@ fn s6_a_client_certificate_and_a_server_name() {
     flags(&["--mqtt-client-key", &key])
         .refused("--mqtt-client-key: a key needs a certificate: set --mqtt-client-certificate too");
     flags(&["--mqtt-server-name", "a b"])
-        .refused("--mqtt-server-name: \"a b\" is no name of a server");
+        .refused("--mqtt-server-name: \"a b\" is not a name of a server");
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn s8_what_is_wrong_in_a_table_has_its_line() {
     let wrong = |text, sentence| file(text).refused(sentence);
     wrong(
         "[[broker]]\nserver = 'a'\n[[broker]]\n\nserver = 'a:0'",
-        "FILE:5: server: \"0\" is no port: a number from 1 to 65535",
+        "FILE:5: server: \"0\" is not a port: a number from 1 to 65535",
     );
     wrong(
         "[[broker]]\nserver = 'a'\n[[broker]]\nserver = 'a'",
@@ -488,7 +488,7 @@ fn s8_registration() {
     .refused("--init-broker: there is nothing to register: [vrm] has enabled = false");
     for url in ["http://x/", "https://", "https://a b/", "https://x:0/"] {
         file(&format!("init-broker = true\n[vrm]\nregister-url = '{url}'")).refused(&format!(
-            "FILE:3: register-url: {url:?} is no address to register at; one looks like https://HOST/PATH"
+            "FILE:3: register-url: {url:?} is not an address to register at; one looks like https://HOST/PATH"
         ));
     }
     file("init-broker = true\n[vrm]\nregister-url = 'https://u:p@x/'")
@@ -535,7 +535,7 @@ fn s8_the_password_for_vrm_is_made_where_there_is_none() {
     fs::write(&path, "hunter2").unwrap();
     let name = path.display();
     file(&text).refused(&format!(
-        "FILE:3: password-file: the first line of {name} is no password for VRM: 32 hexadecimal digits"
+        "FILE:3: password-file: the first line of {name} is not a password for VRM: 32 hexadecimal digits"
     ));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     file(&text).refused(&format!(

@@ -43,7 +43,7 @@ fn metrics_are_for_this_device_alone_unless_it_is_said() {
         "http://127.0.0.1:1",
     ] {
         flags(&["--metrics", wrong]).refused(&format!(
-            "--metrics: {wrong:?} is no address to listen on; one looks like 127.0.0.1:9100 or \
+            "--metrics: {wrong:?} is not an address to listen on; one looks like 127.0.0.1:9100 or \
              [::1]:9100"
         ));
     }

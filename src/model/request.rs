@@ -175,7 +175,7 @@ pub enum Rejection {
     #[error("a text in the value contains a NUL character, which D-Bus cannot carry")]
     Nul,
     /// A text for an item whose numbers have labels, but not that one (§5.6).
-    #[error("the text is no label of the item; it has {labels}, and takes numbers")]
+    #[error("the text is not a label of the item; it has {labels}, and takes numbers")]
     NoLabel {
         /// The labels that it has.
         labels: Box<str>,
@@ -231,7 +231,7 @@ pub enum Rejection {
     #[error("the service gave an answer of the wrong type")]
     Answer,
     /// A topic filter that is none.
-    #[error("{filter:?} is no topic filter")]
+    #[error("{filter:?} is not a topic filter")]
     Filter {
         /// The text in its place.
         filter: Box<str>,

@@ -51,7 +51,7 @@ fn a_file_is_named_for_its_service_type() {
     let found = compile(&[source("schema/SolarCharger.toml", text)]).unwrap_err();
     let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
     let expected = "schema/SolarCharger.toml:1: a schema file is named for its service type, in \
-                    lower-case letters and digits; `SolarCharger` is no such name";
+                    lower-case letters and digits; `SolarCharger` is not";
     assert_eq!(lines, [expected]);
 }
 
@@ -68,7 +68,7 @@ fn the_rows_of_all_files_are_bounded() {
     };
     assert_eq!(compile(&[rows(65)]).map(|_| ()), Ok(()));
     let told = "sail.toml:68: with this row, the files stand for more than 65535 rows";
-    assert_eq!(compile(&[rows(40_000)]).unwrap_err(), [told]);
+    assert_eq!(compile(&[rows(4_000)]).unwrap_err(), [told]);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn where_a_file_is_no_toml_only_that_is_told() {
     let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
     assert_eq!(
         lines,
-        ["schema/_default.toml:1: this is no TOML: unclosed array, expected `]`"]
+        ["schema/_default.toml:1: this is not valid TOML: unclosed array, expected `]`"]
     );
 }
 

@@ -290,7 +290,7 @@ fn s5_6_a_label_is_written_as_its_number() {
     assert_eq!(peer.writes("/Mode"), [V::U(1), V::U(4), V::U(3)]);
     rig.client
         .publish(&w("vebus/257/Mode"), value("\"sideways\""));
-    bridge.wait_log(&["vebus/257/Mode rejected: the text is no label of the item; it has"]);
+    bridge.wait_log(&["vebus/257/Mode rejected: the text is not a label of the item; it has"]);
     assert_eq!(peer.writes("/Mode").len(), 3);
 }
 

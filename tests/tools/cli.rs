@@ -71,9 +71,9 @@ fn s7_a_wrong_value() {
     );
     check(
         &["-q", "gx:0"],
-        "--mqtt-server: \"0\" is no port: a number from 1 to 65535",
+        "--mqtt-server: \"0\" is not a port: a number from 1 to 65535",
     );
-    check(&["demo", "--port", "0"], "--port: 0 is no port");
+    check(&["demo", "--port", "0"], "--port: 0 is not a port");
     check(
         &["demo", "--rate", "nan"],
         "--rate: \"nan\" is not a number greater than 0",

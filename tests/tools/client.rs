@@ -644,7 +644,7 @@ fn what_is_asked_wrongly_needs_no_broker() {
     );
     check(
         &["get", "a/0/X", "-q", "b:0"],
-        "--mqtt-server: \"0\" is no port: a number from 1 to 65535",
+        "--mqtt-server: \"0\" is not a port: a number from 1 to 65535",
     );
     for (arguments, part) in [
         (&["get"][..], "<TOPIC>"),

@@ -162,7 +162,7 @@ mod tests {
         check(
             "off",
             Err(
-                "the text is no label of the item; it has \"Charger only\", \"on\", \"ON\", \"On\", \
+                "the text is not a label of the item; it has \"Charger only\", \"on\", \"ON\", \"On\", \
                  \"same\", \"same\", and takes numbers",
             ),
         );

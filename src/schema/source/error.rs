@@ -21,10 +21,10 @@ pub struct SchemaError {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub(crate) enum Mistake {
     // The file.
-    #[error("this is no TOML: {message}")]
+    #[error("this is not valid TOML: {message}")]
     Syntax { message: String },
     #[error(
-        "a schema file is named for its service type, in lower-case letters and digits; `{name}` is no such name"
+        "a schema file is named for its service type, in lower-case letters and digits; `{name}` is not"
     )]
     FileName { name: String },
     #[error("`{key}` is unknown here; known are {known}")]
@@ -48,7 +48,7 @@ pub(crate) enum Mistake {
     #[error("a brace of `{path}` has no partner")]
     PathBrace { path: String },
     #[error(
-        "`{{{place}}}` is no family; use `{{n}}` for any number, `{{name}}` for any text, `{{1..3}}` or `{{A..E}}` for a closed one"
+        "`{{{place}}}` is not a family; use `{{n}}` for any number, `{{name}}` for any text, `{{1..3}}` or `{{A..E}}` for a closed one"
     )]
     Family { place: String },
     #[error("`{{{place}}}` must run upwards")]
@@ -64,7 +64,7 @@ pub(crate) enum Mistake {
 
     // Rows.
     #[error(
-        "`{found}` is no type; use a letter of ynqiuxtdbs, `number`, or the signature of an array, dict or struct"
+        "`{found}` is not a type; use a letter of ynqiuxtdbs, `number`, or the signature of an array, dict or struct"
     )]
     Type { found: String },
     #[error("`{unit}` is not among the units of _default.toml")]
@@ -100,7 +100,7 @@ pub(crate) enum Mistake {
     LabelState { label: String },
 
     // Labels.
-    #[error("the code `{code}` is no integer")]
+    #[error("the code `{code}` is not an integer")]
     LabelCode { code: String },
     #[error("there is no bit {bit}; bits are numbered from 0 to 63")]
     Bit { bit: i64 },

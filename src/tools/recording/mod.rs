@@ -93,19 +93,19 @@ pub enum Fault {
         reason: ValueError,
     },
     /// A path is no D-Bus object path.
-    #[error("{path:?} is no D-Bus path")]
+    #[error("{path:?} is not a D-Bus path")]
     Path {
         /// What was there.
         path: String,
     },
     /// The service has no bus name.
-    #[error("{name:?} is no D-Bus name of a service")]
+    #[error("{name:?} is not a D-Bus name of a service")]
     Name {
         /// What was there.
         name: String,
     },
     /// A service of another kind, on whose behalf nobody may speak.
-    #[error("{name:?} is no Victron service: its name does not begin with {SERVICE_PREFIX}")]
+    #[error("{name:?} is not a Victron service: its name does not begin with {SERVICE_PREFIX}")]
     Foreign {
         /// What was there.
         name: String,
@@ -436,10 +436,13 @@ mod tests {
         let second = |line: &str| format!("{HEAD}\n{line}\n");
         check("", "f.jsonl, line 1: the file is empty");
         check("x", "f.jsonl, line 1: expected value");
-        check(r#"{"service":"x","items":{}}"#, r#""x" is no D-Bus name"#);
+        check(
+            r#"{"service":"x","items":{}}"#,
+            r#""x" is not a D-Bus name"#,
+        );
         check(
             r#"{"service":"org.freedesktop.NetworkManager","items":{}}"#,
-            r#""org.freedesktop.NetworkManager" is no Victron service"#,
+            r#""org.freedesktop.NetworkManager" is not a Victron service"#,
         );
         check(&second("{"), "f.jsonl, line 2: EOF");
         check(
@@ -452,11 +455,11 @@ mod tests {
         );
         check(
             &second(r#"{"ts_ms":1,"path":"/a","t":"ii","v":1}"#),
-            "\"ii\" is no D-Bus signature",
+            "\"ii\" is not a D-Bus signature",
         );
         check(
             &second(r#"{"ts_ms":1,"path":"a","t":"i","v":1}"#),
-            "\"a\" is no D-Bus path",
+            "\"a\" is not a D-Bus path",
         );
         let two = second(r#"{"ts_ms":2,"path":"/a","t":"i","v":1}"#);
         check(

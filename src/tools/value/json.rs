@@ -9,7 +9,7 @@ use super::{BusValue, integer, invalid};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// The signature is none.
-    #[error("{signature:?} is no D-Bus signature of one value")]
+    #[error("{signature:?} is not a D-Bus signature of one value")]
     Signature {
         /// What was there instead.
         signature: String,
