@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
-use super::run::{Shared, now, random_u32};
+use super::shared::{Shared, now, random_u32};
 use super::sink::{Buffered, ConnectionLimits, Noting, TooLarge, V3Sink, V5Sink};
 use super::transport::{self, Endpoint, Stream};
 use crate::bridge::{EXPIRY_MIN, text_payload};
@@ -135,7 +135,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         last_error = text;
         let ended = async {
             while !shared.is_ending() {
-                match shared.brokers.get(index) {
+                match shared.broker(index) {
                     Some(wake) => wake.notified().await,
                     None => std::future::pending().await,
                 }
@@ -525,7 +525,7 @@ impl<'a> Connection<'a> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Some(wake) = self.shared.brokers.get(self.index) else {
+        let Some(wake) = self.shared.broker(self.index) else {
             return Err(LinkError::Closed);
         };
         let mut wake = pin!(wake.notified());

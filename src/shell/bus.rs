@@ -21,7 +21,7 @@ use zbus::{Connection, Message, Variant};
 
 use super::intercept::{BusSocket, BusStream, register};
 use super::pace::{FIRST_PAUSE, FULL_PAUSE, Next, Pace};
-use super::run::{Shared, now, random_u32};
+use super::shared::{Shared, now, random_u32};
 use super::timer::Timer;
 use crate::bridge::calls::{Call, Method};
 use crate::bridge::{LogRate, Throttle};
@@ -134,7 +134,7 @@ async fn make_calls(
         }
         if batch.is_empty() {
             drop(permit);
-            shared.calls.notified().await;
+            shared.bus.calls.notified().await;
         } else {
             permit.send(batch);
         }
@@ -370,7 +370,7 @@ impl Reader {
             self.registered = None;
             tokio::select! {
                 result = timer.pause(pause.min(gather)) => result?,
-                () = shared.urgent.notified() => {}
+                () = shared.bus.urgent.notified() => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! One thread, and on it: the bus task ([`bus`]), one task per broker ([`broker`]), and the
 //! timekeeper ([`run`]). All of them share the bridge behind a lock that is never held across a
-//! wait.
+//! wait, and have signals of their own that wake them: `shared`.
 #![allow(clippy::disallowed_methods)] // here the clocks are read, and the tasks spawned
 
 pub mod broker;
@@ -15,6 +15,7 @@ mod pace;
 pub mod portal;
 mod reload;
 pub mod run;
+mod shared;
 mod sink;
 pub mod supervisor;
 mod timer;

@@ -3,7 +3,7 @@
 
 use tracing::{info, warn};
 
-use super::run::Shared;
+use super::shared::Shared;
 use crate::bridge::{Bounds, LogRate, Settings, Sizes};
 use crate::config::{Config, Limits};
 

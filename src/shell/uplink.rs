@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
-use super::run::Shared;
 use crate::bridge::Bridge;
 use crate::config::VrmConfig;
 
@@ -52,9 +51,9 @@ impl Uplink {
     }
 
     /// Lets the broker be connected.
-    pub fn release(&self, shared: &Shared) {
+    pub fn release(&self, wake: Option<&Notify>) {
         if self.held.swap(false, Ordering::Relaxed)
-            && let Some(wake) = shared.brokers.get(self.broker)
+            && let Some(wake) = wake
         {
             wake.notify_one();
         }

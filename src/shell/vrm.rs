@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tracing::{debug, info, warn};
 
-use super::run::{Shared, random_u32};
+use super::shared::{Shared, random_u32};
 use super::transport::{Endpoint, TransportError, connect};
 use crate::config::{Config, Login, Registration, TlsConfig, Transport};
 use crate::error::plain;
@@ -104,7 +104,7 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
             }
         }
         // Whatever came of it: an earlier registration may still hold.
-        uplink.release(&shared);
+        uplink.release(shared.broker(broker));
     }
 }
 

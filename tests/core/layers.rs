@@ -450,7 +450,7 @@ fn no_file_is_orphaned() {
 const ROOMS: [&str; 5] = ["request", "discovery", "subscriber", "bus", "store"];
 
 /// Folders in which no files may import each other in a circle.
-const WITHOUT_CIRCLES: [&str; 1] = ["bridge/"];
+const WITHOUT_CIRCLES: [&str; 2] = ["bridge/", "shell/"];
 
 impl Source {
     /// The path of its module: `bridge/bus/calls.rs` is `bridge::bus::calls`.
@@ -537,9 +537,12 @@ fn no_files_import_each_other_in_a_circle() {
     for folder in WITHOUT_CIRCLES {
         // The conductor of the bridge is one thing in some files.
         let conductor = |name: &str| folder == "bridge/" && name.matches('/').count() == 1;
+        // `shell/http/` and `shell/transport/` are not free of circles yet.
+        let open = |name: &str| folder == "shell/" && name.matches('/').count() > 1;
         let mut left: Vec<(&str, BTreeSet<&str>)> = all
             .iter()
-            .filter(|source| source.name.starts_with(folder) && !conductor(&source.name))
+            .filter(|source| source.name.starts_with(folder))
+            .filter(|source| !conductor(&source.name) && !open(&source.name))
             .map(|source| (source.name.as_str(), source.imported(&all)))
             .collect();
         // What imports nothing that is left is in no circle.

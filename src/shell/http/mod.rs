@@ -37,7 +37,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info};
 
 use super::memory;
-use super::run::{Shared, now};
+use super::shared::{Shared, now};
 use crate::error::Fatal;
 
 mod host;

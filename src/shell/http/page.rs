@@ -16,7 +16,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode};
 use super::{Answer, JSON, host, plain, respond, schema, socket};
 use crate::model::name::PortalId;
 use crate::schema::Schema;
-use crate::shell::run::Shared;
+use crate::shell::shared::Shared;
 use crate::shell::transport::Endpoint;
 
 /// What the page is told of the bridge.

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tracing::debug;
 
 use super::{Answer, plain};
-use crate::shell::run::Shared;
+use crate::shell::shared::Shared;
 use crate::shell::transport::{self, Endpoint};
 
 /// How many connections there may be at one time.
