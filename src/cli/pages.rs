@@ -141,7 +141,9 @@ fn page(program: &Command, command: Option<&Command>) -> io::Result<Vec<u8>> {
     more.push_str(",\n\\fBmosquitto\\fR(8)\n");
     page.extend(more.into_bytes());
     // Examples and where settings come from.
-    man.render_extra_section(&mut page)?;
+    if command.unwrap_or(program).get_after_help().is_some() {
+        man.render_extra_section(&mut page)?;
+    }
     Ok(page)
 }
 
