@@ -345,7 +345,7 @@ async function axe() {
 
 /** What it costs, on a processor that is six times as slow. */
 async function figures() {
-    const cold = await browser.tab({ width: 390, height: 844, phone: true });
+    const cold = await browser.tab({ width: 390, height: 844, phone: true, moving: true });
     const asked = Date.now();
     await cold.open(base);
     await until('a value', () => cold.eval(`Boolean(document.querySelector('.card .number'))`));
