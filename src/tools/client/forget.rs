@@ -52,6 +52,7 @@ impl Stored {
                 format!("R/{id}/#"),
                 format!("W/{id}/#"),
                 format!("{discovery}/device/dbus-mqtt_{id}/+/config"),
+                format!("{discovery}/device/dbus-mqtt_{id}/+/location"),
             ],
             status: own(STATUS),
             timeout,
