@@ -45,7 +45,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is only one of it")]
 pub enum Command {
-    /// Try it on this computer: a simulated installation, a broker, and the bridge between them
+    /// Try it on this computer: a simulated installation, and the bridge to which your clients connect
     #[cfg_attr(not(feature = "demo"), command(hide = true))]
     Demo(DemoArgs),
     /// The client for people.
@@ -111,7 +111,7 @@ pub struct DemoArgs {
     /// How many values a second change, over all devices (default: as a real installation does)
     #[arg(long, value_name = "UPDATES_PER_S", value_parser = positive, allow_negative_numbers = true)]
     pub rate: Option<f64>,
-    /// TCP port of the demo's broker (default: 1883, or the next one that is free)
+    /// TCP port for MQTT clients (default: 1883, or the next one that is free)
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub port: Option<u16>,
     /// How many seconds pass in one: with 60, a day takes 24 minutes. Each day has a cloud at 10:30, a
@@ -124,7 +124,7 @@ pub struct DemoArgs {
     /// Port of the page (default: 8080, or the next one that is free)
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub web: Option<u16>,
-    /// Let page and broker be on this address too, such as 0.0.0.0, for a phone to look at
+    /// Let page and MQTT be on this address, such as 0.0.0.0, for a phone to look at
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub bind: IpAddr,
     /// Stop after so many seconds (default: run until Ctrl-C)

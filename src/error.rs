@@ -30,6 +30,14 @@ pub enum Fatal {
         /// Why not.
         reason: io::Error,
     },
+    /// The same of a listener.
+    #[error("cannot listen on {address}: {}{}", plain(reason), taken(reason))]
+    Port {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        reason: io::Error,
+    },
     /// The demo is a cargo feature.
     #[error(
         "this build for a device leaves the demo out; on a computer, cargo run --release -- demo has it"
@@ -63,6 +71,7 @@ impl Fatal {
         match self {
             Fatal::Config(_) | Fatal::Usage(_) | Fatal::Listen { .. } => 2,
             Fatal::System(_)
+            | Fatal::Port { .. }
             | Fatal::NoDemo
             | Fatal::NoClient
             | Fatal::Output(_)
@@ -109,6 +118,15 @@ pub fn plain(error: &impl Display) -> String {
 
 /// What the standard library puts behind the system's words for an error.
 const NUMBER: &str = " (os error ";
+
+/// Who may have an address that is taken.
+fn taken(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        " (a broker, or another dbus-mqtt, listens there; take another port, or stop it)"
+    } else {
+        ""
+    }
+}
 
 /// An error as one line, whatever names and paths are quoted in it.
 pub fn one_line(error: &impl Display) -> String {

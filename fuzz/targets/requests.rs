@@ -171,6 +171,7 @@ pub fn payload(data: &[u8]) {
         let respond_to = ResponseAddress {
             topic: String::from_utf8_lossy(head).into(),
             correlation: tail.into(),
+            client: None,
         };
         bridge.request_from(now, 0, &topic, again, false, Some(respond_to));
         frames::answer_all(&mut bridge, now, std::slice::from_ref(&device));

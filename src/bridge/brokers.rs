@@ -326,11 +326,11 @@ impl Bridge {
     ) {
         let broker = broker.into();
         self.requests()
-            .take(now, broker, topic, request, retained, respond_to);
+            .take(now, (broker, None), topic, request, retained, respond_to);
     }
 
     /// Publishes the configuration of a device, unless the broker has it as it is.
-    fn publish_config(
+    pub(super) fn publish_config(
         &mut self,
         now: Now,
         broker: BrokerId,
@@ -376,7 +376,7 @@ impl Bridge {
     }
 
     /// One broker knows that an item is gone.
-    fn told(&mut self, slot: SlotId) {
+    pub(super) fn told(&mut self, slot: SlotId) {
         if self.store.items.told(slot) {
             self.on_bus().charge();
             for outlet in self.outlets.iter_mut() {
@@ -385,7 +385,7 @@ impl Bridge {
         }
     }
 
-    fn publish_control(
+    pub(super) fn publish_control(
         &self,
         now: Now,
         control: &Control,
@@ -440,7 +440,11 @@ impl Bridge {
                 });
             }
             // Published above, as the item that it is, or by `discovery`.
-            Control::Stats | Control::Answer(_) | Control::Describe(_) | Control::Forget(_) => {}
+            Control::Stats
+            | Control::Answer(_)
+            | Control::Describe(_)
+            | Control::Forget(_)
+            | Control::Republish(..) => {}
         }
     }
 }

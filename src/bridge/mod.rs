@@ -11,6 +11,7 @@
 
 mod brokers;
 mod bus;
+mod clients;
 mod discovery;
 mod reload;
 mod request;
@@ -41,6 +42,7 @@ pub use self::store::items::ItemRef;
 pub use self::store::marks::Marks;
 pub use self::store::sizes::Sizes;
 pub use self::store::throttle::{LogRate, Throttle};
+pub use self::subscriber::client::{ClientAnswer, Directory, DirectoryItem};
 pub use self::subscriber::discovery_state::DiscoveryConfig;
 pub use self::subscriber::refresh::EXPIRY_MIN;
 pub use self::subscriber::remote::OutletConfig;

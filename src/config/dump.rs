@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::machine::Machine;
 use super::setting::Setting;
-use super::settings::{BROKER, LIMITS, TOP, VRM};
+use super::settings::{BROKER, LIMITS, LISTEN, SHARED, TOP, VRM};
 use super::text::quoted;
 use super::values::Values;
 use super::{BrokerConfig, ConfigError, Layers, Origin, PortalSource, Registration, VrmConfig};
@@ -64,10 +64,28 @@ impl Layers {
             }
             PortalSource::Bus => text.said("#portal-id", "\"\"", "asked of the bus at the start"),
         }
-        let shown = ["dbus", "portal-id"].map(|key| (key, None));
+        // What flags say of listeners is in their tables.
+        let shown = ["dbus", "portal-id", "listen", "listen-auth"].map(|key| (key, None));
         text.table(TOP, &self.top, &shown.into(), |setting| setting.key);
         text.0.push_str("\n[limits]\n");
         text.table(LIMITS, &self.limits, &Shown::new(), |setting| setting.key);
+        for (index, listener) in config.listeners.iter().enumerate() {
+            text.0.push_str("\n[[listen]]\n");
+            let none = Values::default();
+            let values = self.listeners.get(index).unwrap_or(&none);
+            let address = Some(quoted(&listener.address.to_string()));
+            let word = |word: &str| Some(quoted(word));
+            let shown = Shown::from([
+                ("name", word(&listener.name)),
+                ("address", address),
+                ("transport", word(listener.transport.word())),
+                ("auth", word(listener.auth.word())),
+            ]);
+            text.table(LISTEN, values, &shown, |setting| setting.key);
+            let is_shared = |setting: &&Setting| SHARED.contains(&setting.key);
+            let shared: Vec<Setting> = BROKER.iter().filter(is_shared).copied().collect();
+            text.table(&shared, values, &shown, Setting::table_key);
+        }
         let vrm = config.vrm.as_ref();
         let (mut values, own) = (self.brokers.iter(), vrm.map(|vrm| vrm.broker));
         for (index, broker) in config.brokers.iter().enumerate() {

@@ -155,6 +155,37 @@ pub enum Problem {
     /// Metrics are a cargo feature.
     #[error("this build leaves metrics out; cargo build --features metrics has them")]
     NoMetrics,
+    /// No address to listen on.
+    #[error("{0:?} is no address to listen on; one looks like 1883, 192.168.1.5:1883 or [::]:1883")]
+    ListenAddress(String),
+    /// An address that others can reach, and nothing that says who may connect.
+    #[error(
+        "others than this device can reach {0}: say who may connect, in [[listen]] with auth = \"users\", \"venus\", \"certificate\" or \"anonymous\", or with --listen-auth"
+    )]
+    OpenListener(SocketAddr),
+    /// Two listeners on one address.
+    #[error("another listener has {0} already")]
+    SameListener(SocketAddr),
+    /// Users without a file.
+    #[error("auth = \"users\" needs their file: users = \"FILE\", with name:bcrypt-hash a line")]
+    NoUsersFile,
+    /// Client certificates, and nobody who vouches for them.
+    #[error(
+        "auth = \"certificate\" needs the CA certificates that vouch for clients: client-ca = \"FILE\""
+    )]
+    NoClientCa,
+    /// A key without a certificate.
+    #[error("a key needs a certificate: set certificate too")]
+    ListenKey,
+    /// Certificates where nothing is encrypted.
+    #[error("certificates are of no use here: transport = \"tls\" or \"wss\" encrypts")]
+    ListenNotEncrypted,
+    /// Listeners are a cargo feature.
+    #[error("this build leaves listeners out; cargo build --features listen has them")]
+    NoListen,
+    /// What carries MQTT is a cargo feature.
+    #[error("this build leaves {0} out; cargo build --features {1} has it")]
+    NoListenTransport(&'static str, &'static str),
     /// No socket of a service manager.
     #[error("{0:?} is not a socket; one begins with / or, in no file system, with @")]
     NotifySocket(String),

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::setting::{Kind, Setting, Written, one_of};
-use super::settings::{BROKER, LIMITS, TOP, VRM};
+use super::settings::{BROKER, LIMITS, LISTEN, SHARED, TOP, VRM};
 use super::{ConfigError, Secret};
 use crate::model::similar::closest;
 
@@ -21,6 +21,7 @@ pub(super) struct SettingsFile {
     pub(super) limits: Part,
     pub(super) brokers: Vec<Part>,
     pub(super) vrm: Part,
+    pub(super) listeners: Vec<Part>,
 }
 
 /// One table of it.
@@ -48,6 +49,7 @@ enum Table {
     Limits,
     Broker,
     Vrm,
+    Listen,
 }
 
 /// What is no settings file, and where.
@@ -100,6 +102,7 @@ pub(super) fn from_toml(text: &str) -> Result<SettingsFile, Mistake> {
     };
     let limits = part("limits", Table::Limits, "the limits stand below [limits]")?;
     let vrm = part("vrm", Table::Vrm, "the settings for VRM stand below [vrm]")?;
+    let listeners = listeners(text, &mut top)?;
     let tables = top.remove("broker");
     let line = tables
         .as_ref()
@@ -133,7 +136,31 @@ pub(super) fn from_toml(text: &str) -> Result<SettingsFile, Mistake> {
         limits,
         brokers: brokers.transpose()?.unwrap_or_default(),
         vrm,
+        listeners,
     })
+}
+
+/// The tables `[[listen]]`; a text of that name stays where it is.
+fn listeners(text: &str, top: &mut DeTable<'_>) -> Result<Vec<Part>, Mistake> {
+    let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Array(_) | DeValue::Table(_));
+    if !top
+        .get("listen")
+        .is_some_and(|found| is_table(found.get_ref()))
+    {
+        return Ok(Vec::new());
+    }
+    let Some(found) = top.remove("listen") else {
+        return Ok(Vec::new());
+    };
+    let complaint = "a listener stands below [[listen]], in two brackets";
+    let offset = found.span().start;
+    let DeValue::Array(tables) = found.into_inner() else {
+        return Err(Mistake::at(offset, complaint));
+    };
+    let tables = tables.into_iter();
+    tables
+        .map(|table| read_table(text, table, Table::Listen, complaint))
+        .collect()
 }
 
 /// A value as the settings file would have it; `None` if it is none of this setting.
@@ -229,11 +256,19 @@ fn unknown_key(key: &str, table: Table) -> String {
     let is_long = |setting: &&Setting| table == Table::Top && setting.table_key() == key;
     let meant = table.settings().find(is_long).map(|setting| setting.key);
     let elsewhere = || {
-        let others = [Table::Top, Table::Limits, Table::Vrm, Table::Broker];
+        let others = [
+            Table::Top,
+            Table::Limits,
+            Table::Vrm,
+            Table::Broker,
+            Table::Listen,
+        ];
         let has = |other: &&Table| other.keys().contains(&key);
         others.iter().find(has).map(|other| match other {
             Table::Top => "it belongs to the top of the file, before the first table".to_owned(),
-            Table::Limits | Table::Broker | Table::Vrm => format!("it belongs to {}", other.name()),
+            Table::Limits | Table::Broker | Table::Vrm | Table::Listen => {
+                format!("it belongs to {}", other.name())
+            }
         })
     };
     let hint = match meant {
@@ -245,7 +280,7 @@ fn unknown_key(key: &str, table: Table) -> String {
     };
     match table {
         Table::Top => format!("there is no setting {key}; {hint}"),
-        Table::Limits | Table::Broker | Table::Vrm => {
+        Table::Limits | Table::Broker | Table::Vrm | Table::Listen => {
             format!("{} has no setting {key}; {hint}", table.name())
         }
     }
@@ -258,6 +293,7 @@ impl Table {
             Table::Limits => "[limits]",
             Table::Broker => "[[broker]]",
             Table::Vrm => "[vrm]",
+            Table::Listen => "[[listen]]",
         }
     }
 
@@ -268,9 +304,14 @@ impl Table {
             Table::Limits => (LIMITS, &[]),
             Table::Broker => (&[], BROKER),
             Table::Vrm => (VRM, BROKER),
+            Table::Listen => (LISTEN, BROKER),
         };
         let all = shared.iter().chain(own);
-        all.filter(|setting| !setting.no_key)
+        let is_shared = move |setting: &&Setting| {
+            let is_own = own.iter().any(|known| known.key == setting.key);
+            self != Table::Listen || is_own || SHARED.contains(&setting.key)
+        };
+        all.filter(|setting| !setting.no_key).filter(is_shared)
     }
 
     /// The setting of this name, and the name.
@@ -279,7 +320,7 @@ impl Table {
             let short = setting.key.strip_prefix("mqtt-").unwrap_or(setting.key);
             let names = match self {
                 Table::Top => [setting.key; 2],
-                Table::Limits | Table::Broker | Table::Vrm => [setting.key, short],
+                Table::Limits | Table::Broker | Table::Vrm | Table::Listen => [setting.key, short],
             };
             let key = names.into_iter().find(|key| *key == name)?;
             Some((setting, key))
@@ -292,7 +333,7 @@ impl Table {
                 let keys = self.settings().map(|setting| setting.key);
                 keys.chain(["limits", "broker", "vrm"]).collect()
             }
-            Table::Limits | Table::Broker | Table::Vrm => {
+            Table::Limits | Table::Broker | Table::Vrm | Table::Listen => {
                 self.settings().map(Setting::table_key).collect()
             }
         }

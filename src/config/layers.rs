@@ -27,6 +27,10 @@ pub struct Layers {
     /// At least one: that which flags and variables describe.
     pub(super) brokers: Vec<Values>,
     pub(super) vrm: Values,
+    /// The tables `[[listen]]`.
+    pub(super) listeners: Vec<Values>,
+    /// Whether there is a table `[[broker]]`.
+    pub(super) has_broker_table: bool,
     /// Variables that look like settings, and are none: one sentence for each.
     pub unknown: Vec<String>,
     /// Where systemd puts what it gives to this service alone (`LoadCredential`).
@@ -54,6 +58,12 @@ impl Layers {
             let file = from_toml(&text).map_err(|mistake| mistake.of(&path, &text))?;
             layers.limits.add_file(&path, file.limits);
             layers.vrm.add_file(&path, file.vrm);
+            for table in file.listeners {
+                let mut values = Values::default();
+                values.add_file(&path, table);
+                layers.listeners.push(values);
+            }
+            layers.has_broker_table = !file.brokers.is_empty();
             let (broker, top) = file
                 .top
                 .entries

@@ -16,6 +16,7 @@ impl Layers {
         Ok(Config {
             bus: self.bus(machine)?,
             brokers,
+            listeners: self.of_portal(portal_id).listeners(machine)?,
             vrm,
             metrics: self.metrics()?,
             web: self.web()?,

@@ -58,7 +58,12 @@ impl Layers {
     ) -> Result<(Vec<BrokerConfig>, Option<VrmConfig>), ConfigError> {
         let privacy = self.privacy();
         let mut brokers: Vec<BrokerConfig> = Vec::new();
-        for (index, values) in self.brokers.iter().enumerate() {
+        let there = if self.has_broker() {
+            self.brokers.len()
+        } else {
+            0
+        };
+        for (index, values) in self.brokers.iter().take(there).enumerate() {
             let name = if self.brokers.len() < 2 {
                 "broker".to_owned()
             } else {
@@ -162,7 +167,7 @@ impl Values {
         Ok(replace)
     }
 
-    fn home_assistant(&self) -> Result<Option<HomeAssistant>, ConfigError> {
+    pub(super) fn home_assistant(&self) -> Result<Option<HomeAssistant>, ConfigError> {
         let prefix: String = self.value("home-assistant-prefix")?;
         if !is_discovery_prefix(&prefix) {
             let problem = Problem::HomeAssistantPrefix(prefix);

@@ -70,6 +70,8 @@ pub struct ResponseAddress {
     pub topic: Box<str>,
     /// What tells the client which of its requests it was.
     pub correlation: Box<[u8]>,
+    /// The client, where it is connected to the bridge itself (§9).
+    pub client: Option<u64>,
 }
 
 /// Why a request is not carried out (§5.8).

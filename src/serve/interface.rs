@@ -19,6 +19,22 @@ pub struct ClientId {
     pub(super) generation: u32,
 }
 
+impl ClientId {
+    /// The same as a number, for those who carry it about.
+    pub fn number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// Back from a number.
+    #[allow(clippy::cast_possible_truncation)] // the two halves of it
+    pub fn from_number(number: u64) -> ClientId {
+        ClientId {
+            index: number as u32,
+            generation: (number >> 32) as u32,
+        }
+    }
+}
+
 /// What a server is told at the start.
 #[derive(Debug, Clone)]
 pub struct Settings {

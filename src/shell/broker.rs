@@ -718,6 +718,7 @@ impl<'a> Connection<'a> {
                     let respond_to = message.respond_to.map(|to| ResponseAddress {
                         topic: to.topic.into(),
                         correlation: to.correlation.into(),
+                        client: None,
                     });
                     if let Some(request) = request {
                         // A client is there that waits: the time of the full publish has come.

@@ -395,7 +395,7 @@ impl Reader {
             next = Next::Wait;
         }
         if next != Next::Drain {
-            shared.wake(&bridge);
+            shared.wake(&mut bridge);
         }
         Ok(next)
     }

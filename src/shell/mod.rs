@@ -15,6 +15,8 @@ mod pace;
 pub mod portal;
 mod reload;
 pub mod run;
+#[cfg(feature = "listen")]
+mod serve;
 mod shared;
 mod sink;
 pub mod supervisor;

@@ -34,7 +34,9 @@ pub(super) fn settings(config: &Config) -> Settings {
         log_day_lines_max,
         ..
     } = config.limits;
-    let keep_alive = config.brokers.iter().map(|broker| broker.keep_alive);
+    let brokers = config.brokers.iter().map(|broker| broker.keep_alive);
+    let listeners = config.listeners.iter().map(|listener| listener.keep_alive);
+    let keep_alive = brokers.chain(listeners);
     Settings {
         schema: config.schema.clone(),
         strict_writes: config.strict_writes,

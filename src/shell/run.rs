@@ -1,6 +1,8 @@
 //! The bridge as a whole: its tasks, what they share, and its end (§4.9).
 
 use std::future::Future;
+#[cfg(feature = "web")]
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +14,8 @@ use tracing::{info, warn};
 
 #[cfg(feature = "metrics")]
 use super::http;
+#[cfg(feature = "listen")]
+use super::serve;
 use super::shared::random;
 pub use super::shared::{Shared, Stats, now};
 use super::supervisor::{Supervisor, Watch};
@@ -22,7 +26,7 @@ use super::{broker, bus, reload, vrm};
 use crate::bridge::{Bridge, BridgeConfig, DiscoveryConfig, OutletConfig};
 #[cfg(feature = "web")]
 use crate::config::AccessRule;
-use crate::config::Config;
+use crate::config::{Config, HomeAssistant};
 use crate::error::Fatal;
 use crate::homeassistant::Names;
 #[cfg(feature = "web")]
@@ -72,9 +76,26 @@ pub async fn run_with(
 ) -> Result<(), Fatal> {
     #[cfg(feature = "metrics")]
     let servers = servers(&config).await?;
-    let bridge = Bridge::new(bridge_config(&config));
+    #[cfg(feature = "listen")]
+    let bound = serve::bind(&config)?;
+    #[allow(unused_mut, reason = "without listeners")]
+    let mut bridge = Bridge::new(bridge_config(&config));
+    #[cfg(feature = "listen")]
+    let serving = match bound {
+        Some(bound) => {
+            let outlets = config.listeners.iter();
+            let outlets = outlets.map(|listener| listener_outlet(&config, listener));
+            let outlets = outlets.collect();
+            Some(serve::start(bound, &config, &mut bridge, outlets)?)
+        }
+        None => None,
+    };
     let uplink = config.vrm.as_ref().and_then(Uplink::new);
     let shared = Arc::new(Shared::new(bridge, uplink, stats));
+    #[cfg(feature = "listen")]
+    if let Some(serving) = &serving {
+        shared.serve(Arc::clone(serving.exchange()));
+    }
     shared.reconfigure(reload::settings(&config));
     info!(
         "portal id {}, bus {}",
@@ -90,6 +111,11 @@ pub async fn run_with(
     for (listener, role) in servers {
         others.spawn(http::run(listener, role, Arc::clone(&shared)));
     }
+    #[cfg(feature = "listen")]
+    if let Some(serving) = &serving {
+        let exchange = Arc::clone(serving.exchange());
+        others.spawn(serve::carry(config.clone(), exchange, Arc::clone(&shared)));
+    }
     let mut brokers = JoinSet::new();
     for index in 0..config.brokers.len() {
         brokers.spawn(broker::run(config.clone(), index, Arc::clone(&shared)));
@@ -99,6 +125,10 @@ pub async fn run_with(
         tokio::select! {
             () = &mut shutdown => break,
             Some(new) = changes.recv() => {
+                #[cfg(feature = "listen")]
+                if let Some(serving) = &serving {
+                    serving.reload(&new);
+                }
                 reload::apply(&shared, &mut config, new);
                 supervisor.reloaded();
             }
@@ -107,7 +137,16 @@ pub async fn run_with(
     info!("ending: taking back what was published");
     supervisor.stopping();
     shared.end();
-    let all = async { while brokers.join_next().await.is_some() {} };
+    #[cfg(feature = "listen")]
+    let clients = async {
+        if let Some(serving) = serving {
+            serving.end().await;
+        }
+    };
+    #[cfg(not(feature = "listen"))]
+    let clients = async {};
+    let brokers = async { while brokers.join_next().await.is_some() {} };
+    let all = async { tokio::join!(brokers, clients) };
     if tokio::time::timeout(config.limits.shutdown, all)
         .await
         .is_err()
@@ -129,15 +168,15 @@ async fn servers(config: &Config) -> Result<Vec<(TcpListener, http::Role)>, Fata
     }
     #[cfg(feature = "web")]
     if let Some(address) = config.web
-        && let Some(broker) = config.brokers.first()
+        && let Some((broker, prefix, access)) = page_broker(config)
     {
         wanted.push((
             address,
             http::Role::page(http::Facts {
                 portal_id: config.portal_id.clone(),
-                prefix: broker.prefix.clone(),
-                read_only: broker.access != AccessRule::Always(Access::Full),
-                broker: Endpoint::of(broker, config.limits.request_bytes_max),
+                prefix,
+                read_only: access != AccessRule::Always(Access::Full),
+                broker,
             }),
         ));
     }
@@ -146,6 +185,61 @@ async fn servers(config: &Config) -> Result<Vec<(TcpListener, http::Role)>, Fata
         servers.push((http::listen(address, &role).await?, role));
     }
     Ok(servers)
+}
+
+/// Where the page's clients are connected to: the first broker, or a listener of ours that anybody on this
+/// device may use.
+#[cfg(feature = "web")]
+fn page_broker(config: &Config) -> Option<(Endpoint, String, AccessRule)> {
+    let packet_bytes_max = config.limits.request_bytes_max;
+    if let Some(broker) = config.brokers.first() {
+        let endpoint = Endpoint::of(broker, packet_bytes_max);
+        return Some((endpoint, broker.prefix.clone(), broker.access));
+    }
+    let mut listeners = config.listeners.iter();
+    let listener = listeners.find(|listener| {
+        listener.transport == crate::config::ListenTransport::Tcp
+            && listener.auth == crate::config::Auth::Anonymous
+    })?;
+    let address = listener.address.ip();
+    let host = match address {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        _ => address,
+    };
+    let endpoint = Endpoint {
+        host: host.to_string(),
+        port: listener.address.port(),
+        transport: crate::config::Transport::Tcp,
+        tls: None,
+        packet_bytes_max,
+    };
+    Some((endpoint, String::new(), listener.access))
+}
+
+/// A listener as the bridge sees it: an outlet like a broker's.
+#[cfg(feature = "listen")]
+fn listener_outlet(config: &Config, listener: &crate::config::ListenConfig) -> OutletConfig {
+    OutletConfig {
+        name: listener.name.as_str().into(),
+        retain: listener.retain,
+        keep_alive: listener.keep_alive,
+        filters_max: config.limits.filters_max,
+        prefix: "".into(),
+        access: listener.access,
+        lists: listener.lists.clone(),
+        answers_first: false,
+        topics: crate::model::topic::TopicRules::default(),
+        discovery: discovery(config, listener.home_assistant.as_ref()),
+    }
+}
+
+fn discovery(config: &Config, home: Option<&HomeAssistant>) -> Option<DiscoveryConfig> {
+    home.map(|home| DiscoveryConfig {
+        names: Names::new(&home.prefix, &config.portal_id),
+        enabled: home.enabled,
+        keep: home.keep,
+    })
 }
 
 fn bridge_config(config: &Config) -> BridgeConfig {
@@ -160,11 +254,7 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         lists: broker.lists.clone(),
         answers_first: broker.publish_rate_max > 0,
         topics: broker.topics.clone(),
-        discovery: broker.home_assistant.as_ref().map(|home| DiscoveryConfig {
-            names: Names::new(&home.prefix, &config.portal_id),
-            enabled: home.enabled,
-            keep: home.keep,
-        }),
+        discovery: discovery(config, broker.home_assistant.as_ref()),
     };
     BridgeConfig {
         portal_id: config.portal_id.clone(),

@@ -3,12 +3,16 @@
 //! A task has the bridge take something with [`Shared::with`], which then wakes who has something to do.
 
 use std::hash::{BuildHasher, RandomState};
+#[cfg(feature = "listen")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+#[cfg(feature = "listen")]
+use super::serve;
 use super::supervisor::{Reach, Situation};
 use super::uplink::Uplink;
 use crate::bridge::{Bridge, LogRate, Settings};
@@ -68,6 +72,9 @@ pub struct Shared {
     /// The broker of VRM, where this device is to be registered there.
     pub(super) uplink: Option<Uplink>,
     stats: Arc<Stats>,
+    /// The thread that serves clients which are connected to the bridge itself (§9).
+    #[cfg(feature = "listen")]
+    clients: OnceLock<Arc<serve::Exchange>>,
     /// How much of one kind is logged: for who must not ask the bridge, since he works for it.
     log: Mutex<LogRate>,
 }
@@ -109,8 +116,17 @@ impl Shared {
             ending: AtomicBool::new(false),
             uplink,
             stats,
+            #[cfg(feature = "listen")]
+            clients: OnceLock::new(),
             log: Mutex::default(),
         }
+    }
+
+    /// Clients are served by this thread.
+    #[cfg(feature = "listen")]
+    pub(super) fn serve(&self, clients: Arc<serve::Exchange>) {
+        // Once, before any task runs.
+        let _ = self.clients.set(clients);
     }
 
     /// The bridge. The lock is for a moment, and never held across a wait; a panic elsewhere ends
@@ -123,12 +139,16 @@ impl Shared {
     pub fn with<R>(&self, act: impl FnOnce(&mut Bridge) -> R) -> R {
         let mut bridge = self.bridge();
         let result = act(&mut bridge);
-        self.wake(&bridge);
+        self.wake(&mut bridge);
         result
     }
 
     /// Wakes who has something to do now.
-    pub(super) fn wake(&self, bridge: &Bridge) {
+    pub(super) fn wake(&self, bridge: &mut Bridge) {
+        #[cfg(feature = "listen")]
+        if let Some(clients) = self.clients.get() {
+            clients.tell(now, super::memory::resident_bytes, bridge);
+        }
         for (broker, signals) in self.brokers.iter().enumerate() {
             let wanted = bridge.wants(broker);
             let was = signals.wanted.swap(wanted, Ordering::Relaxed);

@@ -54,14 +54,13 @@ const FRONT: &[&str] = &["model", "config", "cli", "error", "logging"];
 const MUST_NOT_IMPORT: [(&str, &str); 1] = [("bridge", "codec::packet")];
 
 /// The only places that may name a crate: folders end in a slash, other entries begin file names.
-const ONLY_IN: [(&str, &[&str]); 14] = [
+const ONLY_IN: [(&str, &[&str]); 13] = [
     ("zbus", &["shell/", "tools/"]),
     ("tokio", &["shell/", "tools/", "main.rs"]),
     ("mqttbytes", &["codec/packet"]),
     ("simd_json", &["codec/request.rs"]),
     ("dashmap", &["bridge/store/names.rs"]),
     ("busd", &["tools/"]),
-    ("mqtt5", &["tools/"]),
     ("tokio_rustls", TRANSPORT),
     ("rustls_native_certs", TRANSPORT),
     ("webpki", TRANSPORT),

@@ -124,6 +124,7 @@ impl Rig {
         let to = respond_to.map(|topic| ResponseAddress {
             topic: topic.into(),
             correlation: [].into(),
+            client: None,
         });
         let (bridge, now) = (&mut self.bridge, self.now);
         bridge.request_from(now, broker, &topic, request.unwrap(), false, to);

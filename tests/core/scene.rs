@@ -321,6 +321,7 @@ impl Scene {
         let to = respond_to.map(|topic| ResponseAddress {
             topic: topic.into(),
             correlation: [].into(),
+            client: None,
         });
         let (bridge, now) = (&mut self.bridge, self.now);
         bridge.request_from(now, broker, &topic, request.unwrap(), retained, to);

@@ -34,6 +34,7 @@ impl World {
         let to = ResponseAddress {
             topic: "answers/writes".into(),
             correlation: number.to_string().into_bytes().into(),
+            client: None,
         };
         let payload = format!("{{\"value\": {number}}}");
         self.request_from(
@@ -53,6 +54,7 @@ impl World {
         let to = ResponseAddress {
             topic: "answers/reads".into(),
             correlation: topic.as_bytes().into(),
+            client: None,
         };
         self.request_from(broker, &format!("R/{PORTAL}/{topic}"), "", false, Some(to));
     }

@@ -30,6 +30,7 @@ use super::store::throttle::{LogRate, Throttle};
 use crate::model::access::Access;
 use crate::model::item::ItemChange;
 use crate::model::time::Now;
+use crate::schema::rule::Marks;
 use crate::schema::rule::Role;
 
 /// What is counted of the bus.
@@ -136,7 +137,7 @@ pub trait Readers {
     /// An item changed.
     fn changed(&mut self, slot: SlotId);
     /// An item is new, or back.
-    fn added(&mut self, slot: SlotId, key: &str, path: &str);
+    fn added(&mut self, slot: SlotId, key: &str, path: &str, rule: Marks);
     /// An item is gone. Gives how many readers must still be told.
     fn gone(&mut self, slot: SlotId) -> u16;
     /// A slot is free, and may be another item's soon.

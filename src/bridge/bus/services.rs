@@ -740,7 +740,9 @@ impl<R: Readers> BusContext<'_, R> {
             self.charge();
             self.store.cache.make_room(slot);
             let key = self.store.items.device_key(device);
-            self.readers.added(slot, key, path);
+            let rule = self.store.items.get(slot).map(|item| item.rule);
+            let rule = rule.unwrap_or(Marks::DEFAULT);
+            self.readers.added(slot, key, path, rule);
         }
         Some(slot)
     }

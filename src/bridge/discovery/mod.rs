@@ -27,6 +27,7 @@ use crate::bridge::store::Store;
 use crate::bridge::store::cache::{PresentType, SlotId};
 use crate::bridge::store::ids::BrokerId;
 use crate::bridge::store::items::{DeviceId, Items};
+use crate::bridge::subscriber::answers::Requester;
 use crate::bridge::subscriber::discovery_state::{DiscoveryState, Held, hash_of};
 use crate::bridge::subscriber::outbox::Control;
 use crate::bridge::subscriber::remote::{Outlet, OutletConfig, Outlets};
@@ -37,7 +38,7 @@ use crate::homeassistant::{CONFIG, LOCATION, Names};
 use crate::model::access;
 use crate::model::item::ItemChange;
 use crate::model::time::Now;
-use crate::schema::rule::{Access, DataType, Kind as Entities, Rule};
+use crate::schema::rule::{self, Access, DataType, Kind as Entities, Rule};
 
 /// How long changes of a device are gathered before it is described again.
 const GATHER: Duration = Duration::from_secs(2);
@@ -214,17 +215,26 @@ impl Readers for AllReaders<'_> {
         for outlet in self.outlets.iter_mut() {
             outlet.subscriber.changed(slot);
         }
+        if let Some(direct) = &self.outlets.direct {
+            direct.changed(slot);
+        }
     }
 
-    fn added(&mut self, slot: SlotId, key: &str, path: &str) {
+    fn added(&mut self, slot: SlotId, key: &str, path: &str, rule: rule::Marks) {
         for outlet in self.outlets.iter_mut() {
             outlet.added(slot, key, path);
+        }
+        if let Some(direct) = &mut self.outlets.direct {
+            direct.added(slot, key, path, rule);
         }
     }
 
     fn gone(&mut self, slot: SlotId) -> u16 {
+        let direct = self.outlets.direct.as_mut();
+        let direct = u16::from(direct.is_some_and(|direct| direct.gone(slot)));
         let outlets = self.outlets.iter_mut();
-        outlets.map(|outlet| u16::from(outlet.gone(slot))).sum()
+        let outlets = outlets.map(|outlet| u16::from(outlet.gone(slot)));
+        outlets.sum::<u16>() + direct
     }
 
     fn released(&mut self, slot: SlotId) {
@@ -552,7 +562,10 @@ impl AllReaders<'_> {
             outlet.subscriber.queue(Control::Forget(object));
         }
         if republish {
-            outlet.subscriber.answers().ask_republish(&None, None);
+            outlet
+                .subscriber
+                .answers()
+                .ask_republish(&Requester::Anybody, None);
             outlet.subscriber.advance(time, &store.items);
         }
         if born {

@@ -66,6 +66,7 @@ mod tests {
         ResponseAddress {
             topic: topic.into(),
             correlation: vec![0; correlation].into(),
+            client: None,
         }
     }
 

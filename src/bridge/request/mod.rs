@@ -69,6 +69,8 @@ pub struct RequestContext<'a> {
 pub struct Origin<'a> {
     /// Whose client it is.
     pub broker: BrokerId,
+    /// Which one, where it is connected to the bridge itself (§9).
+    pub client: Option<u64>,
     /// The request's topic, for the log.
     pub topic: &'a str,
     /// What kind of request it is.
@@ -80,7 +82,10 @@ pub struct Origin<'a> {
 impl Origin<'_> {
     /// Whose line among the requests it stands in.
     fn requester(&self) -> Requester {
-        self.respond_to.as_ref().map(|to| (&*to.topic).into())
+        match self.client {
+            Some(client) => Requester::Client(client),
+            None => Requester::of(self.respond_to.as_ref()),
+        }
     }
 }
 
@@ -110,7 +115,7 @@ impl RequestContext<'_> {
     pub fn take(
         &mut self,
         now: Now,
-        broker: BrokerId,
+        (broker, client): (BrokerId, Option<u64>),
         topic: &str,
         request: Result<Request<'_>, Rejection>,
         retained: bool,
@@ -134,6 +139,7 @@ impl RequestContext<'_> {
         };
         let origin = Origin {
             broker,
+            client,
             topic,
             kind,
             respond_to,
@@ -143,7 +149,7 @@ impl RequestContext<'_> {
             self.reject(now, broker, topic, &rejection);
             return self.respond_rejected(now, origin, &rejection);
         }
-        if self.is_too_fast(now, broker, &request) {
+        if self.is_too_fast(now, (broker, client), &request) {
             let max = self.limits.rate.per_second_max;
             let rejection = Rejection::TooFast { max };
             self.reject(now, broker, topic, &rejection);
@@ -175,7 +181,9 @@ impl RequestContext<'_> {
         };
         let subscriber = &mut self.outlets.at_mut(broker).subscriber;
         if subscriber.renew(now.monotonic, keeps_alive) && !done.republishes {
-            subscriber.answers().ask_republish(&None, None);
+            subscriber
+                .answers()
+                .ask_republish(&Requester::Anybody, None);
         }
         subscriber.advance(now.monotonic, &self.store.items);
         if let Err(rejection) = done.result {
@@ -199,19 +207,33 @@ impl RequestContext<'_> {
     fn is_too_fast(
         &mut self,
         now: Now,
-        broker: BrokerId,
+        (broker, client): (BrokerId, Option<u64>),
         request: &Result<Request<'_>, Rejection>,
     ) -> bool {
-        let outlet = self.outlets.at_mut(broker);
         let keep_alive = matches!(request, Ok(Request::KeepAlive(_) | Request::Serial));
-        let rates = &mut outlet.subscriber.rates;
-        if rates.take(now.monotonic, keep_alive, self.limits.rate) {
+        let rate = self.limits.rate;
+        let is_within = match (client, &mut self.outlets.direct) {
+            // Each client of a listener has a budget of its own (§9.13).
+            (Some(client), Some(direct)) => {
+                let rates = direct.rates(client);
+                rates.take(now.monotonic, keep_alive, rate)
+            }
+            _ => {
+                let rates = &mut self.outlets.at_mut(broker).subscriber.rates;
+                rates.take(now.monotonic, keep_alive, rate)
+            }
+        };
+        if is_within {
             return false;
         }
+        let outlet = self.outlets.at_mut(broker);
         if let Ok(Request::KeepAlive(KeepAlive::Selective(filters))) = request {
             outlet.renew_live(now.monotonic, filters);
         } else if outlet.subscriber.renew(now.monotonic, keep_alive) {
-            outlet.subscriber.answers().ask_republish(&None, None);
+            outlet
+                .subscriber
+                .answers()
+                .ask_republish(&Requester::Anybody, None);
             outlet.subscriber.advance(now.monotonic, &self.store.items);
         }
         true

@@ -282,10 +282,16 @@ impl RequestContext<'_> {
             return;
         };
         if self.store.cache.apply(slot, change, item.rule) {
+            let mut asked_directly = false;
             for (id, outlet) in self.outlets.all_mut() {
-                if Some(id) != asker {
+                if Some(id) == asker {
+                    asked_directly = outlet.subscriber.is_direct();
+                } else {
                     outlet.subscriber.changed(slot);
                 }
+            }
+            if let Some(direct) = self.outlets.direct.as_ref().filter(|_| !asked_directly) {
+                direct.changed(slot);
             }
         }
     }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::bridge::store::items::ItemRef;
 use crate::bridge::subscriber::response::Response;
+use crate::model::request::ResponseAddress;
 
 /// How many full republishes a broker gets in any second (§5.3).
 const REPUBLISHES_PER_SECOND: usize = 3;
@@ -35,8 +36,36 @@ const PIECE_BYTES: usize = 64;
 /// What a completion message carries back: a JSON text.
 pub type Echo = Option<Box<str>>;
 
-/// Who asks: the response topic, where there is one.
-pub type Requester = Option<Arc<str>>;
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Requester {
+    /// A client of a broker of whom nothing is known.
+    Anybody,
+    /// One that gave this response topic.
+    Topic(Arc<str>),
+    /// One that is connected to us.
+    Client(u64),
+}
+
+impl Requester {
+    /// Who asks and wants to be told there, if anywhere.
+    pub fn of(respond_to: Option<&ResponseAddress>) -> Requester {
+        match respond_to {
+            None => Requester::Anybody,
+            Some(ResponseAddress {
+                client: Some(client),
+                ..
+            }) => Requester::Client(*client),
+            Some(to) => Requester::Topic((&*to.topic).into()),
+        }
+    }
+
+    /// Whether what the one is sent reaches the other too: through a broker it reaches all.
+    fn hears(&self, other: &Requester) -> bool {
+        let is_client = |who: &Requester| matches!(who, Requester::Client(_));
+        self == other || !(is_client(self) || is_client(other))
+    }
+}
 
 #[derive(Debug)]
 enum Waiting {
@@ -59,7 +88,7 @@ pub enum Answer {
     /// What a client is told of its request (§5.8).
     Respond(Box<Response>),
     /// Everything, and then one completion message for each of these.
-    Everything(Vec<Echo>),
+    Everything(Vec<(Requester, Echo)>),
 }
 
 /// What waits for one requester, each with the number of its request.
@@ -70,15 +99,15 @@ type Line = VecDeque<(u64, Waiting)>;
 struct Shares {
     nobodys: usize,
     others: usize,
-    each: HashMap<Arc<str>, usize>,
+    each: HashMap<Requester, usize>,
 }
 
 impl Shares {
     /// Whether so much more of one requester may wait: no more than what it would leave free.
     fn has_room(&self, who: &Requester, amount: usize, max: usize) -> bool {
         match who {
-            None => self.nobodys + amount <= max,
-            Some(who) => {
+            Requester::Anybody => self.nobodys + amount <= max,
+            who @ (Requester::Topic(_) | Requester::Client(_)) => {
                 let mine = self.each.get(who).copied().unwrap_or_default() + amount;
                 mine <= max.saturating_sub(self.others + amount)
             }
@@ -87,18 +116,18 @@ impl Shares {
 
     fn take(&mut self, who: &Requester, amount: usize) {
         match who {
-            None => self.nobodys += amount,
-            Some(who) => {
+            Requester::Anybody => self.nobodys += amount,
+            who @ (Requester::Topic(_) | Requester::Client(_)) => {
                 self.others += amount;
-                *self.each.entry(Arc::clone(who)).or_default() += amount;
+                *self.each.entry(who.clone()).or_default() += amount;
             }
         }
     }
 
     fn give_back(&mut self, who: &Requester, amount: usize) {
         match who {
-            None => self.nobodys -= amount,
-            Some(who) => {
+            Requester::Anybody => self.nobodys -= amount,
+            who @ (Requester::Topic(_) | Requester::Client(_)) => {
                 self.others -= amount;
                 if let Some(each) = self.each.get_mut(who) {
                     *each -= amount;
@@ -181,8 +210,14 @@ impl Answers {
             Some(Waiting::Read | Waiting::Answer(_) | Waiting::Serial | Waiting::Respond(_)) => {
                 false
             }
-            None => self.due.iter().any(|(_, due)| due == echo),
+            None => self.is_due(who, echo),
         }
+    }
+
+    /// Whether one that waits for its time answers this one too.
+    fn is_due(&self, who: &Requester, echo: &Echo) -> bool {
+        let same = |(other, due): &(Requester, Echo)| due == echo && who.hears(other);
+        self.due.iter().any(same)
     }
 
     /// Queues a full republish. `false` where too much waits already.
@@ -206,7 +241,7 @@ impl Answers {
 
     /// Queues what a client is told. `false` where too much waits already.
     pub fn ask_respond(&mut self, response: Response) -> bool {
-        let who: Requester = Some(Arc::from(&*response.to.topic));
+        let who = Requester::of(Some(&response.to));
         let has_room = self.waiting.has_room(&who, 1, WAITING_MAX);
         if has_room {
             self.push(&who, Waiting::Respond(Box::new(response)));
@@ -226,7 +261,7 @@ impl Answers {
 
     /// Puts what a client is told of a read behind its answer; call it before that comes.
     pub fn respond_after(&mut self, ticket: u64, response: Response) {
-        let who: Requester = Some(Arc::from(&*response.to.topic));
+        let who = Requester::of(Some(&response.to));
         if let Some((line, at)) = self.place(ticket) {
             line.insert(at + 1, (ticket, Waiting::Respond(Box::new(response))));
             self.waiting.take(&who, 1);
@@ -258,7 +293,7 @@ impl Answers {
             let waits = match waiting {
                 Waiting::Read => true,
                 Waiting::Republish(_) => {
-                    who.is_none() && oldest_read.is_some_and(|read| read < *number)
+                    *who == Requester::Anybody && oldest_read.is_some_and(|read| read < *number)
                 }
                 Waiting::Answer(_) | Waiting::Serial | Waiting::Respond(_) => false,
             };
@@ -283,7 +318,7 @@ impl Answers {
                 Waiting::Answer(slots) => return Some(Answer::Items(slots)),
                 Waiting::Serial => return Some(Answer::Serial),
                 Waiting::Respond(response) => return Some(Answer::Respond(response)),
-                Waiting::Republish(echo) if self.due.iter().any(|(_, due)| *due == echo) => {
+                Waiting::Republish(echo) if self.is_due(&who, &echo) => {
                     self.echoes.give_back(&who, pieces(&echo));
                 }
                 Waiting::Republish(echo) => self.due.push((who, echo)),
@@ -299,11 +334,10 @@ impl Answers {
             self.republished.pop_front();
         }
         let due = std::mem::take(&mut self.due);
-        let echo = |(who, echo): (Requester, Echo)| {
-            self.echoes.give_back(&who, pieces(&echo));
-            echo
-        };
-        Some(Answer::Everything(due.into_iter().map(echo).collect()))
+        for (who, echo) in &due {
+            self.echoes.give_back(who, pieces(echo));
+        }
+        Some(Answer::Everything(due))
     }
 
     /// When a republish that waits for its time may begin.

@@ -16,6 +16,7 @@
 //! gets the latest state, and never a history.
 
 pub mod answers;
+pub mod client;
 pub mod corrections;
 pub mod discovery_state;
 pub mod fit;
@@ -33,7 +34,7 @@ pub mod tally;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use self::answers::{Answer, Answers};
+use self::answers::{Answer, Answers, Requester};
 use self::gate::Gate;
 use self::interest::{HEARTBEAT, Interest, Renewed};
 use self::outbox::{Control, Entry, Outbox};
@@ -76,6 +77,10 @@ enum Phase {
 pub struct Subscriber {
     gate: Gate,
     phase: Phase,
+    /// Whether its clients read the cache themselves (§9): no value waits here.
+    direct: bool,
+    /// Whether anybody hears heartbeats, where that is known.
+    heard: bool,
     /// Whether everything is being taken back, for good.
     ending: bool,
     interest: Interest,
@@ -121,6 +126,8 @@ impl Subscriber {
         let mut subscriber = Subscriber {
             gate,
             phase: Phase::Closed,
+            direct: false,
+            heard: true,
             ending: false,
             interest: Interest::new(keep_alive, filters_max),
             wanted: Wanted::Nothing,
@@ -141,6 +148,26 @@ impl Subscriber {
     }
 
     // Whether it is there.
+
+    /// Its clients are connected to the bridge itself, and read the cache themselves (§9).
+    pub fn serve_directly(&mut self) {
+        self.direct = true;
+        self.heard = false;
+        self.phase = Phase::Open;
+        self.update_wanted();
+    }
+
+    /// Whether that is so.
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Clients listen that are connected to the bridge itself, or none does any more.
+    pub fn listens(&mut self, now: Instant, listens: bool) {
+        self.heard = listens;
+        self.heartbeat_at = None;
+        self.start_heartbeat(now);
+    }
 
     /// Whether anybody is there to read.
     pub fn is_connected(&self) -> bool {
@@ -172,7 +199,7 @@ impl Subscriber {
     pub fn queue_wanted(&mut self, now: Instant, items: &Items) {
         if self.interest.is_general() {
             if !self.answers.republish_waits() {
-                self.answers.ask_republish(&None, None);
+                self.answers.ask_republish(&Requester::Anybody, None);
             }
         } else if self.interest.is_selective() {
             for slot in items.all().filter(|slot| self.covered.contains(*slot)) {
@@ -238,7 +265,7 @@ impl Subscriber {
 
     /// After each change of what it depends on.
     pub(in crate::bridge) fn update_wanted(&mut self) {
-        self.wanted = if self.is_leaving() {
+        self.wanted = if self.is_leaving() || self.direct {
             Wanted::Nothing
         } else if self.interest.is_general() {
             if self.gate.is_open() {
@@ -384,11 +411,15 @@ impl Subscriber {
 
     /// Changes how long a request keeps data flowing; what that wakes is published.
     pub fn set_keep_alive(&mut self, now: Instant, keep_alive: Option<Duration>, items: &Items) {
+        if self.direct {
+            // Values flow for as long as somebody subscribes to them (§9.9).
+            return;
+        }
         let woke = self.interest.set_keep_alive(now, keep_alive);
         self.update_wanted();
         if woke && self.is_open() {
             self.start_heartbeat(now);
-            self.answers.ask_republish(&None, None);
+            self.answers.ask_republish(&Requester::Anybody, None);
             self.advance(now, items);
         }
     }
@@ -406,6 +437,12 @@ impl Subscriber {
         for filter in &renewed.new {
             items.matching(filter, |slot| {
                 if self.gate.hides(slot) {
+                    return;
+                }
+                if self.direct {
+                    let item = items.item_ref(slot).map(Control::Answer);
+                    item.into_iter()
+                        .for_each(|item| self.outbox.push_answer(item));
                     return;
                 }
                 self.covered.insert(slot);
@@ -467,7 +504,7 @@ impl Subscriber {
                 }
                 Answer::Items(found) => {
                     for item in found.into_iter().filter(|item| items.is_there(*item)) {
-                        if self.outbox.answers_first() {
+                        if self.outbox.answers_first() || self.direct {
                             self.outbox.push_answer(Control::Answer(item));
                         } else {
                             self.forced.insert(item.slot);
@@ -479,9 +516,14 @@ impl Subscriber {
                 Answer::Respond(response) => {
                     self.outbox.push_answer(Control::Respond(response));
                 }
+                Answer::Everything(echoes) if self.direct => {
+                    for (who, echo) in echoes {
+                        self.outbox.push_control(Control::Republish(who, echo));
+                    }
+                }
                 Answer::Everything(echoes) => {
                     self.publish_all(items);
-                    for echo in echoes {
+                    for (_, echo) in echoes {
                         self.outbox.push_control(Control::Completed(echo));
                     }
                 }
@@ -491,6 +533,9 @@ impl Subscriber {
 
     /// Queues every item: first those that tell what a device is (§5.5).
     pub fn publish_all(&mut self, items: &Items) {
+        if self.direct {
+            return;
+        }
         let identifying =
             |slot: &SlotId| items.get(*slot).is_some_and(|item| item.rule.identifying);
         let gate = &self.gate;
@@ -520,7 +565,7 @@ impl Subscriber {
 
     /// Where anything is wanted, heartbeats are sent (§4.8).
     pub fn start_heartbeat(&mut self, now: Instant) {
-        if self.is_open() && self.interest.is_alive() {
+        if self.is_open() && self.heard && self.interest.is_alive() {
             self.heartbeat_at.get_or_insert(now);
         }
     }

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use super::answers::Requester;
 use crate::bridge::store::bits::Bits;
 use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::{DeviceId, ItemRef};
@@ -34,6 +35,9 @@ pub enum Control {
     Stats,
     /// `N/<portal>/full_publish_completed`, with the JSON text to carry back (§5.3).
     Completed(Option<Box<str>>),
+    /// Everything once more for a client that is served directly, and a completion that carries this back
+    /// (§9.9).
+    Republish(Requester, Option<Box<str>>),
     /// An item, once more or for once: the answer to a read (§5.5).
     Answer(ItemRef),
     /// What a client is told of its request (§5.8).
@@ -50,9 +54,11 @@ impl Control {
     /// Whether clients can have as many of it as they like.
     fn is_answer(&self) -> bool {
         match self {
-            Control::Serial | Control::Completed(_) | Control::Answer(_) | Control::Respond(_) => {
-                true
-            }
+            Control::Serial
+            | Control::Completed(_)
+            | Control::Republish(..)
+            | Control::Answer(_)
+            | Control::Respond(_) => true,
             Control::Online
             | Control::Offline
             | Control::KeepAlive
@@ -68,7 +74,7 @@ impl Control {
 
 impl Control {
     fn is_completion(&self) -> bool {
-        matches!(self, Control::Completed(_))
+        matches!(self, Control::Completed(_) | Control::Republish(..))
     }
 }
 

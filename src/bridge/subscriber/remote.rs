@@ -11,11 +11,13 @@
 //! some of our topics may not fit it (§4.12).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
 use super::Subscriber;
+use super::client::Direct;
 use super::corrections::Corrections;
 use super::discovery_state::{DiscoveryConfig, DiscoveryState};
 use super::fit::Fit;
@@ -29,6 +31,7 @@ use crate::bridge::store::bits::Bits;
 use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::ids::BrokerId;
 use crate::bridge::store::items::{Item, Items, Life};
+use crate::bridge::store::marks::Marks;
 use crate::model::access::{Access, AccessRule};
 use crate::model::filter::Lists;
 use crate::model::topic::{self, Misfit, TopicRules};
@@ -47,6 +50,8 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Outlets {
     all: Vec<Outlet>,
+    /// What the thread that serves clients of listeners is to know, where there is one (§9).
+    pub direct: Option<Direct>,
     /// What a number stands for that no broker has: a mistake of ours, and a broker that never connects.
     nobody: Box<Outlet>,
 }
@@ -57,8 +62,17 @@ impl Outlets {
         let all = configs.iter().cloned();
         Outlets {
             all: all.map(|config| Outlet::new(config, prefix)).collect(),
+            direct: None,
             nobody: Box::new(Outlet::new(OutletConfig::nobody(), prefix)),
         }
+    }
+
+    /// Listeners follow the brokers: their clients are connected to the bridge itself (§9).
+    pub fn listen(&mut self, configs: Vec<OutletConfig>, prefix: &str, marks: Arc<Marks>) {
+        let listeners = configs.into_iter();
+        self.all
+            .extend(listeners.map(|config| Outlet::direct(config, prefix)));
+        self.direct = Some(Direct::new(marks));
     }
 
     /// The broker of a number. That there is one is asserted in debug builds.
@@ -231,6 +245,23 @@ impl Outlet {
             board,
             config,
         }
+    }
+
+    /// A listener: its clients are connected to the bridge itself (§9).
+    fn direct(config: OutletConfig, prefix: &str) -> Outlet {
+        let mut outlet = Outlet::new(
+            OutletConfig {
+                keep_alive: None,
+                ..config.clone()
+            },
+            prefix,
+        );
+        outlet.config = config;
+        outlet.subscriber.serve_directly();
+        for control in [Control::Online, Control::Serial, Control::KeepAlive] {
+            outlet.subscriber.queue(control);
+        }
+        outlet
     }
 
     /// What all of its topics begin with.

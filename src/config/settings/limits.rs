@@ -43,6 +43,18 @@ settings! {
         calls_in_flight_max: usize = count("calls-in-flight-max").or("4_096").reload();
         /// The most topic filters of selective keep-alives, per broker (§5.4)
         filters_max: usize = count("filters-max").or("1_000");
+        /// The most clients that are connected to the program itself, over all listeners (§9.22)
+        clients_max: usize = count("clients-max").or("250");
+        /// The most of them from one address other than this device
+        clients_per_address_max: usize = count("clients-per-address-max").or("50");
+        /// The most connections that a listener takes in a second
+        accept_rate_max: usize = count("accept-rate-max").or("50");
+        /// The most writes of values to such clients in a second, over all of them
+        ///
+        /// Beyond that values are gathered for longer.
+        client_writes_max: usize = count("client-writes-max").or("1_000").reload();
+        /// The most topic filters of one such client
+        client_filters_max: usize = count("client-filters-max").or("200").reload();
         /// The most bytes of one D-Bus message
         frame_bytes_max: usize = count("frame-bytes-max").or("33_554_432");
         /// The most bytes on their way to a broker that the network has not taken yet

@@ -83,17 +83,19 @@ macro_rules! settings {
 
 mod broker;
 mod limits;
+mod listen;
 mod top;
 mod vrm;
 
 pub use self::broker::{BROKER, BrokerConfig};
 pub use self::limits::{LIMITS, Limits};
+pub use self::listen::{LISTEN, ListenSettings, SHARED};
 pub use self::top::{Config, TOP};
 pub use self::vrm::{VRM, VrmSettings};
 use super::setting::Setting;
 
 /// A setting that is declared, by its key.
 pub(super) fn declared(key: &str) -> Option<&'static Setting> {
-    let all = [TOP, BROKER, VRM, LIMITS];
+    let all = [TOP, BROKER, VRM, LIMITS, LISTEN];
     all.into_iter().flatten().find(|setting| setting.key == key)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::setting::{file, folders, milliseconds, seconds, switch, text};
-use crate::config::{BrokerConfig, BusAddress, Limits, PortalId, VrmConfig};
+use crate::config::{BrokerConfig, BusAddress, Limits, ListenConfig, PortalId, VrmConfig};
 use crate::schema::Schema;
 
 settings! {
@@ -19,6 +19,8 @@ settings! {
         bus: BusAddress = BusAddress::system(), "dbus";
         /// The brokers to publish to; that of VRM is the last.
         brokers: Vec<BrokerConfig> = Vec::new();
+        /// Where MQTT clients connect to the program itself (§9).
+        listeners: Vec<ListenConfig> = Vec::new(), "the listeners";
         /// What the broker of VRM needs besides, where it is one of them (§8).
         vrm: Option<VrmConfig> = None, "vrm";
         /// Where the program tells Prometheus what it does, over HTTP.
@@ -36,6 +38,17 @@ settings! {
         ///
         /// A registration that fails is tried again; nothing waits for it. The table [vrm] has the details.
         = switch("init-broker").short('i').or("false");
+    }
+    in LISTENERS by_hand {
+        /// Let MQTT clients connect to this program itself: a port of this device, or ADDRESS:PORT; several with commas
+        ///
+        /// With a listener and no mqtt-server, no broker is needed. ws:// in front is WebSocket, mqtts:// is
+        /// encrypted, wss:// is both. The tables [[listen]] say more about each listener.
+        = text("listen").flag("[ADDRESS:]PORT").without("nowhere").example("\"1883\"");
+        /// Who may connect there: anonymous, venus (who knows the password of this GX device), or a file of users
+        ///
+        /// The file has name:bcrypt-hash a line. An address that others than this device can reach needs this.
+        = text("listen-auth").flag("WORD|FILE").without("anybody, on this device only").example("\"venus\"");
     }
     in DEVICE by_hand {
         /// The D-Bus to read from: an address, or one of the words system and session
@@ -128,6 +141,7 @@ impl Config {
 }
 
 const VRM_SECTION: &str = "VRM";
+const LISTENERS: &str = "Clients without a broker";
 const DEVICE: &str = "Victron device";
 const FLOW: &str = "Flow of values";
 const WATCH: &str = "Monitoring";

@@ -5,7 +5,11 @@
 //! what ([`TransportError`]). Plain TCP goes straight to the socket. Nothing here holds more than one
 //! batch: what the network does not take is not taken from the caller either.
 
+#[cfg(feature = "listen")]
+mod accept;
 mod error;
+#[cfg(all(feature = "tls", feature = "listen"))]
+mod identity;
 #[cfg(feature = "tls")]
 mod pem;
 #[cfg(feature = "websocket")]
@@ -29,6 +33,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+#[cfg(feature = "listen")]
+pub use self::accept::Accepting;
+#[cfg(all(feature = "listen", feature = "websocket"))]
+pub use self::accept::upgraded;
 pub use self::error::{Layer, TransportError, needs_operator};
 #[cfg(feature = "tls")]
 pub use self::pem::FileProblem;
@@ -92,6 +100,9 @@ enum Socket {
     Tcp(tcp::Tcp),
     #[cfg(feature = "tls")]
     Tls(Box<tls::TlsStream>),
+    /// Of a client that has connected to us.
+    #[cfg(all(feature = "tls", feature = "listen"))]
+    Accepted(Box<tokio_rustls::server::TlsStream<tcp::Tcp>>),
 }
 
 /// Connects, and speaks what has to be spoken before MQTT. Certificates are read anew each time, so a
@@ -215,6 +226,14 @@ impl AsyncRead for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             #[cfg(feature = "tls")]
             Socket::Tls(stream) => stream.poll_read(context, buffer),
+            #[cfg(all(feature = "tls", feature = "listen"))]
+            Socket::Accepted(stream) => match Pin::new(stream).poll_read(context, buffer) {
+                // A client that dies says no goodbye.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                other => other,
+            },
         }
     }
 }
@@ -230,6 +249,14 @@ impl AsyncWrite for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             #[cfg(feature = "tls")]
             Socket::Tls(stream) => stream.poll_write(context, bytes),
+            #[cfg(all(feature = "tls", feature = "listen"))]
+            Socket::Accepted(stream) => {
+                // One batch at a time: what rustls holds is stale by the time that the network takes it.
+                if stream.get_ref().1.wants_write() {
+                    std::task::ready!(Pin::new(&mut *stream).poll_flush(context))?;
+                }
+                Pin::new(stream).poll_write(context, bytes)
+            }
         }
     }
 
@@ -238,6 +265,8 @@ impl AsyncWrite for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(context),
             #[cfg(feature = "tls")]
             Socket::Tls(stream) => stream.poll_flush(context),
+            #[cfg(all(feature = "tls", feature = "listen"))]
+            Socket::Accepted(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -246,6 +275,8 @@ impl AsyncWrite for Socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             #[cfg(feature = "tls")]
             Socket::Tls(stream) => stream.poll_shutdown(context),
+            #[cfg(all(feature = "tls", feature = "listen"))]
+            Socket::Accepted(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -44,6 +44,17 @@ impl<S> InPieces<S> {
             ready: BytesMut::new(),
         }
     }
+
+    /// One that passes all through as it comes: what clients send is short, and masked.
+    #[cfg(feature = "listen")]
+    pub(super) fn through(inner: S) -> InPieces<S> {
+        InPieces {
+            inner,
+            pieces: Pieces::default(),
+            raw: Vec::new(),
+            ready: BytesMut::new(),
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for InPieces<S> {
@@ -53,6 +64,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for InPieces<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.raw.is_empty() {
+            return Pin::new(&mut this.inner).poll_read(context, buffer);
+        }
         while this.ready.is_empty() {
             let mut raw = ReadBuf::new(&mut this.raw);
             ready!(Pin::new(&mut this.inner).poll_read(context, &mut raw))?;

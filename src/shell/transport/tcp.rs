@@ -20,6 +20,14 @@ const ADDRESSES_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct Tcp(TcpStream);
 
+#[cfg(feature = "listen")]
+impl Tcp {
+    /// A connection that was accepted.
+    pub(super) fn accepted(stream: TcpStream) -> Tcp {
+        Tcp(stream)
+    }
+}
+
 impl AsyncRead for Tcp {
     #[inline]
     fn poll_read(

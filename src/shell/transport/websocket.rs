@@ -12,12 +12,18 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(feature = "listen")]
+use tokio_tungstenite::accept_hdr_async_with_config;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::client::{Request, generate_key};
 #[cfg(feature = "web")]
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+#[cfg(feature = "listen")]
+use tokio_tungstenite::tungstenite::handshake::{self, server::ErrorResponse};
+#[cfg(feature = "listen")]
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::StatusCode;
-#[cfg(feature = "web")]
+#[cfg(any(feature = "web", feature = "listen"))]
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
@@ -36,6 +42,9 @@ const SEND_SLACK_BYTES: usize = 4 * 1024;
 const RECEIVE_BYTES_MIN: usize = 1024 * 1024;
 /// What one read takes at most.
 const READ_BYTES: usize = 16 * 1024;
+/// The same from a client of a listener: there may be hundreds, and what they send is short.
+#[cfg(feature = "listen")]
+const SERVER_READ_BYTES: usize = 4 * 1024;
 /// The subprotocol [MQTT-6.0.0-3].
 const SUBPROTOCOL: &str = "mqtt";
 
@@ -209,6 +218,91 @@ fn without_query(path: &str) -> String {
     path.split_once('?')
         .map_or(path, |(path, _)| path)
         .to_owned()
+}
+
+#[cfg(feature = "listen")]
+/// Why a client gets no WebSocket.
+fn refused(status: StatusCode, sentence: &str) -> ErrorResponse {
+    let mut response = ErrorResponse::new(Some(format!("{sentence}\n")));
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(feature = "listen")]
+/// Answers a client's request for a WebSocket: whatever its path, with the subprotocol that it offers (§9.3).
+fn answer(
+    request: &handshake::server::Request,
+    mut response: handshake::server::Response,
+    origins: &[String],
+) -> Result<handshake::server::Response, ErrorResponse> {
+    let headers = request.headers();
+    let offered = headers.get_all("Sec-WebSocket-Protocol").iter();
+    let mut offered = offered
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .map(str::trim);
+    let Some(protocol) = offered.find(|name| matches!(*name, "mqtt" | "mqttv3.1")) else {
+        let sentence = "ask for the subprotocol mqtt: only MQTT is spoken here";
+        return Err(refused(StatusCode::BAD_REQUEST, sentence));
+    };
+    let origin = headers
+        .get("Origin")
+        .and_then(|origin| origin.to_str().ok());
+    let is_known = |origin: &str| {
+        let same = |known: &String| known.trim_end_matches('/').eq_ignore_ascii_case(origin);
+        origins.iter().any(same)
+    };
+    if !origins.is_empty() && origin.is_some_and(|origin| !is_known(origin)) {
+        let sentence = "web pages of this origin may not connect";
+        return Err(refused(StatusCode::FORBIDDEN, sentence));
+    }
+    if let Ok(protocol) = HeaderValue::from_str(protocol) {
+        response
+            .headers_mut()
+            .insert("Sec-WebSocket-Protocol", protocol);
+    }
+    Ok(response)
+}
+
+#[cfg(feature = "listen")]
+fn server_config(packet_bytes_max: usize) -> WebSocketConfig {
+    let receive_bytes_max = packet_bytes_max.max(RECEIVE_BYTES_MIN);
+    WebSocketConfig::default()
+        .read_buffer_size(SERVER_READ_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(SEND_BYTES_MAX + SEND_SLACK_BYTES)
+        .max_frame_size(Some(receive_bytes_max))
+        .max_message_size(Some(receive_bytes_max))
+}
+
+#[cfg(feature = "listen")]
+/// Speaks the handshake with a client that asks for a WebSocket.
+pub(super) async fn accept_client(
+    socket: Socket,
+    origins: &[String],
+    packet_bytes_max: usize,
+) -> Result<WebSocket<InPieces<Socket>>, TransportError> {
+    #[allow(clippy::result_large_err)] // as the library has it
+    let callback =
+        |request: &handshake::server::Request, response| answer(request, response, origins);
+    let config = Some(server_config(packet_bytes_max));
+    let socket = InPieces::through(socket);
+    match accept_hdr_async_with_config(socket, callback, config).await {
+        Ok(stream) => Ok(WebSocket::new(stream)),
+        Err(error) => Err(refusal(error, "")),
+    }
+}
+
+#[cfg(feature = "listen")]
+/// A WebSocket whose handshake somebody else has spoken; `read` is what was read after it.
+pub(super) async fn upgraded(
+    socket: Socket,
+    read: Vec<u8>,
+    packet_bytes_max: usize,
+) -> WebSocket<InPieces<Socket>> {
+    let config = Some(server_config(packet_bytes_max));
+    let socket = InPieces::through(socket);
+    WebSocket::new(WebSocketStream::from_partially_read(socket, read, Role::Server, config).await)
 }
 
 /// Why the handshake failed.

@@ -1,21 +1,20 @@
-//! `dbus-mqtt demo`: a simulated installation, a bus, a broker and the very same bridge, in one
+//! `dbus-mqtt demo`: a simulated installation, a bus and the very same bridge with a listener, in one
 //! process that needs nothing installed and leaves nothing behind.
 //!
 //! ```text
-//!   plant ── installation ── serve ──▶ bus ──▶ the bridge ──▶ broker ──▶ your client
+//!   plant ── installation ── serve ──▶ bus ──▶ the bridge ──▶ listeners ──▶ your client
 //!   └─ pure, no clocks ─┘    thread    thread   this thread    thread
 //! ```
 //!
 //! The bridge runs on the thread that calls [`run`], with a configuration like any other; nothing
-//! in it knows that this is a demo. What stops first is the bridge, which needs the others to take
-//! back what it published.
+//! in it knows that this is a demo. What stops first is the bridge.
 
-mod broker;
 mod bus;
 mod device;
 mod installation;
 mod part;
 mod plant;
+mod ports;
 mod serve;
 mod status;
 
@@ -28,17 +27,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval_at};
 
-use self::broker::Ports;
 use self::bus::PrivateDir;
 use self::installation::{DEVICES_MIN, Installation};
 use self::part::Part;
+use self::ports::Ports;
 use self::serve::Shared;
 use self::status::Status;
 use super::{ToolError, say};
 use crate::cli::DemoArgs;
-use crate::config::{BrokerConfig, BusAddress, Config, HomeAssistant, Machine};
+use crate::config::{BusAddress, Config, HomeAssistant, ListenConfig, ListenTransport, Machine};
 use crate::error::Fatal;
 use crate::model::name::PortalId;
+use crate::model::topic::DISCOVERY_PREFIX;
 use crate::schema::Schema;
 use crate::shell::run::{Stats, run_with};
 use crate::shell::supervisor::Supervisor;
@@ -59,7 +59,7 @@ pub async fn run(
         }
     };
     if let Some(port) = args.port
-        && !broker::is_free(args.bind, port)
+        && !ports::is_free(args.bind, port)
     {
         return Err(ToolError::PortTaken { port });
     }
@@ -75,7 +75,7 @@ pub async fn run(
 
     let directory = PrivateDir::create()?;
     let (bus, address) = bus::start(&directory).await?;
-    let (broker, ports) = broker::start(args.bind, wanted).await?;
+    let ports = ports::free_ports(args.bind, wanted)?;
     let installation: Shared = Arc::new(Mutex::new(installation));
     let (services, count) = serve::start(Arc::clone(&installation), address.clone()).await?;
     if u32::try_from(count) != Ok(args.devices) {
@@ -85,11 +85,7 @@ pub async fn run(
     }
     greet(page, wanted, ports, count, args.fast)?;
 
-    let mut around = Parts {
-        bus,
-        broker,
-        services,
-    };
+    let mut around = Parts { bus, services };
     let config = config(&address, &args, ports, page, schema)?;
     let renew = machine.renews_lines(std::io::stdout().is_terminal());
     let outcome = bridge(config, &installation, renew, stop, &mut around).await;
@@ -129,7 +125,6 @@ pub(crate) async fn private_bus() -> Result<PrivateBus, ToolError> {
 /// Everything around the bridge.
 struct Parts {
     bus: Part,
-    broker: Part,
     services: Part,
 }
 
@@ -138,7 +133,6 @@ impl Parts {
     async fn failure(&mut self) -> ToolError {
         tokio::select! {
             fault = self.bus.failure() => fault,
-            fault = self.broker.failure() => fault,
             fault = self.services.failure() => fault,
         }
     }
@@ -146,7 +140,6 @@ impl Parts {
     /// Stops what depends on others first.
     async fn stop(self) {
         self.services.stop().await;
-        self.broker.stop().await;
         self.bus.stop().await;
     }
 }
@@ -212,18 +205,22 @@ fn config(
     Ok(Config {
         portal_id: PortalId::new(PORTAL_ID).map_err(|error| fault(error.to_string()))?,
         bus: BusAddress::parse(bus).map_err(|error| fault(error.to_string()))?,
-        brokers: vec![BrokerConfig {
-            name: String::from("demo"),
-            host: reached(args.bind).to_string(),
-            port: ports.tcp,
-            client_id: format!("dbus-mqtt-{PORTAL_ID}"),
-            home_assistant: args.home_assistant.then(|| HomeAssistant {
+        brokers: Vec::new(),
+        listeners: [
+            ("MQTT", ports.tcp, ListenTransport::Tcp),
+            ("WebSocket", ports.websocket, ListenTransport::Ws),
+        ]
+        .map(|(name, port, transport)| {
+            let mut listener =
+                ListenConfig::open(name, SocketAddr::new(args.bind, port), transport);
+            listener.home_assistant = args.home_assistant.then(|| HomeAssistant {
                 enabled: true,
-                prefix: String::from("homeassistant"),
+                prefix: DISCOVERY_PREFIX.to_owned(),
                 keep: None,
-            }),
-            ..BrokerConfig::default()
-        }],
+            });
+            listener
+        })
+        .into(),
         // The page shows it.
         stats: page.map(|_| STATS),
         web: page,
@@ -239,11 +236,11 @@ fn page_address(args: &DemoArgs) -> Result<Option<SocketAddr>, ToolError> {
     }
     if let Some(port) = args.web
         && port != 0
-        && !broker::is_free(args.bind, port)
+        && !ports::is_free(args.bind, port)
     {
         return Err(ToolError::PortTaken { port });
     }
-    let port = broker::free_port(args.bind, args.web.unwrap_or(PAGE_PORT), &[])?;
+    let port = ports::free_port(args.bind, args.web.unwrap_or(PAGE_PORT), &[])?;
     Ok(Some(SocketAddr::new(args.bind, port)))
 }
 
@@ -279,7 +276,6 @@ fn greet(
         }
     }
     let Ports { tcp, websocket } = ports;
-    let path = broker::PATH;
     let minutes = 1440.0 / speed;
     let there = if tcp == TCP_PORT {
         String::new()
@@ -292,14 +288,18 @@ A simulated installation of {services} devices; a day passes in {minutes:.0} min
 kettle at 12:30 and a grid failure at 15:00. Ctrl-C ends it.
 
   portal id   {PORTAL_ID}
-  MQTT        127.0.0.1:{tcp} (3.1.1 and 5)
-  WebSocket   ws://127.0.0.1:{websocket}{path}
+  MQTT        127.0.0.1:{tcp} (3.1, 3.1.1 and 5)
+  WebSocket   ws://127.0.0.1:{websocket}/ (any path)
 
 In a second window, see values as they change, switch the inverter/charger off, and on again:
 
   dbus-mqtt watch{there} 'system/0/Dc/#'
   dbus-mqtt set{there} vebus/276/Mode off
   dbus-mqtt set{there} vebus/276/Mode on
+
+Or with any other client; there is no broker in between, and nothing to keep alive:
+
+  mosquitto_sub -h 127.0.0.1 -p {tcp} -v -t 'N/{PORTAL_ID}/#'
 "
     );
     words.split('\n').try_for_each(say)

@@ -7,9 +7,14 @@ use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::request::ResponseAddress;
 use crate::schema::Row;
 
-#[allow(clippy::unnecessary_wraps)] // as a requester is
 fn who(topic: &str) -> Requester {
-    Some(topic.into())
+    Requester::Topic(topic.into())
+}
+
+/// What is sent for requests of one requester.
+fn everything(who: &Requester, echoes: &[Option<&str>]) -> Answer {
+    let one = |echo: &Option<&str>| (who.clone(), echo.map(Into::into));
+    Answer::Everything(echoes.iter().map(one).collect())
 }
 
 fn item() -> ItemRef {
@@ -27,6 +32,7 @@ fn response(topic: &str) -> Response {
         to: ResponseAddress {
             topic: topic.into(),
             correlation: [].into(),
+            client: None,
         },
         body: ResponseBody::Nothing,
     }
@@ -46,7 +52,7 @@ fn assert_empty(answers: &Answers) {
 #[test]
 fn s5_5_answers_come_in_the_order_of_the_requests() {
     let now = Instant::now();
-    for who in [None, who("answers")] {
+    for who in [Requester::Anybody, who("answers")] {
         let mut answers = Answers::default();
         let first = answers.ask_read(&who).unwrap();
         let second = answers.ask_read(&who).unwrap();
@@ -59,7 +65,7 @@ fn s5_5_answers_come_in_the_order_of_the_requests() {
         assert_eq!(answers.next(now, true), Some(Answer::Items(vec![])));
         assert_eq!(answers.next(now, true), Some(Answer::Items(vec![item()])));
         assert_eq!(answers.next(now, true), Some(Answer::Serial));
-        let everything = Answer::Everything(vec![Some("1".into())]);
+        let everything = everything(&who, &[Some("1")]);
         assert_eq!(answers.next(now, true), Some(everything));
         assert_eq!(answers.next(now, true), None);
         assert_empty(&answers);
@@ -75,10 +81,10 @@ fn s5_5_a_read_that_hangs_holds_up_no_other_client() {
     assert!(answers.ask_republish(&who("b"), Some("b".into())));
     assert_eq!(
         answers.next(now, true),
-        Some(Answer::Everything(vec![Some("b".into())]))
+        Some(everything(&who("b"), &[Some("b")]))
     );
     // Of one that gives no topic nobody knows whether the read is its own.
-    assert!(answers.ask_republish(&None, None));
+    assert!(answers.ask_republish(&Requester::Anybody, None));
     assert!(answers.ask_respond(response("b")));
     assert!(matches!(answers.next(now, true), Some(Answer::Respond(_))));
     assert_eq!(answers.next(now, true), None);
@@ -86,7 +92,7 @@ fn s5_5_a_read_that_hangs_holds_up_no_other_client() {
     answers.answer(hangs, vec![]);
     assert_eq!(answers.next(now, true), Some(Answer::Items(vec![])));
     assert!(matches!(answers.next(now, true), Some(Answer::Respond(_))));
-    let both = vec![Some("a".into()), None];
+    let both = vec![(who("a"), Some("a".into())), (Requester::Anybody, None)];
     assert_eq!(answers.next(now, true), Some(Answer::Everything(both)));
     assert_empty(&answers);
 }
@@ -96,12 +102,12 @@ fn s5_3_three_republishes_a_second_and_every_echo_comes_back() {
     let start = Instant::now();
     let mut answers = Answers::default();
     for _ in 0..3 {
-        assert!(answers.ask_republish(&None, None));
-        let everything = Answer::Everything(vec![None]);
+        assert!(answers.ask_republish(&Requester::Anybody, None));
+        let everything = everything(&Requester::Anybody, &[None]);
         assert_eq!(answers.next(start, true), Some(everything));
     }
     for echo in ["1", "2", "2"] {
-        assert!(answers.ask_republish(&None, Some(echo.into())));
+        assert!(answers.ask_republish(&Requester::Anybody, Some(echo.into())));
         assert_eq!(answers.next(start, true), None);
     }
     assert!(answers.republish_waits());
@@ -109,8 +115,8 @@ fn s5_3_three_republishes_a_second_and_every_echo_comes_back() {
     assert_eq!(answers.deadline(), Some(later));
     // Not before the one before it is done.
     assert_eq!(answers.next(later, false), None);
-    let both = vec![Some("1".into()), Some("2".into())];
-    assert_eq!(answers.next(later, true), Some(Answer::Everything(both)));
+    let both = everything(&Requester::Anybody, &[Some("1"), Some("2")]);
+    assert_eq!(answers.next(later, true), Some(both));
     assert_empty(&answers);
 }
 
@@ -118,7 +124,7 @@ fn s5_3_three_republishes_a_second_and_every_echo_comes_back() {
 fn s5_3_nobodys_echoes_keep_out_anothers() {
     let start = Instant::now();
     let mut answers = Answers::default();
-    let greedy = [None, who("greedy")];
+    let greedy = [Requester::Anybody, who("greedy")];
     // Ten seconds without a republish, say, and two clients that want all there is.
     for number in 0..100_000 {
         for who in &greedy {
@@ -141,7 +147,7 @@ fn s5_3_nobodys_echoes_keep_out_anothers() {
     let long: Echo = Some("x".repeat(64 * 1024).into());
     let mut taken = 0;
     while answers.ask_republish(
-        &None,
+        &Requester::Anybody,
         long.clone().map(|echo| format!("{taken}{echo}").into()),
     ) {
         taken += 1;
@@ -156,11 +162,23 @@ fn s5_5_what_waits_is_bounded() {
         let asked = (0..10_000).map_while(|_| answers.ask_read(who));
         asked.count()
     };
-    assert_eq!(reads(&mut answers, &None), WAITING_MAX);
+    assert_eq!(reads(&mut answers, &Requester::Anybody), WAITING_MAX);
     // Half of what is free for the first, half of the rest for the next.
     assert_eq!(reads(&mut answers, &who("a")), WAITING_MAX / 2);
     assert_eq!(reads(&mut answers, &who("b")), WAITING_MAX / 4);
-    assert!(!answers.ask_serial(&None) && answers.ask_serial(&who("c")));
+    assert!(!answers.ask_serial(&Requester::Anybody) && answers.ask_serial(&who("c")));
     answers.clear();
+    assert_empty(&answers);
+}
+
+#[test]
+fn s9_9_each_client_of_a_listener_has_a_republish_of_its_own() {
+    let now = Instant::now();
+    let mut answers = Answers::default();
+    for client in [1, 2, 1] {
+        assert!(answers.ask_republish(&Requester::Client(client), None));
+    }
+    let both = vec![(Requester::Client(1), None), (Requester::Client(2), None)];
+    assert_eq!(answers.next(now, true), Some(Answer::Everything(both)));
     assert_empty(&answers);
 }

@@ -1,0 +1,56 @@
+//! The table `[[listen]]`: where MQTT clients connect to the program itself. A listener has some settings of a
+//! broker too: see [`SHARED`].
+
+use crate::config::setting::{file, filters, text, truth_of, word};
+
+settings! {
+    /// What a listener has of its own.
+    pub struct ListenSettings from LISTEN;
+
+    made {}
+
+    in LISTENER by_hand {
+        /// A port of this device, or ADDRESS:PORT; ws://, mqtts:// or wss:// in front says what is spoken there
+        = text("address").example("\"0.0.0.0:1883\"");
+        /// What is spoken there
+        = word("transport", &["tcp", "tls", "ws", "wss"]).or("\"tcp\"");
+        /// Who may connect: anybody, the users of a file, who knows the password of this GX device, or who has a
+        /// certificate
+        ///
+        /// An address that others than this device can reach needs it.
+        = word("auth", &["anonymous", "users", "venus", "certificate"]).without("anybody, on this device only").example("\"venus\"");
+        /// The file of users, with name:bcrypt-hash a line
+        = file("users").example("\"/data/conf/dbus-mqtt-users\"");
+        /// Certificate that clients are shown (PEM); without one a pair is made, and its fingerprint logged
+        = file("certificate").example("\"/data/conf/listener.pem\"");
+        /// The key of that certificate (PEM)
+        = file("key").without("it is in the same file").example("\"/data/conf/listener-key.pem\"");
+        /// CA certificates that vouch for those of clients (PEM)
+        = file("client-ca").example("\"/data/conf/clients.pem\"");
+        /// Web pages of these origins may connect by WebSocket
+        = filters("origins").without("all").example("[\"https://panel.example.com\"]");
+    } {
+        /// Whether clients may talk to each other by topics of their own
+        relay: bool = truth_of("relay").or("true");
+    }
+}
+
+/// The keys of a broker that a listener has too.
+pub const SHARED: [&str; 14] = [
+    "name",
+    "access",
+    "retain",
+    "keep-alive",
+    "publish-allow",
+    "publish-deny",
+    "read-allow",
+    "read-deny",
+    "write-allow",
+    "write-deny",
+    "response-allow",
+    "home-assistant",
+    "home-assistant-prefix",
+    "home-assistant-keep",
+];
+
+const LISTENER: &str = "Listeners";

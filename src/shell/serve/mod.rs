@@ -1,0 +1,296 @@
+//! The thread that serves clients which are connected to the bridge itself (§9).
+//!
+//! It has the listeners, TLS, WebSocket, the sessions and all encoding: a handshake, a login and fifty
+//! browsers that come back at once hold up neither the bus nor a broker. What it shares with the bus thread
+//! is in [`exchange`], and what clients are to have is decided by [`crate::serve`].
+
+mod accept;
+mod exchange;
+mod hub;
+mod login;
+
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use tracing::{info, warn};
+
+use self::accept::Door;
+pub(in crate::shell) use self::exchange::Exchange;
+use self::exchange::FromClients;
+use self::hub::Hub;
+use self::login::Logins;
+use super::shared::{Shared, now};
+use super::transport::Accepting;
+use crate::bridge::{Bridge, OutletConfig, Reader};
+use crate::codec::request::RequestReader;
+use crate::config::{Config, ListenConfig};
+use crate::error::Fatal;
+use crate::model::request::ResponseAddress;
+use crate::model::topic::DISCOVERY_PREFIX;
+use crate::serve::{ListenerSettings, Server, Settings};
+
+/// Enough for a handshake; what is not touched costs nothing.
+const STACK_BYTES: usize = 512 * 1024;
+/// Threads for hashes of passwords, which take a tenth of a second and more (§9.20).
+const HASHING_THREADS: usize = 2;
+/// How long clients may take to be told that the bridge ends.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How often what is counted is told.
+const STATS_EVERY: Duration = Duration::from_secs(1);
+
+/// Listeners that have their addresses, and nobody to answer yet.
+pub(in crate::shell) struct Bound {
+    sockets: Vec<TcpListener>,
+}
+
+/// The serving thread, from outside.
+#[derive(Debug)]
+pub(in crate::shell) struct Serving {
+    exchange: Arc<Exchange>,
+    changes: mpsc::UnboundedSender<Config>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// Takes the addresses of all listeners, and says where they are.
+pub(in crate::shell) fn bind(config: &Config) -> Result<Option<Bound>, Fatal> {
+    if config.listeners.is_empty() {
+        return Ok(None);
+    }
+    let mut sockets = Vec::new();
+    for listener in &config.listeners {
+        let socket = accept::bind(listener)?;
+        // With port 0 the system chooses one.
+        let address = socket.local_addr().unwrap_or(listener.address);
+        let word = listener.transport.word();
+        let auth = listener.auth.word();
+        info!("{}: {word}://{address}, auth {auth}", listener.name);
+        sockets.push(socket);
+    }
+    Ok(Some(Bound { sockets }))
+}
+
+/// Starts the thread.
+pub(in crate::shell) fn start(
+    bound: Bound,
+    config: &Config,
+    bridge: &mut Bridge,
+    outlets: Vec<OutletConfig>,
+) -> Result<Serving, Fatal> {
+    let first = bridge.brokers();
+    let describes = outlets.iter().position(|outlet| outlet.discovery.is_some());
+    let listeners = (first, outlets.len());
+    let (marks, values) = bridge.listen(outlets);
+    let describes = describes.map(|listener| first + listener);
+    let exchange = Arc::new(Exchange::new(marks, listeners, describes));
+    let (changes, changed) = mpsc::unbounded_channel();
+    let (ending, ended) = oneshot::channel();
+    let thread = Thread {
+        sockets: bound.sockets,
+        config: config.clone(),
+        values,
+        exchange: Arc::clone(&exchange),
+        changed,
+    };
+    std::thread::Builder::new()
+        .name("listeners".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            if let Err(error) = thread.run() {
+                warn!("the listeners have ended: {error}");
+            }
+            // Nobody waits for it where the bridge has ended.
+            let _ = ending.send(());
+        })?;
+    Ok(Serving {
+        exchange,
+        changes,
+        ended,
+    })
+}
+
+impl Serving {
+    /// What both threads have.
+    pub(in crate::shell) fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    /// Other settings, as far as they can be taken over.
+    pub(in crate::shell) fn reload(&self, config: &Config) {
+        // The thread ends with the bridge only.
+        let _ = self.changes.send(config.clone());
+        self.exchange.bell.notify_one();
+    }
+
+    /// The bridge ends: clients are told.
+    pub(in crate::shell) async fn end(self) {
+        self.exchange.end();
+        // It takes a second where clients do not listen.
+        let _ = tokio::time::timeout(GOODBYE * 3, self.ended).await;
+    }
+}
+
+/// Carries requests of clients to the bridge, for ever: the bus thread's side.
+pub(in crate::shell) async fn carry(config: Config, exchange: Arc<Exchange>, shared: Arc<Shared>) {
+    let mut reader = RequestReader::new(config.limits.request_bytes_max);
+    loop {
+        exchange.bus_bell.notified().await;
+        let requests = exchange.take_requests();
+        shared.with(|bridge| {
+            for from in requests {
+                match from {
+                    FromClients::Gone(client) => bridge.client_gone(client),
+                    FromClients::Listen(listens) => {
+                        bridge.clients_listen(now(), exchange.outlet(0), listens);
+                    }
+                    // Home Assistant has started.
+                    FromClients::Request(asked) if is_birth(&asked.topic) => {
+                        if let Some(describes) = exchange.describes()
+                            && *asked.payload == *b"online"
+                        {
+                            bridge.home_assistant_started(now(), describes);
+                        }
+                    }
+                    FromClients::Request(mut asked) => {
+                        let client = asked.client.number();
+                        let request =
+                            reader.read(&asked.topic, &mut asked.payload, &config.portal_id);
+                        let Some(request) = request else {
+                            continue;
+                        };
+                        let respond_to = asked.response.map(|to| ResponseAddress {
+                            topic: to.topic,
+                            correlation: to.correlation,
+                            client: Some(client),
+                        });
+                        let from = (exchange.outlet(asked.listener), client);
+                        bridge.request_of_client(
+                            now(),
+                            from,
+                            &asked.topic,
+                            request,
+                            asked.retained,
+                            respond_to,
+                        );
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Whether a topic is no request, but that of Home Assistant's birth message.
+fn is_birth(topic: &str) -> bool {
+    !(topic.starts_with("R/") || topic.starts_with("W/"))
+}
+
+/// What the thread is started with.
+struct Thread {
+    sockets: Vec<TcpListener>,
+    config: Config,
+    values: Reader,
+    exchange: Arc<Exchange>,
+    changed: mpsc::UnboundedReceiver<Config>,
+}
+
+impl Thread {
+    fn run(self) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(HASHING_THREADS)
+            .thread_stack_size(STACK_BYTES)
+            .build()?;
+        let local = LocalSet::new();
+        local.block_on(&runtime, self.serve());
+        drop(local);
+        runtime.shutdown_background();
+        Ok(())
+    }
+
+    async fn serve(mut self) {
+        let logins = Rc::new(Logins::new(&self.config.listeners));
+        let server = Server::new(settings(&self.config));
+        let exchange = Arc::clone(&self.exchange);
+        let hub = Rc::new(Hub::new(server, self.values, Arc::clone(&exchange), logins));
+        for ((number, listener), socket) in
+            self.config.listeners.iter().enumerate().zip(self.sockets)
+        {
+            let door = Door {
+                number,
+                name: listener.name.clone(),
+                accepting: Accepting::new(listener, self.config.limits.request_bytes_max),
+                limits: self.config.limits.clone(),
+            };
+            tokio::task::spawn_local(accept::run(socket, door, Rc::clone(&hub)));
+        }
+        let mut noted = Instant::now();
+        while !exchange.is_ending() {
+            hub.take_in();
+            if noted.elapsed() >= STATS_EVERY {
+                noted = Instant::now();
+                hub.note_stats();
+            }
+            let deadline = hub.deadline();
+            // Nobody need wake it for values while it waits for its pace, or for clients.
+            let soon = Instant::now() + self.config.gather;
+            let is_paced = deadline.is_some_and(|at| at <= soon) || hub.connections() == 0;
+            if !is_paced && !exchange.marks.rest() {
+                continue;
+            }
+            let due = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = exchange.bell.notified() => {}
+                () = hub.timer.notified() => {}
+                Some(config) = self.changed.recv() => hub.reload(settings(&config)),
+            }
+            exchange.marks.awake();
+        }
+        hub.shut_down();
+        let gone = async {
+            while hub.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // Who does not take it is closed all the same.
+        let _ = tokio::time::timeout(GOODBYE, gone).await;
+    }
+}
+
+/// What the server is told.
+fn settings(config: &Config) -> Settings {
+    let limits = &config.limits;
+    let listener = |listener: &ListenConfig| ListenerSettings {
+        name: listener.name.as_str().into(),
+        login: listener.auth != crate::config::Auth::Anonymous,
+        retain: listener.retain,
+        serves: true,
+        publish: listener.lists.publish.clone(),
+    };
+    let mut homes = config.listeners.iter();
+    let home = homes.find_map(|listener| listener.home_assistant.as_ref());
+    Settings {
+        portal: config.portal_id.clone(),
+        listeners: config.listeners.iter().map(listener).collect(),
+        discovery_prefix: home.map_or(DISCOVERY_PREFIX, |home| &home.prefix).into(),
+        relay: config.listeners.iter().all(|listener| listener.relay),
+        gather: config.gather,
+        client_writes_max: u32::try_from(limits.client_writes_max).unwrap_or(u32::MAX),
+        limits: crate::serve::Limits {
+            packet_bytes_max: limits.request_bytes_max + PACKET_HEAD_BYTES,
+            filters_max: limits.client_filters_max,
+            ..crate::serve::Limits::default()
+        },
+    }
+}
+
+/// Room beyond a request's payload: topic and properties.
+const PACKET_HEAD_BYTES: usize = 64 * 1024;
