@@ -74,7 +74,7 @@ impl World {
     fn new(first: u8) -> World {
         let mut settings = Settings::new(PortalId::new("c0619ab12345").unwrap());
         settings.limits.packet_bytes_max = PACKET_BYTES_MAX;
-        settings.relay = first & 16 == 0;
+        settings.listeners[0].relay = first & 16 == 0;
         settings.listeners[0].retain = first & 32 == 0;
         settings.listeners[0].login = first & 64 != 0;
         let mut world = World {

@@ -44,8 +44,6 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// What Home Assistant's discovery topics begin with; below it are topics of ours too.
     pub discovery_prefix: Box<str>,
-    /// Whether topics that are not ours are passed on between clients (§9.16, §9.19).
-    pub relay: bool,
     /// How long values are gathered before they go out (§9.12).
     pub gather: Duration,
     /// The most writes of values in a second, over all clients together (§9.12).
@@ -61,7 +59,6 @@ impl Settings {
             portal,
             listeners: vec![ListenerSettings::default()],
             discovery_prefix: DISCOVERY_PREFIX.into(),
-            relay: true,
             gather: Duration::from_millis(5),
             client_writes_max: 1000,
             limits: Limits::default(),
@@ -82,6 +79,8 @@ pub struct ListenerSettings {
     pub serves: bool,
     /// What of our items is published to its clients (§8).
     pub publish: List,
+    /// Whether its clients may send each other topics that are not ours (§9.16, §9.19).
+    pub relay: bool,
 }
 
 impl Default for ListenerSettings {
@@ -92,6 +91,7 @@ impl Default for ListenerSettings {
             retain: true,
             serves: true,
             publish: List::default(),
+            relay: true,
         }
     }
 }

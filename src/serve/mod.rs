@@ -622,6 +622,7 @@ impl Server {
                     packet_bytes_max: client.packet_bytes_max,
                     listener: client.peer.listener,
                     serves: serves(&self.settings, client.peer.listener),
+                    relays: relays(&self.settings, client.peer.listener),
                     stored_values: self
                         .settings
                         .listeners
@@ -727,6 +728,12 @@ fn lists(settings: &Settings) -> impl Iterator<Item = crate::model::filter::List
 fn serves(settings: &Settings, listener: usize) -> bool {
     let listener = settings.listeners.get(listener);
     listener.is_some_and(|listener| listener.serves)
+}
+
+/// Whether the clients of a listener may send each other topics that are not ours.
+fn relays(settings: &Settings, listener: usize) -> bool {
+    let listener = settings.listeners.get(listener);
+    listener.is_some_and(|listener| listener.relay)
 }
 
 /// All clients that are let in.

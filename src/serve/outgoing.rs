@@ -92,6 +92,8 @@ pub struct Context<'a, V> {
     pub listener: usize,
     /// Whether the client gets anything of ours.
     pub serves: bool,
+    /// Whether it gets what is retained of others.
+    pub relays: bool,
     /// Whether values come with a new subscription.
     pub stored_values: bool,
     /// What the client has filters for.
@@ -344,6 +346,7 @@ impl Stored {
     ) -> bool {
         if !self.begun {
             self.begun = true;
+            self.relayed = !context.relays;
             self.begin(context);
         }
         // The serial and its like first: they identify the whole.

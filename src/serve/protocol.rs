@@ -12,7 +12,7 @@ use super::filter::Filter;
 use super::interface::{ClientId, ClientRequest, Close, LoginCheck, Response};
 use super::relay::Event;
 use super::session::{Greeting, State, Subscription, Will};
-use super::{EXPIRY, NOT_AUTHORIZED, Route, Server, client_mut, open, queue, serves};
+use super::{EXPIRY, NOT_AUTHORIZED, Route, Server, client_mut, open, queue, relays, serves};
 use crate::codec::packet::client::{self, Fault, Filters, FromClient, Hello, Message};
 use crate::codec::packet::{RespondTo, Version, server, v5};
 use crate::model::outside::Outside;
@@ -338,9 +338,9 @@ impl Server {
     fn publish_will(&mut self, now: Now, id: ClientId, will: Will) {
         let mut event = will.event;
         event.expire_after(now.monotonic, will.expiry_s);
-        match self.route(&event.topic) {
+        let listener = self.client(id).map_or(0, |client| client.peer.listener);
+        match self.route(&event.topic, listener) {
             Route::Request => {
-                let listener = self.client(id).map_or(0, |client| client.peer.listener);
                 self.requests.push_back(ClientRequest {
                     client: id,
                     listener,
@@ -363,7 +363,7 @@ impl Server {
     }
 
     /// What becomes of a message with that topic.
-    fn route(&self, topic: &str) -> Route {
+    fn route(&self, topic: &str, listener: usize) -> Route {
         let [notifications, reads, writes] = &self.prefixes;
         let levels = topic.bytes().filter(|byte| *byte == b'/').count() + 1;
         if levels > self.settings.limits.levels_max {
@@ -376,7 +376,7 @@ impl Server {
             Route::Request
         } else if topic.starts_with(&**notifications) || self.own.number(topic).is_some() {
             Route::Foreign
-        } else if self.settings.relay || self.is_birth(topic) {
+        } else if relays(&self.settings, listener) || self.is_birth(topic) {
             Route::Relay
         } else {
             Route::Denied
@@ -418,7 +418,7 @@ impl Server {
             return Err(Fault::RECEIVE_MAXIMUM);
         }
         let listener = client.peer.listener;
-        let route = self.route(topic);
+        let route = self.route(topic, listener);
         let code = match version {
             Version::V5 => route.code(),
             Version::V3 => 0,
@@ -497,8 +497,12 @@ impl Server {
                 self.settings.limits.retained_topics_max, self.settings.limits.retained_bytes_max
             );
         }
+        let birth = self.is_birth(&event.topic);
         let limits = &self.settings.limits;
         for client in open(&mut self.places) {
+            if !relays(&self.settings, client.peer.listener) && !birth {
+                continue;
+            }
             let reception = client.receives(&event.topic, from);
             if !reception.wanted {
                 continue;
@@ -603,7 +607,9 @@ impl Server {
         let filter = Filter::parse(text, portal, limits.levels_max).ok_or(BAD_FILTER)?;
         let client = self.client(id).ok_or(NOT_AUTHORIZED)?;
         let listener = client.peer.listener;
-        if !self.settings.relay && !filter.may_be_ours(portal, &self.settings.discovery_prefix) {
+        if !relays(&self.settings, listener)
+            && !filter.may_be_ours(portal, &self.settings.discovery_prefix)
+        {
             return Err(NOT_AUTHORIZED);
         }
         // One topic that is not for the clients of this listener.

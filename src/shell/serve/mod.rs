@@ -274,6 +274,7 @@ fn settings(config: &Config) -> Settings {
         retain: listener.retain,
         serves: true,
         publish: listener.lists.publish.clone(),
+        relay: listener.relay,
     };
     let mut homes = config.listeners.iter();
     let home = homes.find_map(|listener| listener.home_assistant.as_ref());
@@ -281,7 +282,6 @@ fn settings(config: &Config) -> Settings {
         portal: config.portal_id.clone(),
         listeners: config.listeners.iter().map(listener).collect(),
         discovery_prefix: home.map_or(DISCOVERY_PREFIX, |home| &home.prefix).into(),
-        relay: config.listeners.iter().all(|listener| listener.relay),
         gather: config.gather,
         client_writes_max: u32::try_from(limits.client_writes_max).unwrap_or(u32::MAX),
         limits: crate::serve::Limits {

@@ -247,7 +247,7 @@ fn s9_19_sys_of_clients_is_accepted_and_dropped() {
 
 #[test]
 fn s9_19_without_relay_nothing_else_is_published() {
-    let mut bench = Bench::with(|settings| settings.relay = false);
+    let mut bench = Bench::with(|settings| settings.listeners[0].relay = false);
     let (old, new) = (bench.client("old", 4), bench.client("new", 5));
     bench.subscribe(old, "#", 0);
     bench.get(old);
@@ -262,4 +262,24 @@ fn s9_19_without_relay_nothing_else_is_published() {
         &publish5(0, 0, &format!("R/{PORTAL}/keepalive"), &[], ""),
     );
     assert_eq!(bench.requests().len(), 1);
+}
+
+#[test]
+fn s9_19_each_listener_has_its_own_word_on_relay() {
+    let mut bench = Bench::with(|settings| {
+        let mut other = settings.listeners[0].clone();
+        other.relay = false;
+        settings.listeners.push(other);
+    });
+    let (open, alone) = (bench.client("open", 4), bench.socket_at(1));
+    bench.greet(alone, &connect("alone", 4), 4);
+    bench.subscribe(open, "#", 0);
+    bench.send(open, &publish(1, 0, "a", "1"));
+    bench.subscribe(alone, "#", 0);
+    bench.get(alone);
+    bench.send(open, &publish(0, 0, "b", "2"));
+    bench.send(alone, &publish(0, 0, "c", "3"));
+    let got = bench.get(open);
+    assert_eq!(got[got.len() - 2..], ["a 1", "b 2"]);
+    assert_eq!(bench.get(alone), Vec::<String>::new());
 }

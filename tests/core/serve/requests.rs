@@ -170,7 +170,7 @@ fn s9_5_a_topic_alias_stands_for_its_topic() {
 #[test]
 fn what_home_assistant_says_of_itself_goes_to_the_rules_and_to_others() {
     for relay in [true, false] {
-        let mut bench = Bench::with(|settings| settings.relay = relay);
+        let mut bench = Bench::with(|settings| settings.listeners[0].relay = relay);
         let (home, other) = (bench.client("h", 4), bench.client("o", 4));
         bench.subscribe(other, "homeassistant/#", 0);
         bench.send(home, &publish(0, 0, "homeassistant/status", "online"));

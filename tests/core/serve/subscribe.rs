@@ -39,7 +39,7 @@ fn s9_7_suback_grants_qos_0_or_says_why_not() {
         &[("a", 0), ("b", 0), ("a", 0), ("c", 0)],
         ["0 0 0 97", "0 0 0 80", "0 0 0 0"],
     );
-    let alone = |settings: &mut Settings| settings.relay = false;
+    let alone = |settings: &mut Settings| settings.listeners[0].relay = false;
     let ours = format!("N/{PORTAL}/#");
     check(
         alone,
