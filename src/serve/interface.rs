@@ -68,6 +68,10 @@ impl Settings {
 
 /// What one listener's clients get.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 pub struct ListenerSettings {
     /// Its name, for the log.
     pub name: Box<str>,
