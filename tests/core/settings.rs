@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use dbus_mqtt::config::setting::Setting;
-use dbus_mqtt::config::settings::{BROKER, LIMITS, TOP, VRM};
+use dbus_mqtt::config::settings::{BROKER, LIMITS, LISTEN, TOP, VRM};
 
 /// Holds a file against what it should be, or writes it.
 fn check(name: &str, expected: &str) {
@@ -96,6 +96,14 @@ fn the_example_has_every_setting() {
     out.push_str(&heading("Table [vrm]"));
     out.push_str(EXAMPLE_VRM);
     out.push_str(&lines(VRM));
+    out.push_str(&heading("Tables [[listen]]"));
+    out.push_str(EXAMPLE_LISTEN);
+    // Prose: there is none to begin with.
+    out.push_str(
+        &lines(LISTEN)
+            .replace("\n#", "\n# ")
+            .replace("\n#  ", "\n# "),
+    );
     out.push_str(&heading("Table [limits]"));
     out.push_str(EXAMPLE_LIMITS);
     out.push_str(&lines(LIMITS));
@@ -140,6 +148,7 @@ fn the_reference_has_every_setting() {
         write!(out, "\n### {title}\n{}", table(settings)).unwrap();
     }
     write!(out, "\n### `[vrm]`\n{}", table(VRM)).unwrap();
+    write!(out, "\n### `[[listen]]`\n{}", table(LISTEN)).unwrap();
     write!(out, "\n### `[limits]`\n{}", table(LIMITS)).unwrap();
     write!(out, "\n{END}{after}").unwrap();
     check(name, &out);
@@ -198,6 +207,13 @@ const EXAMPLE_VRM: &str = "\
 # keep-alive. password-file is where this device's password at VRM is kept: 32 hexadecimal digits, in
 # the file where Venus OS keeps it unless given, and made if it does not exist.
 #[vrm]
+";
+const EXAMPLE_LISTEN: &str = "\
+# Each listener has a table [[listen]]; docs/listener.md says what a listener is. Of a broker's settings
+# name, access, retain, the lists (publish-allow and so on), home-assistant and keep-alive can stand here
+# too; keep-alive is 0 unless given, since values flow for as long as somebody subscribes to them.
+#
+# [[listen]]
 ";
 const EXAMPLE_LIMITS: &str = "\
 # What the program may use at most. No installation should need other numbers: each is far above what
