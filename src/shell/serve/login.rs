@@ -38,6 +38,13 @@ pub(super) struct Logins {
     keys: [RandomState; 2],
     files: RefCell<HashMap<PathBuf, File>>,
     addresses: RefCell<HashMap<IpAddr, Attempts>>,
+    /// How long a failed login waits for its answer.
+    wait: fn() -> Duration,
+}
+
+/// A random time, so that it tells nothing.
+fn random_wait() -> Duration {
+    DELAY_MIN + Duration::from_millis(random() % DELAY_SPREAD_MS)
 }
 
 /// A file of users, as it was read.
@@ -85,6 +92,7 @@ impl Logins {
             keys: [RandomState::new(), RandomState::new()],
             files: RefCell::default(),
             addresses: RefCell::default(),
+            wait: random_wait,
         }
     }
 
@@ -128,8 +136,7 @@ impl Logins {
             }
         }
         if verdict != Verdict::Welcome {
-            let spread = Duration::from_millis(random() % DELAY_SPREAD_MS);
-            tokio::time::sleep(DELAY_MIN + spread).await;
+            tokio::time::sleep((self.wait)()).await;
         }
         verdict
     }
@@ -264,14 +271,17 @@ mod tests {
         let address = ([127, 0, 0, 1], 1883).into();
         let mut listener = ListenConfig::open("listener", address, ListenTransport::Tcp);
         listener.auth = auth;
-        Logins::new(&[listener])
+        Logins {
+            wait: || Duration::ZERO,
+            ..Logins::new(&[listener])
+        }
     }
 
     fn hash(password: &str) -> String {
         bcrypt::hash(password, 4).unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn s9_20_users_of_a_file_that_may_change() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
@@ -309,7 +319,7 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn s9_20_the_password_and_the_tokens_of_venus_os() {
         let folder = tempfile::tempdir().unwrap();
         let password = folder.path().join("vncpassword.txt");
@@ -345,7 +355,7 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn s9_21_an_address_has_so_many_attempts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
