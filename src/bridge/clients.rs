@@ -159,7 +159,16 @@ impl Bridge {
                     let mut readers = AllReaders::new(&mut self.outlets, &mut self.discovery);
                     readers.publish_no_config(&self.store.items, listener, &object, &mut said);
                 }
-                control => {
+                control @ (Control::Online
+                | Control::Offline
+                | Control::Serial
+                | Control::KeepAlive
+                | Control::NoKeepAlive
+                | Control::Heartbeat
+                | Control::Stats
+                | Control::Completed(_)
+                | Control::Respond(_)
+                | Control::Clear(_)) => {
                     if control == Control::Stats {
                         said.memory_bytes = memory_bytes();
                     }

@@ -205,7 +205,7 @@ fn page_broker(config: &Config) -> Option<(Endpoint, String, AccessRule)> {
     let host = match address {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        _ => address,
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
     };
     let endpoint = Endpoint {
         host: host.to_string(),

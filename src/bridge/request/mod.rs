@@ -212,16 +212,13 @@ impl RequestContext<'_> {
     ) -> bool {
         let keep_alive = matches!(request, Ok(Request::KeepAlive(_) | Request::Serial));
         let rate = self.limits.rate;
-        let is_within = match (client, &mut self.outlets.direct) {
-            // Each client of a listener has a budget of its own (§9.13).
-            (Some(client), Some(direct)) => {
-                let rates = direct.rates(client);
-                rates.take(now.monotonic, keep_alive, rate)
-            }
-            _ => {
-                let rates = &mut self.outlets.at_mut(broker).subscriber.rates;
-                rates.take(now.monotonic, keep_alive, rate)
-            }
+        // Each client of a listener has a budget of its own (§9.13).
+        let is_within = if let (Some(client), Some(direct)) = (client, &mut self.outlets.direct) {
+            let rates = direct.rates(client);
+            rates.take(now.monotonic, keep_alive, rate)
+        } else {
+            let rates = &mut self.outlets.at_mut(broker).subscriber.rates;
+            rates.take(now.monotonic, keep_alive, rate)
         };
         if is_within {
             return false;

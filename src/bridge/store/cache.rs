@@ -41,12 +41,15 @@ mod kind {
     pub(in crate::bridge) const BESIDE: u32 = 6;
 }
 
+/// What grows by a chunk at a time.
+type Chunks<T> = Box<[OnceLock<Box<[T]>>]>;
+
 #[derive(Debug)]
 struct Shared {
     /// Grows by a chunk at a time, and never moves what is there.
-    chunks: Box<[OnceLock<Box<[Slot]>>]>,
+    chunks: Chunks<Slot>,
     /// Likewise. An index counts from 1.
-    beside: Box<[OnceLock<Box<[RwLock<Beside>]>>]>,
+    beside: Chunks<RwLock<Beside>>,
 }
 
 /// What does not fit a slot's words.

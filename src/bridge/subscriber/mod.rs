@@ -440,9 +440,9 @@ impl Subscriber {
                     return;
                 }
                 if self.direct {
-                    let item = items.item_ref(slot).map(Control::Answer);
-                    item.into_iter()
-                        .for_each(|item| self.outbox.push_answer(item));
+                    if let Some(item) = items.item_ref(slot) {
+                        self.outbox.push_answer(Control::Answer(item));
+                    }
                     return;
                 }
                 self.covered.insert(slot);
@@ -466,6 +466,7 @@ impl Subscriber {
     }
 
     /// Queues what a client is told of its request (§5.8); what is too much comes back.
+    #[allow(clippy::result_large_err)] // it goes back to who asked, at once
     pub fn respond(&mut self, response: Response) -> Result<(), (Response, Rejection)> {
         if self.phase == Phase::Closed {
             // Its client is gone with the reader.

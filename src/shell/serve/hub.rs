@@ -273,7 +273,7 @@ impl Hub {
             }
             Poll::Pending => false,
         };
-        connection.is_blocked.set(!failed && !(has_all && flushed));
+        connection.is_blocked.set(!(failed || has_all && flushed));
         drop(stream);
         if failed && !connection.is_closed.get() {
             self.lost(now, client);

@@ -86,14 +86,14 @@ pub(in crate::shell) fn start(
     let (marks, values) = bridge.listen(outlets);
     let describes = describes.map(|listener| first + listener);
     let exchange = Arc::new(Exchange::new(marks, listeners, describes));
-    let (changes, changed) = mpsc::unbounded_channel();
+    let (changes, settings) = mpsc::unbounded_channel();
     let (ending, ended) = oneshot::channel();
     let thread = Thread {
         sockets: bound.sockets,
         config: config.clone(),
         values,
         exchange: Arc::clone(&exchange),
-        changed,
+        settings,
     };
     std::thread::Builder::new()
         .name("listeners".to_owned())
@@ -193,7 +193,7 @@ struct Thread {
     config: Config,
     values: Reader,
     exchange: Arc<Exchange>,
-    changed: mpsc::UnboundedReceiver<Config>,
+    settings: mpsc::UnboundedReceiver<Config>,
 }
 
 impl Thread {
@@ -250,7 +250,7 @@ impl Thread {
                 () = due => {}
                 () = exchange.bell.notified() => {}
                 () = hub.timer.notified() => {}
-                Some(config) = self.changed.recv() => hub.reload(settings(&config)),
+                Some(config) = self.settings.recv() => hub.reload(settings(&config)),
             }
             exchange.marks.awake();
         }

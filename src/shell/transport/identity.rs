@@ -18,6 +18,9 @@ use super::tcp::Tcp;
 use super::{TlsError, TransportError};
 use crate::config::ListenTls;
 
+/// How old the files were, and what was in them.
+type Built = (Vec<Option<SystemTime>>, Arc<ServerConfig>);
+
 /// A listener's certificate, key, and who vouches for clients.
 pub(super) struct Identity {
     name: String,
@@ -25,7 +28,7 @@ pub(super) struct Identity {
     /// Whether a client without a certificate is turned away.
     needs_client: bool,
     /// What was read last, and how old the files were.
-    built: Mutex<Option<(Vec<Option<SystemTime>>, Arc<ServerConfig>)>>,
+    built: Mutex<Option<Built>>,
 }
 
 impl Identity {
@@ -168,7 +171,7 @@ fn fingerprint(der: &[u8]) -> String {
     let hash = ring::default_provider()
         .cipher_suites
         .iter()
-        .filter_map(|suite| suite.tls13())
+        .filter_map(tokio_rustls::rustls::SupportedCipherSuite::tls13)
         .map(|suite| suite.common.hash_provider)
         .find(|hash| hash.output_len() == SHA256_BYTES)
         .map(|hash| hash.hash(der));

@@ -232,7 +232,7 @@ impl AsyncRead for Socket {
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     Poll::Ready(Ok(()))
                 }
-                other => other,
+                other @ (Poll::Ready(_) | Poll::Pending) => other,
             },
         }
     }

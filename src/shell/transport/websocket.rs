@@ -229,6 +229,7 @@ fn refused(status: StatusCode, sentence: &str) -> ErrorResponse {
 }
 
 #[cfg(feature = "listen")]
+#[allow(clippy::result_large_err)] // as the library has it
 /// Answers a client's request for a WebSocket: whatever its path, with the subprotocol that it offers (§9.3).
 fn answer(
     request: &handshake::server::Request,
