@@ -29,6 +29,8 @@ mod hung;
 mod keepalive;
 mod limits;
 mod links;
+#[cfg(feature = "listen")]
+mod listener;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod mqtt5;
