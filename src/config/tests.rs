@@ -140,7 +140,6 @@ fn defaults() {
         lists: Lists::default(),
         topics: crate::model::topic::TopicRules::default(),
         home_assistant: None,
-        ..BrokerConfig::default()
     };
     let expected = Config {
         portal_id: PortalId::new("e0ff50a097c0").unwrap(),

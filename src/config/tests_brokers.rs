@@ -605,7 +605,7 @@ fn the_configuration_is_shown_with_where_it_is_from() {
     assert_eq!(file(&plain).resolve(), Given::default().resolve());
     let table: toml::Table = plain.parse().unwrap();
     let broker = table["broker"][0].as_table().unwrap();
-    for key in BROKER.iter().map(|setting| setting.table_key()) {
+    for key in BROKER.iter().map(super::setting::Setting::table_key) {
         let hidden = ["user", "password", "password-file", "server-name"].contains(&key)
             || key.contains("certificate")
             || key == "client-key"

@@ -109,6 +109,7 @@ const COMMON: &[&str] = &[
 ];
 
 /// What a platform needs, and what it takes besides.
+#[allow(clippy::too_many_lines)] // one list of checks
 fn platform(name: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {
     Some(match name {
         "sensor" => (

@@ -181,6 +181,7 @@ pub fn hash_of(payload: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
     use super::*;
     use crate::model::name::PortalId;

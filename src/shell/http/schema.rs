@@ -129,10 +129,11 @@ mod tests {
         schema.add(&[Source { name, text }]).unwrap();
         let all = render(&schema);
         let item = &all["types"]["battery"]["items"]["/Soc"];
-        let rule = &all["rules"][item[0].as_u64().unwrap() as usize];
+        let at = |index: &serde_json::Value| usize::try_from(index.as_u64().unwrap()).unwrap();
+        let rule = &all["rules"][at(&item[0])];
         assert_eq!(rule["unit"], "%");
         assert_eq!(rule.get("access"), None);
-        let words = &all["descriptions"][item[1].as_u64().unwrap() as usize];
+        let words = &all["descriptions"][at(&item[1])];
         assert_eq!(words, "how full");
         assert!(
             all["types"]["vebus"]["items"]

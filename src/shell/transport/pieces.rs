@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn what_is_not_binary_or_breaks_the_rules_stays_as_it_is() {
-        let long = [b'x'; 70_000];
+        let long = vec![b'x'; 70_000];
         let masked = [&[0x82, 0x83, 1, 2, 3, 4][..], b"abc"].concat();
         for sent in [
             frame(0x81, &long),

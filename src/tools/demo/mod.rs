@@ -249,7 +249,7 @@ fn reached(bind: IpAddr) -> IpAddr {
     match bind {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        _ => bind,
+        IpAddr::V4(_) | IpAddr::V6(_) => bind,
     }
 }
 

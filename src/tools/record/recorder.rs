@@ -193,25 +193,22 @@ impl<'a> Recorder<'a> {
             }
             Question::Values { name, owner } if self.is_current(&name, &owner) => {
                 let values = body.deserialize::<Variant<'_>>().ok().and_then(paths);
-                match values.filter(|_| !failed) {
-                    Some(items) => {
-                        let stage = Stage::Values {
-                            items,
-                            later: Vec::new(),
-                        };
-                        self.set_stage(&name, stage);
-                        let question = Question::Texts { name, owner };
-                        self.ask_service("GetText", question).await?;
-                    }
-                    None => {
-                        let stage = Stage::Walk {
-                            items: BTreeMap::new(),
-                            todo: vec![Step::Node("/".to_owned())],
-                            later: Vec::new(),
-                        };
-                        self.set_stage(&name, stage);
-                        self.walk_on(name, owner).await?;
-                    }
+                if let Some(items) = values.filter(|_| !failed) {
+                    let stage = Stage::Values {
+                        items,
+                        later: Vec::new(),
+                    };
+                    self.set_stage(&name, stage);
+                    let question = Question::Texts { name, owner };
+                    self.ask_service("GetText", question).await?;
+                } else {
+                    let stage = Stage::Walk {
+                        items: BTreeMap::new(),
+                        todo: vec![Step::Node("/".to_owned())],
+                        later: Vec::new(),
+                    };
+                    self.set_stage(&name, stage);
+                    self.walk_on(name, owner).await?;
                 }
             }
             Question::Step { name, owner, step } if self.is_current(&name, &owner) => {
@@ -530,7 +527,11 @@ impl<'a> Recorder<'a> {
                 Step::Node(path) => (path.clone(), INTROSPECTABLE),
                 Step::Item(path) => (path.clone(), BUS_ITEM),
             },
-            _ => ("/".to_owned(), BUS_ITEM),
+            Question::Items { .. }
+            | Question::Values { .. }
+            | Question::Texts { .. }
+            | Question::Names
+            | Question::Owner { .. } => ("/".to_owned(), BUS_ITEM),
         };
         let (name, owner) = match &question {
             Question::Items { name, owner }

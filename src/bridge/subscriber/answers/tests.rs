@@ -13,8 +13,8 @@ fn who(topic: &str) -> Requester {
 
 /// What is sent for requests of one requester.
 fn everything(who: &Requester, echoes: &[Option<&str>]) -> Answer {
-    let one = |echo: &Option<&str>| (who.clone(), echo.map(Into::into));
-    Answer::Everything(echoes.iter().map(one).collect())
+    let one = |echo: Option<&str>| (who.clone(), echo.map(Into::into));
+    Answer::Everything(echoes.iter().copied().map(one).collect())
 }
 
 fn item() -> ItemRef {

@@ -192,7 +192,7 @@ impl Plant {
         match self.controls.mode {
             Mode::On if self.grid_lost() => Mode::InverterOnly,
             Mode::ChargerOnly if self.grid_lost() => Mode::Off,
-            mode => mode,
+            mode @ (Mode::On | Mode::Off | Mode::ChargerOnly | Mode::InverterOnly) => mode,
         }
     }
 
