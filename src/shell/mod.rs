@@ -7,6 +7,7 @@
 
 pub mod broker;
 pub mod bus;
+pub mod held;
 #[cfg(feature = "metrics")]
 mod http;
 pub mod intercept;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::held::Held;
 #[cfg(feature = "metrics")]
 use super::http;
 #[cfg(feature = "listen")]
@@ -63,21 +64,27 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
     supervisor: Supervisor,
 ) -> Result<(), Fatal> {
-    run_with(config, changes, shutdown, Arc::default(), supervisor).await
+    let (held, stats) = (Held::default(), Arc::default());
+    run_with(config, changes, shutdown, held, stats, supervisor).await
 }
 
-/// The same, for one who watches it.
+/// The same, for one who watches it, and who may hold sockets for it that listen already.
+#[cfg_attr(
+    not(any(feature = "listen", feature = "metrics")),
+    allow(unused_variables, unused_mut, reason = "nothing listens")
+)]
 pub async fn run_with(
     mut config: Config,
     mut changes: mpsc::UnboundedReceiver<Config>,
     shutdown: impl Future<Output = ()>,
+    mut held: Held,
     stats: Arc<Stats>,
     supervisor: Supervisor,
 ) -> Result<(), Fatal> {
     #[cfg(feature = "metrics")]
-    let servers = servers(&config).await?;
+    let servers = servers(&config, &mut held).await?;
     #[cfg(feature = "listen")]
-    let bound = serve::bind(&config)?;
+    let bound = serve::bind(&config, &mut held)?;
     #[allow(unused_mut, reason = "without listeners")]
     let mut bridge = Bridge::new(bridge_config(&config));
     #[cfg(feature = "listen")]
@@ -134,7 +141,7 @@ pub async fn run_with(
             }
         }
     }
-    info!("ending: taking back what was published");
+    info!("stopping: clearing retained topics");
     supervisor.stopping();
     shared.end();
     #[cfg(feature = "listen")]
@@ -161,7 +168,10 @@ pub async fn run_with(
 
 /// Takes the addresses of the HTTP server: the one for metrics alone, and the one with the page.
 #[cfg(feature = "metrics")]
-async fn servers(config: &Config) -> Result<Vec<(TcpListener, http::Role)>, Fatal> {
+async fn servers(
+    config: &Config,
+    held: &mut Held,
+) -> Result<Vec<(TcpListener, http::Role)>, Fatal> {
     let mut wanted = Vec::new();
     if let Some(address) = config.metrics {
         wanted.push((address, http::Role::Metrics));
@@ -182,7 +192,7 @@ async fn servers(config: &Config) -> Result<Vec<(TcpListener, http::Role)>, Fata
     }
     let mut servers = Vec::with_capacity(wanted.len());
     for (address, role) in wanted {
-        servers.push((http::listen(address, &role).await?, role));
+        servers.push((http::listen(address, &role, held).await?, role));
     }
     Ok(servers)
 }

@@ -79,7 +79,7 @@ impl Supervisor {
 
     /// The bridge ends.
     pub fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=taking back what was published");
+        self.tell("STOPPING=1\nSTATUS=clearing retained topics");
     }
 
     /// Whether there is anybody.

@@ -161,9 +161,7 @@ pub enum ToolError {
     #[error("cannot print: {}", plain(.0))]
     Output(#[source] std::io::Error),
     /// The port that was asked for is not free.
-    #[error(
-        "port {port} on 127.0.0.1 is taken; give another with --port, or leave it out to take a free one"
-    )]
+    #[error("port {port} is taken; give another, or leave it out to take a free one")]
     PortTaken {
         /// The port.
         port: u16,

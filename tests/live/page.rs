@@ -139,7 +139,8 @@ fn health_says_what_is_missing() {
     let (_, body, _) = get(port, "/health", &own);
     let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(told["ok"], true);
-    assert_eq!(told["services"], 1);
+    // The battery, and what the bridge of a rig was waited for with.
+    assert_eq!(told["services"], 2);
     bridge.terminate();
 
     let port = free_port();

@@ -393,7 +393,7 @@ fn a_port_that_was_asked_for_must_be_free() {
         .output()
         .unwrap();
     let sentence = format!(
-        "dbus-mqtt: port {port} on 127.0.0.1 is taken; give another with --port, or leave it out to take a free one\n"
+        "dbus-mqtt: port {port} is taken; give another, or leave it out to take a free one\n"
     );
     assert_eq!(
         (output.status.code(), text(&output.stderr)),

@@ -36,6 +36,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info};
 
+use super::held::Held;
 use super::memory;
 use super::shared::{Shared, now};
 use crate::error::Fatal;
@@ -103,14 +104,22 @@ impl Role {
 }
 
 /// Takes the address. Fails where somebody else has it: the operator is to know at the start.
-pub(super) async fn listen(address: SocketAddr, role: &Role) -> Result<TcpListener, Fatal> {
+pub(super) async fn listen(
+    address: SocketAddr,
+    role: &Role,
+    held: &mut Held,
+) -> Result<TcpListener, Fatal> {
     let what = role.name();
     let failed = |reason| Fatal::Listen {
         what,
         address,
         reason,
     };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = match held.take(address) {
+        Some(socket) => TcpListener::from_std(socket),
+        None => TcpListener::bind(address).await,
+    };
+    let listener = listener.map_err(failed)?;
     // With port 0 the system chooses one.
     let address = listener.local_addr().map_err(failed)?;
     info!("{what} at http://{address}{}", role.path());

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
@@ -13,10 +14,11 @@ use super::hub::Hub;
 use crate::config::{Limits, ListenConfig};
 use crate::error::Fatal;
 use crate::serve::Peer;
+use crate::shell::held::Held;
 use crate::shell::transport::Accepting;
 
 /// How far behind a client can be in the kernel: there is no fence in this direction.
-const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How many connections wait to be accepted.
 const BACKLOG: u32 = 128;
 /// How many may be in a handshake of TLS or WebSocket; beyond that the oldest is dropped.
@@ -25,22 +27,33 @@ const HANDSHAKES_MAX: usize = 32;
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Takes the address. Fails where somebody else has it: the operator is to know at the start.
-pub(super) fn bind(listener: &ListenConfig) -> Result<std::net::TcpListener, Fatal> {
+pub(super) fn bind(
+    listener: &ListenConfig,
+    held: &mut Held,
+) -> Result<std::net::TcpListener, Fatal> {
     let address = listener.address;
-    let bind = || {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
+    let mut bind = || {
+        let socket = match held.take(address) {
+            Some(socket) => socket,
+            None => listening(address)?,
         };
-        socket.set_reuseaddr(true)?;
         // What is accepted has these too.
-        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-        socket.set_nodelay(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)?.into_std()
+        sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES)?;
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        Ok(socket)
     };
     bind().map_err(|reason| Fatal::Port { address, reason })
+}
+
+fn listening(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 /// One listener at work.

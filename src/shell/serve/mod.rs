@@ -23,6 +23,7 @@ pub(in crate::shell) use self::exchange::Exchange;
 use self::exchange::FromClients;
 use self::hub::Hub;
 use self::login::Logins;
+use super::held::Held;
 use super::shared::{Shared, now};
 use super::transport::Accepting;
 use crate::bridge::{Bridge, OutletConfig, Reader};
@@ -56,13 +57,13 @@ pub(in crate::shell) struct Serving {
 }
 
 /// Takes the addresses of all listeners, and says where they are.
-pub(in crate::shell) fn bind(config: &Config) -> Result<Option<Bound>, Fatal> {
+pub(in crate::shell) fn bind(config: &Config, held: &mut Held) -> Result<Option<Bound>, Fatal> {
     if config.listeners.is_empty() {
         return Ok(None);
     }
     let mut sockets = Vec::new();
     for listener in &config.listeners {
-        let socket = accept::bind(listener)?;
+        let socket = accept::bind(listener, held)?;
         // With port 0 the system chooses one.
         let address = socket.local_addr().unwrap_or(listener.address);
         let word = listener.transport.word();

@@ -30,7 +30,6 @@ use tokio::time::{Instant, interval_at};
 use self::bus::PrivateDir;
 use self::installation::{DEVICES_MIN, Installation};
 use self::part::Part;
-use self::ports::Ports;
 use self::serve::Shared;
 use self::status::Status;
 use super::{ToolError, say};
@@ -40,6 +39,7 @@ use crate::error::Fatal;
 use crate::model::name::PortalId;
 use crate::model::topic::DISCOVERY_PREFIX;
 use crate::schema::Schema;
+use crate::shell::held::Held;
 use crate::shell::run::{Stats, run_with};
 use crate::shell::supervisor::Supervisor;
 
@@ -58,16 +58,7 @@ pub async fn run(
             () = after(time) => {}
         }
     };
-    if let Some(port) = args.port
-        && !ports::is_free(args.bind, port)
-    {
-        return Err(ToolError::PortTaken { port });
-    }
-    let wanted = Ports {
-        tcp: args.port.unwrap_or(TCP_PORT),
-        websocket: WEBSOCKET_PORT,
-    };
-    let page = page_address(&args)?;
+    let (places, held) = Places::take(&args)?;
     let devices = usize::try_from(args.devices).unwrap_or(DEVICES_MAX);
     let devices = devices.clamp(DEVICES_MIN, DEVICES_MAX);
     let mut installation = Installation::new(PORTAL_ID, devices, args.rate, SEED);
@@ -75,7 +66,6 @@ pub async fn run(
 
     let directory = PrivateDir::create()?;
     let (bus, address) = bus::start(&directory).await?;
-    let ports = ports::free_ports(args.bind, wanted)?;
     let installation: Shared = Arc::new(Mutex::new(installation));
     let (services, count) = serve::start(Arc::clone(&installation), address.clone()).await?;
     if u32::try_from(count) != Ok(args.devices) {
@@ -83,12 +73,12 @@ pub async fn run(
             "--devices takes {DEVICES_MIN} to {DEVICES_MAX}, so there are {count}"
         ))?;
     }
-    greet(page, wanted, ports, count, args.fast)?;
+    greet(places, &args, count)?;
 
     let mut around = Parts { bus, services };
-    let config = config(&address, &args, ports, page, schema)?;
+    let config = config(&address, &args, places, schema)?;
     let renew = machine.renews_lines(std::io::stdout().is_terminal());
-    let outcome = bridge(config, &installation, renew, stop, &mut around).await;
+    let outcome = bridge(config, held, &installation, renew, stop, &mut around).await;
     around.stop().await;
     outcome
 }
@@ -147,6 +137,7 @@ impl Parts {
 /// Runs the bridge with its status line until `stop`, or until a part fails.
 async fn bridge(
     config: Config,
+    held: Held,
     installation: &Shared,
     renew: bool,
     stop: impl Future<Output = ()>,
@@ -160,6 +151,7 @@ async fn bridge(
         config,
         no_changes,
         ending,
+        held,
         Arc::clone(&stats),
         Supervisor::default(),
     );
@@ -194,8 +186,7 @@ async fn bridge(
 fn config(
     bus: &str,
     args: &DemoArgs,
-    ports: Ports,
-    page: Option<SocketAddr>,
+    places: Places,
     schema: Arc<Schema>,
 ) -> Result<Config, ToolError> {
     let fault = |reason: String| ToolError::DemoPart {
@@ -207,12 +198,11 @@ fn config(
         bus: BusAddress::parse(bus).map_err(|error| fault(error.to_string()))?,
         brokers: Vec::new(),
         listeners: [
-            ("MQTT", ports.tcp, ListenTransport::Tcp),
-            ("WebSocket", ports.websocket, ListenTransport::Ws),
+            ("MQTT", places.mqtt, ListenTransport::Tcp),
+            ("WebSocket", places.websocket, ListenTransport::Ws),
         ]
-        .map(|(name, port, transport)| {
-            let mut listener =
-                ListenConfig::open(name, SocketAddr::new(args.bind, port), transport);
+        .map(|(name, address, transport)| {
+            let mut listener = ListenConfig::open(name, address, transport);
             listener.home_assistant = args.home_assistant.then(|| HomeAssistant {
                 enabled: true,
                 prefix: DISCOVERY_PREFIX.to_owned(),
@@ -222,26 +212,48 @@ fn config(
         })
         .into(),
         // The page shows it.
-        stats: page.map(|_| STATS),
-        web: page,
+        stats: places.page.map(|_| STATS),
+        web: places.page,
         schema,
         ..Config::default()
     })
 }
 
-/// Where the page is to be; nowhere in a build without it.
-fn page_address(args: &DemoArgs) -> Result<Option<SocketAddr>, ToolError> {
-    if !cfg!(feature = "web") {
-        return Ok(None);
+/// Where clients connect.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    /// MQTT 3.1, 3.1.1 and 5.
+    mqtt: SocketAddr,
+    /// MQTT in WebSocket, at any path.
+    websocket: SocketAddr,
+    /// The page; nowhere in a build without it.
+    page: Option<SocketAddr>,
+}
+
+impl Places {
+    /// Takes the ports that were asked for, and else the first that are free. The sockets are held until
+    /// the bridge has them, or another demo might take their ports.
+    fn take(args: &DemoArgs) -> Result<(Places, Held), ToolError> {
+        let mut sockets = Vec::new();
+        let mut take = |asked: Option<u16>, usual: u16| {
+            let (socket, address) = match asked {
+                Some(port) => ports::listen_on(args.bind, port)?,
+                None => ports::listen(args.bind, usual)?,
+            };
+            sockets.push(socket);
+            Ok::<_, ToolError>(address)
+        };
+        let places = Places {
+            mqtt: take(args.port, MQTT_PORT)?,
+            websocket: take(None, WEBSOCKET_PORT)?,
+            page: if cfg!(feature = "web") {
+                Some(take(args.web, PAGE_PORT)?)
+            } else {
+                None
+            },
+        };
+        Ok((places, Held::new(sockets)))
     }
-    if let Some(port) = args.web
-        && port != 0
-        && !ports::is_free(args.bind, port)
-    {
-        return Err(ToolError::PortTaken { port });
-    }
-    let port = ports::free_port(args.bind, args.web.unwrap_or(PAGE_PORT), &[])?;
-    Ok(Some(SocketAddr::new(args.bind, port)))
 }
 
 /// Where something that listens on this address is reached from here.
@@ -253,34 +265,30 @@ fn reached(bind: IpAddr) -> IpAddr {
     }
 }
 
-fn greet(
-    page: Option<SocketAddr>,
-    wanted: Ports,
-    ports: Ports,
-    services: usize,
-    speed: f64,
-) -> Result<(), ToolError> {
-    if let Some(address) = page {
-        let at = SocketAddr::new(reached(address.ip()), address.port());
-        say(&format!("Look at http://{at}"))?;
+fn greet(places: Places, args: &DemoArgs, services: usize) -> Result<(), ToolError> {
+    let here = |address: SocketAddr| SocketAddr::new(reached(address.ip()), address.port());
+    if let Some(page) = places.page {
+        say(&format!("Look at http://{}", here(page)))?;
         say("")?;
     }
-    for (wanted, got, what) in [
-        (wanted.tcp, ports.tcp, "MQTT"),
-        (wanted.websocket, ports.websocket, "WebSocket"),
+    let (mqtt, websocket) = (here(places.mqtt), here(places.websocket));
+    for (usual, got, what) in [
+        (args.port.unwrap_or(MQTT_PORT), mqtt, "MQTT"),
+        (WEBSOCKET_PORT, websocket, "WebSocket"),
     ] {
-        if wanted != 0 && wanted != got {
+        if usual != got.port() {
             say(&format!(
-                "port {wanted} is taken, so {what} is on port {got}"
+                "port {usual} is taken, so {what} is on port {}",
+                got.port()
             ))?;
         }
     }
-    let Ports { tcp, websocket } = ports;
-    let minutes = 1440.0 / speed;
-    let there = if tcp == TCP_PORT {
+    let minutes = 1440.0 / args.fast;
+    let (host, port) = (mqtt.ip(), mqtt.port());
+    let there = if port == MQTT_PORT && host == Ipv4Addr::LOCALHOST {
         String::new()
     } else {
-        format!(" -q 127.0.0.1:{tcp}")
+        format!(" -q {mqtt}")
     };
     let words = format!(
         "\
@@ -288,8 +296,8 @@ A simulated installation of {services} devices; a day passes in {minutes:.0} min
 kettle at 12:30 and a grid failure at 15:00. Ctrl-C ends it.
 
   portal id   {PORTAL_ID}
-  MQTT        127.0.0.1:{tcp} (3.1, 3.1.1 and 5)
-  WebSocket   ws://127.0.0.1:{websocket}/ (any path)
+  MQTT        {mqtt} (3.1, 3.1.1 and 5)
+  WebSocket   ws://{websocket}/ (any path)
 
 In a second window, see values as they change, switch the inverter/charger off, and on again:
 
@@ -299,7 +307,7 @@ In a second window, see values as they change, switch the inverter/charger off, 
 
 Or with any other client; there is no broker in between, and nothing to keep alive:
 
-  mosquitto_sub -h 127.0.0.1 -p {tcp} -v -t 'N/{PORTAL_ID}/#'
+  mosquitto_sub -h {host} -p {port} -v -t 'N/{PORTAL_ID}/#'
 "
     );
     words.split('\n').try_for_each(say)
@@ -328,7 +336,7 @@ async fn after(time: Option<Duration>) {
 
 /// The portal id of the demo.
 const PORTAL_ID: &str = "demo00c0ffee";
-const TCP_PORT: u16 = 1883;
+const MQTT_PORT: u16 = 1883;
 const PAGE_PORT: u16 = 8080;
 /// How often the bridge tells of itself, for the page.
 const STATS: Duration = Duration::from_secs(3);

@@ -1,40 +1,27 @@
-//! Where the demo listens: ports that are free.
+//! Where the demo listens: ports that are free, and held until the bridge listens there.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use crate::tools::ToolError;
 
-/// Where MQTT clients connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ports {
-    /// MQTT 3.1, 3.1.1 and 5.
-    pub tcp: u16,
-    /// MQTT in WebSocket, at any path.
-    pub websocket: u16,
-}
-
-/// Free ports at this address: these, or where they are taken the next ones.
-pub(crate) fn free_ports(at: IpAddr, wanted: Ports) -> Result<Ports, ToolError> {
-    let tcp = free_port(at, wanted.tcp, &[])?;
-    let websocket = free_port(at, wanted.websocket, &[tcp])?;
-    Ok(Ports { tcp, websocket })
-}
-
-/// The first free port from `first` on. Port 0 is any free port.
-pub(super) fn free_port(at: IpAddr, first: u16, not: &[u16]) -> Result<u16, ToolError> {
+/// A socket that listens on the first free port from `first` on. Port 0 is any free port.
+pub(super) fn listen(at: IpAddr, first: u16) -> Result<(TcpListener, SocketAddr), ToolError> {
     let last = first.saturating_add(PORTS_TRIED);
     (first..=last)
-        .filter(|port| !not.contains(port))
         .find_map(|port| {
-            let probe = TcpListener::bind((at, port)).ok()?;
-            probe.local_addr().ok().map(|address| address.port())
+            let socket = TcpListener::bind((at, port)).ok()?;
+            let address = socket.local_addr().ok()?;
+            Some((socket, address))
         })
         .ok_or(ToolError::NoPort { first, last })
 }
 
-/// Whether nobody listens there.
-pub(super) fn is_free(at: IpAddr, port: u16) -> bool {
-    TcpListener::bind((at, port)).is_ok()
+/// A socket that listens on this port, which was asked for; any free one where that is 0.
+pub(super) fn listen_on(at: IpAddr, port: u16) -> Result<(TcpListener, SocketAddr), ToolError> {
+    let taken = |_| ToolError::PortTaken { port };
+    let socket = TcpListener::bind((at, port)).map_err(taken)?;
+    let address = socket.local_addr().map_err(taken)?;
+    Ok((socket, address))
 }
 
 /// How many ports after a taken one are tried.
@@ -47,17 +34,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_gives_way_to_the_next() {
+    fn a_taken_port_gives_way_to_the_next_and_stays_taken() {
         let at = IpAddr::from(Ipv4Addr::LOCALHOST);
         let taken = TcpListener::bind((at, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        assert_ne!(free_port(at, port, &[]).unwrap(), port);
-        assert_ne!(free_port(at, 0, &[]).unwrap(), 0);
-        let wanted = Ports {
-            tcp: port,
-            websocket: port,
-        };
-        let ports = free_ports(at, wanted).unwrap();
-        assert!(ports.tcp != port && ports.websocket != port && ports.tcp != ports.websocket);
+        let (first, one) = listen(at, port).unwrap();
+        let (_second, other) = listen(at, port).unwrap();
+        assert!(one.port() != port && other.port() != port && one != other);
+        assert!(listen_on(at, port).is_err() && listen_on(at, one.port()).is_err());
+        drop(first);
+        assert!(listen_on(at, one.port()).is_ok());
+        assert_ne!(listen(at, 0).unwrap().1.port(), 0);
     }
 }
