@@ -4,9 +4,17 @@
 use std::net::{SocketAddr, TcpListener};
 
 /// Sockets that listen already, for the listeners and the HTTP server of the bridge.
+#[cfg_attr(
+    not(any(feature = "listen", feature = "metrics")),
+    allow(dead_code, reason = "nothing listens in such a build")
+)]
 #[derive(Debug, Default)]
 pub struct Held(Vec<TcpListener>);
 
+#[cfg_attr(
+    not(any(feature = "listen", feature = "metrics")),
+    allow(dead_code, reason = "nothing listens in such a build")
+)]
 impl Held {
     /// Holds these.
     pub fn new(sockets: Vec<TcpListener>) -> Held {

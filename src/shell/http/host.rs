@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 
 use hyper::HeaderMap;
-use hyper::header::{HOST, ORIGIN};
+use hyper::header::HOST;
+#[cfg(feature = "web")]
+use hyper::header::ORIGIN;
 
 /// Whether every host that a request names is us. Any other name may be one that a web page has had point
 /// here.

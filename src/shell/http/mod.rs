@@ -206,6 +206,7 @@ async fn serve(stream: TcpStream, client: Client) {
     }
 }
 
+#[cfg_attr(not(feature = "web"), allow(clippy::unused_async, unused_variables))] // only the page waits
 async fn answer(request: Request<Incoming>, client: &Client) -> Response<Answer> {
     if !host::is_meant(request.headers(), &client.own_name) {
         return plain(
