@@ -89,7 +89,7 @@ settings! {
     in WATCH {
         /// Publish statistics of the program every so many seconds, while values flow; 0 is never
         ///
-        /// As the topic N/<portal id>/bridge/stats: how many services and values there are, what was published
+        /// As the topic bridge/stats below the portal id: how many services and values there are, what was published
         /// and refused, its memory. It is never retained. bridge/# in publish-deny of a broker keeps it
         /// from there.
         stats: Option<Duration> = seconds("stats").flag("SECONDS").or("0").reload();
