@@ -1,8 +1,9 @@
 //! What the bridge logs while a test runs, in the thread of that test.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use tracing::Dispatch;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -37,6 +38,10 @@ impl MakeWriter<'_> for Writer {
 impl Log {
     /// Listens from now on, until it is dropped.
     pub fn new() -> Log {
+        // Where there is one dispatcher only, a line that a thread without it comes by first is never
+        // logged by anybody. Two are asked, whoever comes first.
+        static SECOND: OnceLock<Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(Writer(Arc::clone(&bytes)))
