@@ -78,6 +78,10 @@ impl RawConfig {
             for written in found.cloned() {
                 match (raw.values.get_mut(setting.key), written) {
                     (Some(Written::Folders(all)), Written::Folders(more)) => all.extend(more),
+                    (Some(Written::Text(all)), Written::Text(more)) if setting.several => {
+                        all.push(',');
+                        all.push_str(&more);
+                    }
                     (_, written) => drop(raw.values.insert(setting.key, written)),
                 }
             }

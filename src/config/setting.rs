@@ -45,6 +45,8 @@ pub struct Setting {
     pub per_portal: bool,
     /// Whether it is also a flag of every command.
     pub global: bool,
+    /// Whether a text is a list with commas, to which each further flag adds.
+    pub several: bool,
     /// Whether the settings file cannot have it.
     pub no_key: bool,
     /// The heading above it.
@@ -183,6 +185,7 @@ impl Setting {
             reload: false,
             per_portal: false,
             global: false,
+            several: false,
             no_key: false,
             section: "",
             text: "",
@@ -243,6 +246,13 @@ impl Setting {
     #[must_use]
     pub const fn per_portal(mut self) -> Setting {
         self.per_portal = true;
+        self
+    }
+
+    /// The flag may be given several times: what it says is joined by commas.
+    #[must_use]
+    pub const fn several(mut self) -> Setting {
+        self.several = true;
         self
     }
 
@@ -325,7 +335,7 @@ impl Setting {
     /// Its flag, for the parser of arguments.
     pub fn arg(&self) -> Option<Arg> {
         let paragraphs = self.help();
-        let is_repeated = self.kind == Kind::Folders;
+        let is_repeated = self.several || self.kind == Kind::Folders;
         let action = if is_repeated {
             ArgAction::Append
         } else {

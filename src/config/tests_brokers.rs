@@ -641,3 +641,18 @@ fn no_secret_is_in_the_configuration_as_shown() {
     assert!(!text.contains("0123456789abcdefABCDEF"), "{text}");
     assert_eq!(file(&text).resolve(), file(&given).resolve(), "{text}");
 }
+
+#[cfg(feature = "listen")]
+#[test]
+fn s9_1_each_flag_is_one_more_listener() {
+    let given = Given {
+        flags: &["--listen", "1883", "--listen", "ws://127.0.0.1:9001"],
+        ..Given::default()
+    };
+    let listeners = given.resolve().unwrap().listeners;
+    let places: Vec<String> = listeners
+        .iter()
+        .map(|listener| format!("{}://{}", listener.transport.word(), listener.address))
+        .collect();
+    assert_eq!(places, ["tcp://127.0.0.1:1883", "ws://127.0.0.1:9001"]);
+}

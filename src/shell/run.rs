@@ -133,7 +133,10 @@ pub async fn run_with(
             () = &mut shutdown => break,
             Some(new) = changes.recv() => {
                 #[cfg(feature = "listen")]
-                if let Some(serving) = &serving {
+                if let Some(serving) = &serving
+                    // Another list of listeners needs a restart; their numbers would not fit.
+                    && new.listeners.len() == config.listeners.len()
+                {
                     serving.reload(&new);
                 }
                 reload::apply(&shared, &mut config, new);

@@ -40,11 +40,11 @@ settings! {
         = switch("init-broker").short('i').or("false");
     }
     in LISTENERS by_hand {
-        /// Let MQTT clients connect to this program itself: a port of this device, or ADDRESS:PORT; several with commas
+        /// Let MQTT clients connect to this program itself: a port of this device, or ADDRESS:PORT; may be given several times
         ///
         /// With a listener and no mqtt-server, no broker is needed. ws:// in front is WebSocket, mqtts:// is
         /// encrypted, wss:// is both. The tables [[listen]] say more about each listener.
-        = text("listen").flag("[ADDRESS:]PORT").without("nowhere").example("\"1883\"");
+        = text("listen").flag("[ADDRESS:]PORT").several().without("nowhere").example("\"1883\"");
         /// Who may connect there: anonymous, venus (who knows the password of this GX device), or a file of users
         ///
         /// The file has name:bcrypt-hash a line. An address that others than this device can reach needs this.
