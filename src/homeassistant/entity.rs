@@ -459,8 +459,9 @@ impl Entity<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::wildcard_enum_match_arm)] // whatever else it is, it is wrong
 mod tests {
+    #![allow(clippy::wildcard_enum_match_arm)] // whatever else it is, it is wrong
+
     use super::*;
     use crate::schema::rule::{Codes, Text};
 

@@ -42,8 +42,9 @@ impl Pace {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
+    #![allow(clippy::disallowed_methods)] // any moment will do
+
     use super::*;
 
     #[test]

@@ -181,8 +181,9 @@ pub fn hash_of(payload: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)] // any moment will do
 mod tests {
+    #![allow(clippy::disallowed_methods)] // any moment will do
+
     use super::*;
     use crate::model::name::PortalId;
 

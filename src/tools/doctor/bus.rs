@@ -434,8 +434,9 @@ const SHOWN: usize = 3;
 const SIGNALS_TIME: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-#[allow(clippy::wildcard_enum_match_arm)] // whatever else it is, it is wrong
 mod tests {
+    #![allow(clippy::wildcard_enum_match_arm)] // whatever else it is, it is wrong
+
     use super::super::report::Verdict;
     use super::Answer::{Denied, Given, Late, Useless};
     use super::*;
