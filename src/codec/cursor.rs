@@ -216,6 +216,10 @@ impl<'a> Cursor<'a> {
             b'(' | b'{' => {
                 self.align(8)?;
                 let close = if code == b'(' { b')' } else { b'}' };
+                // An empty one takes no room: an array of them would have no end.
+                if rest.first() == Some(&close) {
+                    return Err(Malformed);
+                }
                 let mut rest = rest;
                 loop {
                     rest = match rest.split_first() {
@@ -337,6 +341,9 @@ pub fn one_type(signature: &[u8], depth: u8) -> Result<&[u8], Malformed> {
         b'a' => one_type(rest, depth + 1),
         b'(' | b'{' => {
             let close = if code == b'(' { b')' } else { b'}' };
+            if rest.first() == Some(&close) {
+                return Err(Malformed);
+            }
             let mut rest = rest;
             loop {
                 rest = match rest.split_first() {
@@ -346,5 +353,21 @@ pub fn one_type(signature: &[u8], depth: u8) -> Result<&[u8], Malformed> {
             }
         }
         _ => alignment(code).map(|_| rest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_struct_without_fields_is_malformed() {
+        // An array of them would never end: each takes no room.
+        let eight_bytes = [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        for signature in ["a()", "a{}", "a(())", "()"] {
+            let mut cursor = Cursor::new(&eight_bytes, false);
+            assert!(cursor.skip(signature.as_bytes(), 0).is_err(), "{signature}");
+            assert!(one_type(signature.as_bytes(), 0).is_err(), "{signature}");
+        }
     }
 }
