@@ -120,7 +120,8 @@ impl Shared {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 pass_on(&mut from_broker, &out, &manner).ok();
-                out.lock().unwrap().shutdown(Shutdown::Both).ok();
+                // The client may still say goodbye.
+                out.lock().unwrap().shutdown(Shutdown::Write).ok();
             });
             let ended = self.take(&mut from_client, &mut to_broker, &out, connection);
             to_broker.shutdown(Shutdown::Both).ok();
