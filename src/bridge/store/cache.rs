@@ -3,7 +3,7 @@
 //! ```text
 //! Writer ──store──▶ Slot, Slot, Slot …   numbers, booleans, invalid: words, lock-free
 //!    │                 │ beside
-//!    └──fill───▶ Beside, Beside …        texts, arrays, limits: rare, as JSON made once
+//!    └──fill───▶ LongValue, LongValue …        texts, arrays, limits: rare, as JSON made once
 //!                      ▲
 //! Reader ──load────────┘ render: JSON into the caller's buffer
 //! ```
@@ -49,12 +49,12 @@ struct Shared {
     /// Grows by a chunk at a time, and never moves what is there.
     chunks: Chunks<Slot>,
     /// Likewise. An index counts from 1.
-    beside: Chunks<RwLock<Beside>>,
+    beside: Chunks<RwLock<LongValue>>,
 }
 
 /// What does not fit a slot's words.
 #[derive(Debug, Default, Clone)]
-struct Beside {
+struct LongValue {
     /// The JSON of a text, array, dict or struct.
     json: Vec<u8>,
     /// Its D-Bus signature.
@@ -86,7 +86,7 @@ pub struct Update {
 #[derive(Debug, Clone)]
 enum Owned {
     Words(Words),
-    Beside { json: Vec<u8>, signature: Box<str> },
+    LongValue { json: Vec<u8>, signature: Box<str> },
     DroppedValue(DroppedValue),
 }
 
@@ -136,7 +136,7 @@ pub fn cache(slots_max: usize) -> (Writer, Reader) {
     )
 }
 
-impl Beside {
+impl LongValue {
     fn bytes(&self) -> usize {
         self.json.len() + self.min.len() + self.max.len()
     }
@@ -152,7 +152,7 @@ impl Shared {
             .get(index % CHUNK_SLOTS)
     }
 
-    fn place(&self, index: u32) -> Option<&RwLock<Beside>> {
+    fn place(&self, index: u32) -> Option<&RwLock<LongValue>> {
         let index = (index as usize).checked_sub(1)?;
         self.beside
             .get(index / CHUNK_SLOTS)?
@@ -161,12 +161,12 @@ impl Shared {
     }
 
     /// What stands there; `None` where it is being filled.
-    fn read(&self, index: u32) -> Option<RwLockReadGuard<'_, Beside>> {
+    fn read(&self, index: u32) -> Option<RwLockReadGuard<'_, LongValue>> {
         self.place(index)?.try_read().ok()
     }
 
     /// What a slot refers to, and the words that do. Nothing of it changes while it is held.
-    fn load(&self, slot: &Slot) -> (Words, Option<RwLockReadGuard<'_, Beside>>) {
+    fn load(&self, slot: &Slot) -> (Words, Option<RwLockReadGuard<'_, LongValue>>) {
         loop {
             let words = slot.load();
             if words.beside == 0 {
@@ -228,7 +228,7 @@ fn owned(value: &Value<'_>, rule: Marks, sizes: Sizes) -> Owned {
             ("".into(), json(value))
         }
     };
-    Owned::Beside { json, signature }
+    Owned::LongValue { json, signature }
 }
 
 fn json(value: &Value<'_>) -> Vec<u8> {
@@ -270,7 +270,7 @@ impl Update {
 
     /// Makes a secret of the text in it, and hides limits that are no numbers (§4.7).
     pub fn mask(&mut self) {
-        if let Some(Owned::Beside { json, signature }) = &mut self.value {
+        if let Some(Owned::LongValue { json, signature }) = &mut self.value {
             mask(json, signature);
         }
         for limit in [&mut self.min, &mut self.max].into_iter().flatten() {
@@ -283,7 +283,7 @@ impl Update {
     /// How many bytes it has beside itself.
     pub fn bytes(&self) -> usize {
         let value = match &self.value {
-            Some(Owned::Beside { json, signature }) => json.capacity() + signature.len(),
+            Some(Owned::LongValue { json, signature }) => json.capacity() + signature.len(),
             Some(Owned::Words(_) | Owned::DroppedValue(_)) | None => 0,
         };
         let limits = [&self.min, &self.max].into_iter().flatten();
@@ -291,9 +291,9 @@ impl Update {
     }
 
     /// How many bytes would stand beside the slot that has this there now.
-    fn bytes_in(&self, beside: &Beside) -> usize {
+    fn bytes_in(&self, beside: &LongValue) -> usize {
         let json = match &self.value {
-            Some(Owned::Beside { json, .. }) => json.len(),
+            Some(Owned::LongValue { json, .. }) => json.len(),
             Some(Owned::DroppedValue(_)) => 0,
             Some(Owned::Words(_)) | None => beside.json.len(),
         };
@@ -303,7 +303,7 @@ impl Update {
 
     /// Keeps nothing of it that has a length.
     fn give_up(&mut self, unkept: DroppedValue) {
-        if let Some(value @ Owned::Beside { .. }) = &mut self.value {
+        if let Some(value @ Owned::LongValue { .. }) = &mut self.value {
             *value = Owned::DroppedValue(unkept);
         }
         for limit in [&mut self.min, &mut self.max].into_iter().flatten() {
@@ -392,7 +392,7 @@ impl Writer {
             return false;
         };
         let before = slot.load_own();
-        let needs_beside = matches!(update.value, Some(Owned::Beside { .. }))
+        let needs_beside = matches!(update.value, Some(Owned::LongValue { .. }))
             || update.min.as_ref().is_some_and(|min| !min.is_empty())
             || update.max.as_ref().is_some_and(|max| !max.is_empty());
         if needs_beside || before.beside != 0 {
@@ -404,7 +404,7 @@ impl Writer {
                 self.unkept.push((id, unkept));
                 self.set_words(id, Words::default())
             }
-            Some(Owned::Beside { .. }) | None => false,
+            Some(Owned::LongValue { .. }) | None => false,
         }
     }
 
@@ -415,7 +415,7 @@ impl Writer {
             return false;
         };
         // Only this writer fills places, so that the slot's own can always be read.
-        let empty = RwLock::new(Beside::default());
+        let empty = RwLock::new(LongValue::default());
         let old = shared.read(before.beside).or_else(|| empty.try_read().ok());
         let Some(old) = old else {
             return false;
@@ -426,7 +426,7 @@ impl Writer {
             update.give_up(DroppedValue::NoRoom { max });
         }
         let (json, signature): (&[u8], &str) = match &update.value {
-            Some(Owned::Beside { json, signature }) => (json, signature),
+            Some(Owned::LongValue { json, signature }) => (json, signature),
             Some(Owned::DroppedValue(_)) => (&[], &old.signature),
             Some(Owned::Words(_)) | None => (&old.json, &old.signature),
         };
@@ -436,7 +436,7 @@ impl Writer {
         let index = if is_same && (before.beside == 0 || *signature == *old.signature) {
             before.beside
         } else {
-            let fill = |place: &mut Beside| {
+            let fill = |place: &mut LongValue| {
                 keep(&mut place.json, json);
                 keep(&mut place.min, min);
                 keep(&mut place.max, max);
@@ -453,7 +453,7 @@ impl Writer {
         drop(old);
         let words = match update.value {
             Some(Owned::Words(new)) => new,
-            Some(Owned::Beside { .. }) => Words {
+            Some(Owned::LongValue { .. }) => Words {
                 head: kind::BESIDE,
                 ..Words::default()
             },
@@ -476,7 +476,7 @@ impl Writer {
     }
 
     /// Fills a place that nobody is in, and gives its index.
-    fn fill(&mut self, fill: impl FnOnce(&mut Beside)) -> Option<u32> {
+    fn fill(&mut self, fill: impl FnOnce(&mut LongValue)) -> Option<u32> {
         // A reader is in one place at a time, for as long as it takes to copy a text.
         let mut at = self.beside_free.len();
         let index = loop {
@@ -501,7 +501,7 @@ impl Writer {
             .shared
             .beside
             .get(self.beside_count as usize / CHUNK_SLOTS)?;
-        let places = || RwLock::new(Beside::default());
+        let places = || RwLock::new(LongValue::default());
         chunk.get_or_init(|| (0..CHUNK_SLOTS).map(|_| places()).collect());
         self.beside_count += 1;
         Some(self.beside_count)
@@ -514,7 +514,7 @@ impl Writer {
         };
         // Where a reader is in it, its memory waits for the next one who fills it.
         if let Ok(mut place) = place.try_write() {
-            let Beside { json, min, max, .. } = &mut *place;
+            let LongValue { json, min, max, .. } = &mut *place;
             for text in [json, min, max] {
                 keep(text, b"");
             }
