@@ -39,7 +39,7 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
     builder.check(run);
 }
 
-/// What the serving thread does, until it has seen `last` in the slot. It would wait for ever, which loom
+/// What the serving thread does, until it has seen `last` in the slot. It would wait without end, which loom
 /// reports, if a change were left unread.
 fn serve(reader: &Reader, marks: &Marks, bell: &Notify, slot: SlotId, last: &str) {
     loop {

@@ -96,7 +96,7 @@ impl Bridge {
         self.outlets.at(broker).retains()
     }
 
-    /// The bridge ends: everything published is taken back (§4.9).
+    /// The bridge ends: everything published is cleared (§4.9).
     pub fn end(&mut self) {
         for outlet in self.outlets.iter_mut() {
             outlet.end();
@@ -369,7 +369,7 @@ impl Bridge {
         Some([head, self.store.items.device_key(item.device), path].concat())
     }
 
-    /// Counts a message that is no item; items are counted where it is decided to publish them.
+    /// Counts a message that is not an item; items are counted where it is decided to publish them.
     fn has_published(&mut self, broker: BrokerId) -> bool {
         self.outlets.at_mut(broker).tally.published += 1;
         true

@@ -37,7 +37,7 @@ pub fn write_all(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A command that has a page of its own.
+/// A command that has a separate page.
 pub fn page_name(name: &str) -> Result<String, String> {
     let program = built();
     let mut names = commands(&program).map(Command::get_name);

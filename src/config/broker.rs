@@ -1,4 +1,4 @@
-//! What a broker is made of besides single settings: how it is reached, who we are there (§6, §8).
+//! What a broker is made of besides single settings: how it is reached, user and password (§6, §8).
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -156,7 +156,9 @@ pub enum Problem {
     #[error("this build leaves metrics out; cargo build --features metrics has them")]
     NoMetrics,
     /// No address to listen on.
-    #[error("{0:?} is no address to listen on; one looks like 1883, 192.168.1.5:1883 or [::]:1883")]
+    #[error(
+        "{0:?} is not an address to listen on; one looks like 1883, 192.168.1.5:1883 or [::]:1883"
+    )]
     ListenAddress(String),
     /// An address that others can reach, and nothing that says who may connect.
     #[error(
@@ -169,10 +171,8 @@ pub enum Problem {
     /// Users without a file.
     #[error("auth = \"users\" needs their file: users = \"FILE\", with name:bcrypt-hash a line")]
     NoUsersFile,
-    /// Client certificates, and nobody who vouches for them.
-    #[error(
-        "auth = \"certificate\" needs the CA certificates that vouch for clients: client-ca = \"FILE\""
-    )]
+    /// Client certificates, and no CA certificate to check them.
+    #[error("auth = \"certificate\" needs the CA certificates of clients: client-ca = \"FILE\"")]
     NoClientCa,
     /// A key without a certificate.
     #[error("a key needs a certificate: set certificate too")]

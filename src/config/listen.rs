@@ -42,7 +42,7 @@ pub enum Auth {
         /// The tokens.
         tokens: PathBuf,
     },
-    /// A certificate that the CA file of [`ListenTls`] vouches for.
+    /// A certificate signed by the CA of [`ListenTls`].
     Certificate,
 }
 
@@ -51,7 +51,7 @@ pub enum Auth {
 pub struct ListenTls {
     /// Certificate and key, as PEM; a pair is made where there is none.
     pub pair: Option<(PathBuf, PathBuf)>,
-    /// The certificates that vouch for those of clients.
+    /// The CA certificates of clients.
     pub client_ca: Option<PathBuf>,
     /// The folder of the pair that is made.
     pub made_in: PathBuf,

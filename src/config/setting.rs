@@ -19,7 +19,7 @@ use crate::model::filter::{Filter, TopicFilter};
 /// One setting, declared once. The functions of this module make one, such as
 /// `seconds("ping").flag("SECONDS").within(1, 65_535).or("30")`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a separate fact")]
 pub struct Setting {
     /// Its flag without dashes, and its key at the top of the settings file.
     pub key: &'static str,
@@ -31,7 +31,7 @@ pub struct Setting {
     pub value: Option<&'static str>,
     /// The default, as TOML.
     pub default: Option<&'static str>,
-    /// What holds without it, in words, where that is no constant.
+    /// What holds without it, in words, where that is not a constant.
     pub without: Option<&'static str>,
     /// A value as TOML, where there is no default to show.
     pub example: Option<&'static str>,

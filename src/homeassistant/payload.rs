@@ -134,7 +134,7 @@ pub fn write(
 }
 
 /// The entities of a configuration that is published, as [`Written::keys`] has them; what only takes one
-/// away is none. Of what is no configuration of ours there are none.
+/// away is none. Nothing of what is not our configuration.
 pub fn read_keys(config: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Config {

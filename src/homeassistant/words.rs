@@ -21,7 +21,7 @@ pub struct Words {
     convert: Vec<Convert>,
     pair: Vec<Pair>,
     level: Vec<Grades>,
-    /// What is a device of its own, beside the one that it is a part of.
+    /// What is a separate device, beside the one that it is a part of.
     pub part: Vec<Part>,
     /// How names are made.
     pub name: Names,
@@ -103,7 +103,7 @@ struct Grades {
     class: Box<str>,
 }
 
-/// A part of a device that is a device of its own.
+/// A part of a device that is a separate device.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {

@@ -304,7 +304,7 @@ struct Probe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
     Nothing,
-    /// Values, and no status: of a program that is no bridge of ours.
+    /// Values, and no status: of a program that is not a bridge of ours.
     Others,
     /// The status of a bridge.
     Status,

@@ -96,7 +96,7 @@ pub enum Show {
     Diagnostic,
     /// It is there, and switched off until somebody wants it.
     Hidden,
-    /// It is no entity.
+    /// It is not an entity.
     Never,
 }
 

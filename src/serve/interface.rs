@@ -68,10 +68,7 @@ impl Settings {
 
 /// What one listener's clients get.
 #[derive(Debug, Clone)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is a setting of its own"
-)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a separate setting")]
 pub struct ListenerSettings {
     /// Its name, for the log.
     pub name: Box<str>,
@@ -266,7 +263,7 @@ pub enum Answer {
         /// What the completion message carries back: a JSON text, to be written as it stands.
         echo: Option<Box<str>>,
     },
-    /// Something that is no item is said to all who have a filter for it: status, statistics, a
+    /// Something that is not an item is said to all who have a filter for it: status, statistics, a
     /// configuration for Home Assistant. Only the latest of a topic counts.
     Say {
         /// The whole topic.

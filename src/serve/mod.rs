@@ -416,7 +416,7 @@ impl Server {
         }
     }
 
-    /// Something of ours that is no item is said to all who have a filter for it.
+    /// Something of ours that is not an item is said to all who have a filter for it.
     fn say(&mut self, topic: &str, payload: &[u8], retain: bool) {
         let number = self.own.say(topic, payload, retain);
         for client in open(&mut self.places) {

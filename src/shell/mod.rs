@@ -2,7 +2,7 @@
 //!
 //! One thread, and on it: the bus task ([`bus`]), one task per broker ([`broker`]), and the
 //! timekeeper ([`run`]). All of them share the bridge behind a lock that is never held across a
-//! wait, and have signals of their own that wake them: `shared`.
+//! wait, and have separate signals that wake them: `shared`.
 #![allow(clippy::disallowed_methods)] // here the clocks are read, and the tasks spawned
 
 pub mod broker;

@@ -591,7 +591,7 @@ fn names_are_what_people_say() {
                     "{what} has a number of the path"
                 );
             }
-            // The parts of a device are devices of their own.
+            // The parts of a device are separate devices.
             let part = path.strip_prefix("/SwitchableOutput/").map(|_| "output");
             let key = (part.unwrap_or_default().to_owned(), name.to_owned());
             if let Some(other) = seen.insert(key, path.clone()) {

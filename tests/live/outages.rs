@@ -301,7 +301,7 @@ fn what_is_no_mqtt_is_survived() {
 #[test]
 fn packets_that_are_out_of_place_are_survived() {
     // In the middle of a good session of 3.1.1: given up or passed over, but the bridge goes on. MQTT 5
-    // has a test of its own, in live/mqtt5.rs.
+    // has a separate test, in live/mqtt5.rs.
     let publish = |head: u8, body: &[u8]| packet(PUBLISH | head, body);
     let packets = [
         vec![0x00, 0x00],

@@ -28,7 +28,7 @@ export async function until(what, check, patience = PATIENCE) {
     }
 }
 
-/** A Chromium with a profile of its own, which goes with it. */
+/** A Chromium with a separate profile, which goes with it. */
 export class Browser {
     static async start(args = []) {
         const profile = mkdtempSync(join(tmpdir(), 'dbus-mqtt-page-'));
@@ -76,7 +76,7 @@ export class Browser {
         return new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
     }
 
-    /** A tab of its own storage. Sizes are in CSS pixels. */
+    /** A tab with separate storage. Sizes are in CSS pixels. */
     async tab({ width = 1280, height = 800, dark = false, phone = false, scale = 1, moving = false } = {}) {
         const { browserContextId } = await this.call('Target.createBrowserContext');
         const { targetId } = await this.call('Target.createTarget', { url: 'about:blank', browserContextId });

@@ -200,7 +200,7 @@ pub enum Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    /// The outcome as a reason, where it is no reply.
+    /// The outcome as a reason, where it is not a reply.
     pub fn rejection(self) -> Rejection {
         match self {
             Outcome::Reply(_) => Rejection::Answer,

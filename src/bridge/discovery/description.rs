@@ -52,7 +52,7 @@ pub(super) fn devices_there(items: &Items) -> impl Iterator<Item = DeviceId> + '
 
 impl Known<'_> {
     /// The configurations of a device as a broker is told them: its own first, then those of its parts
-    /// that are devices of their own. Nothing where it would have no entity.
+    /// that are separate devices. Nothing where it would have no entity.
     /// What the broker's clients may not have is not in it, and what they may not write is shown
     /// only (§8).
     pub(super) fn render_configs(

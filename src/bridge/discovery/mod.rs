@@ -49,7 +49,7 @@ const BIRTHS: Duration = Duration::from_secs(10);
 const SET_UP: Duration = Duration::from_secs(5);
 /// How often it is looked whether all scans are done.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How long scans are waited for before what an earlier run left is taken back.
+/// How long scans are waited for before what an earlier run left is cleared.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 /// What waits to be described to any broker.
@@ -92,7 +92,7 @@ impl Outlet {
         }
     }
 
-    /// The broker told a topic that it retains, and that is no notification.
+    /// The broker told a topic that it retains, and that is not a notification.
     pub fn config_retained(&mut self, topic: &str, payload: &[u8]) {
         if let Some(board) = &mut self.board {
             board.retained(topic, payload);

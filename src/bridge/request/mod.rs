@@ -212,7 +212,7 @@ impl RequestContext<'_> {
     ) -> bool {
         let keep_alive = matches!(request, Ok(Request::KeepAlive(_) | Request::Serial));
         let rate = self.limits.rate;
-        // Each client of a listener has a budget of its own (§9.13).
+        // Each client of a listener has a separate budget (§9.13).
         let is_within = if let (Some(client), Some(direct)) = (client, &mut self.outlets.direct) {
             let rates = direct.rates(client);
             rates.take(now.monotonic, keep_alive, rate)

@@ -164,9 +164,9 @@ impl RequestContext<'_> {
         subscriber.advance(now.monotonic, &self.store.items);
     }
 
-    /// The service has no such object. An item that the last scan gave is gone then, and is taken back.
+    /// The service has no such object. An item that the last scan gave is gone then, and is cleared.
     /// One that only signals have brought never had an object, for all we know: it is answered with what
-    /// is known. So are the items below a node that is no object itself, as with services that have
+    /// is known. So are the items below a node that is not an object itself, as with services that have
     /// objects for their items only.
     fn read_unknown(
         &mut self,

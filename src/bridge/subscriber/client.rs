@@ -13,7 +13,7 @@
 //! however many clients there are.
 //!
 //! What there is, is told as state: of an item that came and went ten times before the other thread had
-//! time, the last is told. INVARIANT: a slot is no other item's before the other thread has taken note
+//! time, the last is told. INVARIANT: a slot is not another item's before the other thread has taken note
 //! that its item is gone (`Bridge::directory_handled`).
 
 use std::collections::{BTreeMap, HashMap};
@@ -72,11 +72,11 @@ pub enum ClientAnswer {
         /// A JSON text.
         echo: Option<Box<str>>,
     },
-    /// What is no item.
+    /// What is not an item.
     Say {
         /// The whole topic.
         topic: Box<str>,
-        /// Its payload; empty where it is taken back.
+        /// Its payload; empty where it is cleared.
         payload: Box<[u8]>,
         /// Whether clients that come later get it too.
         retain: bool,

@@ -22,9 +22,9 @@ const HELD_MAX: usize = 100_000;
 pub struct DiscoveryConfig {
     /// What our devices and their topics are called.
     pub names: Names,
-    /// Whether devices are described. Else what an earlier run has described is taken back.
+    /// Whether devices are described. Else what an earlier run has described is cleared.
     pub enabled: bool,
-    /// How long the configuration of a device that is gone is kept; `None`: for ever.
+    /// How long the configuration of a device that is gone is kept; `None`: without limit.
     pub keep: Option<Duration>,
 }
 
@@ -66,7 +66,7 @@ pub struct Held {
     pub location: Option<u64>,
     /// How many values had no room in it.
     pub left_out: usize,
-    /// When it is taken back.
+    /// When it is cleared.
     pub remove_at: Option<Instant>,
     /// Whether that waits to be sent.
     pub removing: bool,
@@ -158,7 +158,7 @@ impl DiscoveryState {
         held.any(|(_, held)| payload::has_path(&held.keys, path))
     }
 
-    /// A device is gone: its configuration is taken back then, unless it is sooner.
+    /// A device is gone: its configuration is cleared then, unless it is sooner.
     pub fn gone(&mut self, object: &str, at: Option<Instant>) {
         for (name, held) in &mut self.held {
             if **name == *object || held.whole.as_deref() == Some(object) {

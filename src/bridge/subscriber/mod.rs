@@ -81,7 +81,7 @@ pub struct Subscriber {
     direct: bool,
     /// Whether anybody hears heartbeats, where that is known.
     heard: bool,
-    /// Whether everything is being taken back, for good.
+    /// Whether everything is being cleared, for good.
     ending: bool,
     interest: Interest,
     wanted: Wanted,
@@ -237,7 +237,7 @@ impl Subscriber {
         &self.interest
     }
 
-    /// Whether everything is taken back: the bridge ends, or the reader may have nothing any more.
+    /// Whether everything is cleared: the bridge ends, or the reader may have nothing any more.
     pub fn is_leaving(&self) -> bool {
         self.ending || self.gate.access() == Access::Off
     }
@@ -348,12 +348,12 @@ impl Subscriber {
         self.outbox.contains(slot)
     }
 
-    /// Puts a message that is no item at the end of what waits.
+    /// Puts a message that is not an item at the end of what waits.
     pub fn queue(&mut self, control: Control) {
         self.outbox.push_control(control);
     }
 
-    /// Has a message that is no item sent before all that waits, once.
+    /// Has a message that is not an item sent before all that waits, once.
     pub fn hurry(&mut self, control: Control) {
         if !self.urgent.contains(&control) {
             self.urgent.push_back(control);
@@ -496,7 +496,7 @@ impl Subscriber {
             && let Some(answer) = self.answers.next(now, self.outbox.completions() == 0)
         {
             match answer {
-                // An answer of its own, even where the item waits in a republish already: a client
+                // A separate answer, even where the item waits in a republish already: a client
                 // may drop all that comes before it.
                 Answer::Items(found) if found.len() == 1 => {
                     for item in found {
@@ -604,7 +604,7 @@ impl Subscriber {
         ticked
     }
 
-    /// Whether a topic that is no item's is wanted: one below the portal id, of two levels.
+    /// Whether a topic that is not an item's is wanted: one below the portal id, of two levels.
     pub fn wants_topic(&self, topic: &str) -> bool {
         let matches = |filter: &Filter| filter.matches(topic, "");
         let wanted = self.interest.is_general() || self.interest.filters().any(matches);

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A broker keeps what it was sent, and others may publish there too. So what it holds of ours is known
-//! (`published`) and read back on every connect, and it is taken back when it goes (§4.5, §4.6, §4.9);
+//! (`published`) and read back on every connect, and it is cleared when it goes (§4.5, §4.6, §4.9);
 //! topics that no item has are cleared (`orphans`); it is told whether the bridge is there (§4.10); and
 //! some of our topics may not fit it (§4.12).
 

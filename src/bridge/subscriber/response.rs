@@ -20,7 +20,7 @@ pub enum ResponseBody {
     Node(ItemRef, Box<str>),
     /// Well; the value is the portal id.
     PortalId,
-    /// Well; the value is for how many seconds the interest lives, 0 for ever.
+    /// Well; the value is for how many seconds the interest lives, 0: no limit.
     Alive(u64),
     /// Well, and there is no value.
     Nothing,

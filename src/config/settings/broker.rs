@@ -104,7 +104,7 @@ settings! {
         ///
         /// Or as soon as a client asks. For fleets whose broker serves many devices.
         republish_jitter: Duration = seconds("republish-jitter").flag("SECONDS").within(0, 86_400).or("0");
-        /// The most messages a second that the broker is sent, for one that drops more; 0 is no limit
+        /// The most messages a second that the broker is sent, for one that drops more; 0: no limit
         ///
         /// For a broker that drops what is beyond its limit (AWS IoT Core takes 100). Nothing is dropped here:
         /// what waits is replaced by later values of the same topic, and answers to requests go first.
@@ -176,8 +176,8 @@ settings! {
         = text("home-assistant-prefix").flag("PREFIX").or("\"homeassistant\"");
         /// For how many seconds Home Assistant keeps a device that is gone; 0 removes it at once
         ///
-        /// It may only be asleep. Removing it also removes what was made of it in Home Assistant. 4294967295 is
-        /// for ever.
+        /// It may only be asleep. Removing it also removes what was made of it in Home Assistant. 4294967295 keeps it
+        /// without limit.
         = seconds("home-assistant-keep").flag("SECONDS").or("86400");
     }
 }

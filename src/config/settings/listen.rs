@@ -4,7 +4,7 @@
 use crate::config::setting::{file, filters, text, truth_of, word};
 
 settings! {
-    /// What a listener has of its own.
+    /// What only a listener has.
     pub struct ListenSettings from LISTEN;
 
     made {}
@@ -25,12 +25,12 @@ settings! {
         = file("certificate").example("\"/data/conf/listener.pem\"");
         /// The key of that certificate (PEM)
         = file("key").without("it is in the same file").example("\"/data/conf/listener-key.pem\"");
-        /// CA certificates that vouch for those of clients (PEM)
+        /// CA certificates of clients (PEM)
         = file("client-ca").example("\"/data/conf/clients.pem\"");
         /// Web pages of these origins may connect by WebSocket
         = filters("origins").without("all").example("[\"https://panel.example.com\"]");
     } {
-        /// Whether clients may talk to each other by topics of their own
+        /// Whether clients may talk to each other by other topics
         relay: bool = truth_of("relay").or("true");
     }
 }

@@ -126,7 +126,7 @@ pub(super) async fn listen(
     Ok(listener)
 }
 
-/// Answers whoever asks, for ever.
+/// Answers whoever asks, until the bridge ends.
 pub(super) async fn run(listener: TcpListener, role: Role, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     let mut places = Places::default();

@@ -68,7 +68,7 @@ impl Sockets {
             .map(|key| transport::accept_key(key.as_bytes()));
         let accept = key.and_then(|key| HeaderValue::from_str(&key).ok());
         let Some(accept) = accept else {
-            let sentence = "this is no WebSocket of version 13\n";
+            let sentence = "this is not a WebSocket of version 13\n";
             return plain(StatusCode::BAD_REQUEST, sentence);
         };
         if shared.is_ending() || self.0.load(Ordering::Relaxed) >= SOCKETS_MAX {

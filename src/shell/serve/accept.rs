@@ -64,7 +64,7 @@ pub(super) struct Door {
     pub(super) limits: Limits,
 }
 
-/// Takes in whoever connects, for ever.
+/// Takes in whoever connects, until the bridge ends.
 pub(super) async fn run(socket: std::net::TcpListener, door: Door, hub: Rc<Hub>) {
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
@@ -117,7 +117,7 @@ async fn admit(stream: TcpStream, address: SocketAddr, door: Rc<Door>, hub: Rc<H
                 address: address.ip().to_canonical(),
                 certificate,
             };
-            // A task of its own: the handshake's may be ended from outside.
+            // A separate task: the handshake's may be ended from outside.
             tokio::task::spawn_local(hub.serve(stream, peer));
         }
         Err(error) => debug!("{}: {}: {error}", door.name, address.ip()),

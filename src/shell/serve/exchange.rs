@@ -23,7 +23,7 @@ use crate::bridge::{Bridge, ClientAnswer, Directory, Marks};
 use crate::model::time::Now;
 use crate::serve::{ClientRequest, Stats};
 
-/// How many requests may wait for the bus thread; each client has a budget of its own besides.
+/// How many requests may wait for the bus thread; each client has a separate budget besides.
 const REQUESTS_MAX: usize = 16_384;
 
 /// What both threads have.

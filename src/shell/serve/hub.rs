@@ -200,7 +200,7 @@ impl Hub {
                 if let Some(connection) = self.connection(client)
                     && connection.is_blocked.get()
                 {
-                    // With a waker of its own: this one wakes nobody.
+                    // With a separate waker: this one wakes nobody.
                     connection.wake();
                 }
                 self.resume(client);

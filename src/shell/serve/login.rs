@@ -63,7 +63,7 @@ struct Attempts {
     full_at: Option<Instant>,
     today: u32,
     since: Option<Instant>,
-    /// The last wrong login: the same again is no further attempt.
+    /// The last wrong login: the same again is not another attempt.
     last: Option<[u64; 2]>,
 }
 

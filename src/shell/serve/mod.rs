@@ -134,7 +134,7 @@ impl Serving {
     }
 }
 
-/// Carries requests of clients to the bridge, for ever: the bus thread's side.
+/// Carries requests of clients to the bridge, until the bridge ends: the bus thread's side.
 pub(in crate::shell) async fn carry(config: Config, exchange: Arc<Exchange>, shared: Arc<Shared>) {
     let mut reader = RequestReader::new(config.limits.request_bytes_max);
     loop {
@@ -183,7 +183,7 @@ pub(in crate::shell) async fn carry(config: Config, exchange: Arc<Exchange>, sha
     }
 }
 
-/// Whether a topic is no request, but that of Home Assistant's birth message.
+/// Whether a topic is not a request, but that of Home Assistant's birth message.
 fn is_birth(topic: &str) -> bool {
     !(topic.starts_with("R/") || topic.starts_with("W/"))
 }

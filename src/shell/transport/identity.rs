@@ -21,7 +21,7 @@ use crate::config::ListenTls;
 /// How old the files were, and what was in them.
 type Built = (Vec<Option<SystemTime>>, Arc<ServerConfig>);
 
-/// A listener's certificate, key, and who vouches for clients.
+/// A listener's certificate, key, and the CA of clients.
 pub(super) struct Identity {
     name: String,
     settings: ListenTls,

@@ -514,7 +514,7 @@ impl Seen {
             },
             (answers, _) => fault(
                 format!("{place}: {answers} bridges answer for {portal_id}"),
-                "stop all but one; the broker of a GX device has one of its own: set mqtt-server to another broker, or \
+                "stop all but one; the broker of a GX device has its own: set mqtt-server to another broker, or \
                  mqtt-prefix = \"venus/\" for this one",
             ),
         }

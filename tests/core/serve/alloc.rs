@@ -32,7 +32,7 @@ fn an_update_for_fifty_clients_allocates_nothing() {
             assert!(written);
         }
     };
-    // Buffers grow; and a heartbeat is no update.
+    // Buffers grow; and a heartbeat is not an update.
     for number in 0..40 {
         round(&mut bench, number);
     }

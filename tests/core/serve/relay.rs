@@ -46,7 +46,7 @@ fn s9_16_no_local_keeps_a_clients_own_messages_from_it() {
     bench.send(b, &publish5(0, 0, "x/plain", &[], "3"));
     assert_eq!(bench.get(a), ["x/2 2", "x/plain 3"]);
     assert_eq!(bench.get(b), ["x/1 1", "x/plain 3"]);
-    // Two bridges must not send each other the same for ever: theirs are so by their level (§9.2).
+    // Two bridges must not send each other the same without end: theirs are so by their level (§9.2).
     let bridge = bench.client("bridge", 0x84);
     bench.subscribe(bridge, "#", 0);
     bench.get(bridge);

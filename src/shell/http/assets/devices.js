@@ -13,7 +13,7 @@ const FOUND_MAX = 100;
 const PACE_MS = 500;
 /** Groups that nobody opens first. */
 const CLOSED = /^(History|Settings|About|Link|Mgmt|Devices|Debug|Interfaces|Pv\/Disable|Services|Diagnostics|Info)/;
-/** What a device is, in items of their own. */
+/** What a device is, in separate items. */
 const ABOUT = new Set(['Connected', 'CustomName', 'DeviceInstance', 'FirmwareVersion', 'GroupId', 'HardwareVersion', 'ProductId', 'ProductName', 'Serial', 'DeviceType', 'AllowedRoles', 'NrOfDistributors', 'Model', 'DeviceName', 'Identifier']);
 /** Types that come last. */
 const LAST = ['settings', 'platform', 'hub4', 'logger', 'modem', 'vecan', 'ble', 'shelly', 'fronius', 'modbusclient'];

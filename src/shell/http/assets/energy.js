@@ -1,4 +1,4 @@
-// Today's energy. A solar charger counts its day itself; meters count for ever, so that the page keeps what
+// Today's energy. A solar charger counts its day itself; meters never start again, so that the page keeps what
 // it saw first on each day, and says since when it counts.
 
 import { keep, recall, forget } from './history.js';

@@ -145,7 +145,7 @@ export class Session {
 
     refused(client) {
         client.close();
-        this.closed({ reason: 'the broker does not let us see the values', login: true, version: false });
+        this.closed({ reason: 'the broker refused the subscription', login: true, version: false });
     }
 
     renew(option) {

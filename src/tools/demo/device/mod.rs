@@ -52,7 +52,7 @@ pub(crate) struct Measure {
     pub form: Form,
     /// Where the value comes from; `None` is invalid.
     pub read: Read,
-    /// Where a value comes from that is no number; it goes before `read`.
+    /// Where a value comes from that is not a number; it goes before `read`.
     pub made: Option<fn(&Plant) -> BusValue>,
     /// Whether it is a physical quantity, which is never quite still.
     pub lively: bool,
