@@ -121,6 +121,10 @@ pub struct DemoArgs {
     /// Tell Home Assistant of the devices, by way of the demo's broker
     #[arg(long)]
     pub home_assistant: bool,
+    /// What clients that ask for it are told of the keep-alive, in seconds. Values flow for as long as somebody
+    /// subscribes to them
+    #[arg(short = 'k', long, value_name = "SECONDS", default_value_t = 0, value_parser = whole::<u32>)]
+    pub keep_alive: u32,
     /// Port of the page (default: 8080, or the next one that is free)
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub web: Option<u16>,

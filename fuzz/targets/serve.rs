@@ -167,6 +167,7 @@ impl World {
                 echo: Some("1".into()).filter(|_| length & 8 == 0),
             },
             _ => Answer::Say {
+                listener: 0,
                 topic: format!("N/c0619ab12345/bridge/{}", length % 7).into(),
                 payload: vec![b'1'; usize::from(length % 3)].into(),
                 retain: length & 16 == 0,

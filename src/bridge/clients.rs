@@ -12,6 +12,7 @@ use super::subscriber::client::{ClientAnswer, Direct, Directory};
 use super::subscriber::outbox::{Control, Entry};
 use super::subscriber::remote::OutletConfig;
 use super::subscriber::sink::PublishSink;
+use crate::model::access::Access;
 use crate::model::request::{Rejection, Request, ResponseAddress};
 use crate::model::time::Now;
 use crate::model::topic;
@@ -72,6 +73,11 @@ impl Bridge {
     pub fn clients_listen(&mut self, now: Now, listener: usize, listens: bool) {
         let outlet = self.outlets.at_mut(listener.into());
         outlet.subscriber.listens(now.monotonic, listens);
+    }
+
+    /// Whether the clients of this listener get anything of ours (§8).
+    pub fn serves(&self, listener: usize) -> bool {
+        self.outlets.at(listener.into()).subscriber.gate().access() != Access::Off
     }
 
     /// A client is gone.

@@ -44,6 +44,7 @@ pub use self::store::sizes::Sizes;
 pub use self::store::throttle::{LogRate, Throttle};
 pub use self::subscriber::client::{ClientAnswer, Directory, DirectoryItem};
 pub use self::subscriber::discovery_state::DiscoveryConfig;
+pub use self::subscriber::gate::Admission;
 pub use self::subscriber::refresh::EXPIRY_MIN;
 pub use self::subscriber::remote::OutletConfig;
 pub use self::subscriber::sink::{PublishSink, text_payload};

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use super::Bridge;
 use super::bus::registry::State;
+use super::discovery::AllReaders;
 use super::store::items::ServiceId;
 use super::store::sizes::Sizes;
 use super::store::throttle::LogRate;
+use super::subscriber::gate::Admission;
 use super::subscriber::rate::RequestRate;
 use crate::model::time::Now;
 use crate::schema::Schema;
@@ -26,6 +28,8 @@ pub struct Settings {
     pub strict_writes: bool,
     /// For each broker, how long a request keeps data flowing; `None`: always (§5.1).
     pub keep_alive: Vec<Option<Duration>>,
+    /// For each listener, what its clients may do; they follow the brokers.
+    pub listeners: Vec<Admission>,
     /// How many services are followed.
     pub services_max: usize,
     /// How many writes may wait for their answers (§5.6).
@@ -86,6 +90,7 @@ impl Bridge {
             schema,
             strict_writes,
             keep_alive,
+            listeners,
             services_max,
             writes_in_flight_max,
             calls_in_flight_max,
@@ -116,17 +121,37 @@ impl Bridge {
             outlet.set_keep_alive(now.monotonic, keep_alive, &self.store.items);
             outlet.set_stats(stats);
         }
+        self.admit(now, listeners);
         if self.store.schema != schema {
             self.set_schema(now, schema);
         }
     }
 
-    /// What is known of items is this from now on, also of those that are there.
+    /// What the clients of listeners may do is this from now on.
+    fn admit(&mut self, now: Now, listeners: Vec<Admission>) {
+        let first = self.outlets.ids().count() - listeners.len();
+        for (listener, admission) in self.outlets.ids().skip(first).zip(listeners) {
+            let said = self.bus.device_access.last();
+            let outlet = self.outlets.at_mut(listener);
+            if !outlet.admit(now.monotonic, admission, said, &self.store.items) {
+                continue;
+            }
+            // What could be set can only be looked at now, or the other way round.
+            AllReaders::new(&mut self.outlets, &mut self.discovery).describe_all(
+                now,
+                &mut self.store,
+                &self.bus.registry,
+                listener,
+            );
+        }
+    }
+
     /// The schema that holds now.
     pub fn schema(&self) -> &Arc<Schema> {
         &self.store.schema
     }
 
+    /// What is known of items is this from now on, also of those that are there.
     fn set_schema(&mut self, now: Now, schema: Arc<Schema>) {
         self.store.schema = schema;
         self.bus.registry.kept.forget_blocked();

@@ -86,6 +86,39 @@ pub struct ListenConfig {
     pub home_assistant: Option<HomeAssistant>,
 }
 
+impl ListenConfig {
+    /// Takes over what can change while clients are connected: who may connect, and what they may do. Gives
+    /// what differs and needs a restart. (Certificates are read anew at each connection.)
+    pub(super) fn take_over(&mut self, new: &ListenConfig) -> Vec<&'static str> {
+        let fixed = [
+            ("the name of a listener", self.name != new.name),
+            ("the address of a listener", self.address != new.address),
+            (
+                "the transport of a listener",
+                self.transport != new.transport,
+            ),
+            ("the certificate of a listener", self.tls != new.tls),
+            ("the origins of a listener", self.origins != new.origins),
+            ("retain of a listener", self.retain != new.retain),
+            (
+                "home-assistant of a listener",
+                self.home_assistant != new.home_assistant,
+            ),
+        ];
+        let kept = fixed.into_iter().filter(|(_, differs)| *differs);
+        let kept: Vec<_> = kept.map(|(what, _)| what).collect();
+        // Another address is another listener: none of its settings is meant for this one.
+        if self.address == new.address {
+            self.auth.clone_from(&new.auth);
+            self.relay = new.relay;
+            self.keep_alive = new.keep_alive;
+            self.access = new.access;
+            self.lists.clone_from(&new.lists);
+        }
+        kept
+    }
+}
+
 impl ListenTransport {
     /// Whether it is encrypted.
     pub fn is_encrypted(self) -> bool {

@@ -82,9 +82,9 @@ impl Filter {
 
     /// Whether it can match something below `N/<portal id>/`, requests for that portal id,
     /// or below the discovery prefix: with `relay = false` others are refused (§9.19).
-    pub fn may_be_ours(&self, portal: &str, discovery_prefix: &str) -> bool {
-        if let Some(Level::Text(first)) = self.levels.first()
-            && **first == *discovery_prefix
+    pub fn may_be_ours(&self, portal: &str, discovery_prefix: Option<&str>) -> bool {
+        if let (Some(Level::Text(first)), Some(prefix)) = (self.levels.first(), discovery_prefix)
+            && prefix.split('/').next() == Some(&**first)
         {
             return true;
         }
@@ -215,7 +215,9 @@ mod tests {
             ("homeassistant/#", true),
         ] {
             assert_eq!(
-                parse(filter).unwrap().may_be_ours("abc", "homeassistant"),
+                parse(filter)
+                    .unwrap()
+                    .may_be_ours("abc", Some("homeassistant")),
                 expected,
                 "{filter}"
             );

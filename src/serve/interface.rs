@@ -42,8 +42,6 @@ pub struct Settings {
     pub portal: PortalId,
     /// One for each listener; a [`Peer`] says by number which one it came to.
     pub listeners: Vec<ListenerSettings>,
-    /// What Home Assistant's discovery topics begin with; below it are topics of ours too.
-    pub discovery_prefix: Box<str>,
     /// How long values are gathered before they go out (§9.12).
     pub gather: Duration,
     /// The most writes of values in a second, over all clients together (§9.12).
@@ -58,7 +56,6 @@ impl Settings {
         Settings {
             portal,
             listeners: vec![ListenerSettings::default()],
-            discovery_prefix: DISCOVERY_PREFIX.into(),
             gather: Duration::from_millis(5),
             client_writes_max: 1000,
             limits: Limits::default(),
@@ -76,12 +73,16 @@ pub struct ListenerSettings {
     pub login: bool,
     /// Whether values come to a new subscription with the retain flag (§9.8).
     pub retain: bool,
-    /// Whether its clients get anything of ours; with `access = "off"` they do not (§8).
+    /// Whether its clients get anything of ours at the start; with `access = "off"` they do not (§8). Later
+    /// [`Answer::Serves`] says so.
     pub serves: bool,
     /// What of our items is published to its clients (§8).
     pub publish: List,
     /// Whether its clients may send each other topics that are not ours (§9.16, §9.19).
     pub relay: bool,
+    /// What Home Assistant's discovery topics begin with, where it is told of the devices here; below it are
+    /// topics of ours too.
+    pub discovery_prefix: Option<Box<str>>,
 }
 
 impl Default for ListenerSettings {
@@ -93,6 +94,7 @@ impl Default for ListenerSettings {
             serves: true,
             publish: List::default(),
             relay: true,
+            discovery_prefix: Some(DISCOVERY_PREFIX.into()),
         }
     }
 }
@@ -263,15 +265,25 @@ pub enum Answer {
         /// What the completion message carries back: a JSON text, to be written as it stands.
         echo: Option<Box<str>>,
     },
-    /// Something that is not an item is said to all who have a filter for it: status, statistics, a
-    /// configuration for Home Assistant. Only the latest of a topic counts.
+    /// Something that is not an item is said to all clients of a listener who have a filter for it: status,
+    /// statistics, a configuration for Home Assistant. Only the latest of a topic counts.
     Say {
+        /// Which listener.
+        listener: usize,
         /// The whole topic.
         topic: Box<str>,
         /// The payload; an empty one clears the topic.
         payload: Box<[u8]>,
         /// Whether who subscribes later gets it too, with the retain flag.
         retain: bool,
+    },
+    /// Whether the clients of a listener get anything of ours (§8): what they had is taken back, or comes
+    /// again.
+    Serves {
+        /// Which listener.
+        listener: usize,
+        /// Whether they do.
+        serves: bool,
     },
     /// The answer to a request with a response topic: to the requester, subscribed or not (§9.15).
     Respond {

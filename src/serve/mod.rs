@@ -142,19 +142,23 @@ impl Server {
             stats: Stats::default(),
             ending: false,
         };
-        server.introduce();
+        for listener in 0..server.settings.listeners.len() {
+            if serves(&server.settings, listener) {
+                server.introduce(listener);
+            }
+        }
         server
     }
 
     /// What is there without any item: the serial (§4.2), and that keep-alives work.
-    fn introduce(&mut self) {
+    fn introduce(&mut self, listener: usize) {
         let mut serial = payload::HEAD.to_vec();
         payload::write_text(&mut serial, self.settings.portal.as_str());
         serial.push(b'}');
         let ours = |rest: &str| format!("{}{rest}", self.prefixes[0]);
         let (serial_topic, keep_alive) = (ours(topic::SERIAL), ours(topic::KEEPALIVE));
-        self.own.say(&serial_topic, &serial, true);
-        self.own.say(&keep_alive, b"{\"value\": 1}", true);
+        self.say(listener, &serial_topic, &serial, true);
+        self.say(listener, &keep_alive, b"{\"value\": 1}", true);
     }
 
     /// Somebody has connected: TCP, TLS and WebSocket are through.
@@ -323,18 +327,20 @@ impl Server {
             return;
         };
         let topic = format!("{}{}", self.prefixes[0], item.topic);
-        let mut number = None;
+        let mut told: Option<(usize, u32)> = None;
         for place in &mut self.places {
             let Some(client) = place.client.as_mut().filter(|client| client.is_open()) else {
                 continue;
             };
             client.out.pending.remove(slot.0);
             if client.cover.bits().contains(slot.0) {
-                let number = *number.get_or_insert_with(|| self.own.say(&topic, b"", true));
-                if client.out.own.insert(number) {
-                    self.own.awaits(number);
-                }
-                queue(&mut self.ready, client);
+                let listener = client.peer.listener;
+                let number = match told {
+                    Some((same, number)) if same == listener => number,
+                    _ => self.own.say(listener, &topic, b"", true),
+                };
+                told = Some((listener, number));
+                await_own(&mut self.own, &mut self.ready, client, number);
             }
         }
         self.directory.remove(slot);
@@ -381,10 +387,12 @@ impl Server {
                 }
             }
             Answer::Say {
+                listener,
                 topic,
                 payload,
                 retain,
-            } => self.say(&topic, &payload, retain),
+            } => self.say(listener, &topic, &payload, retain),
+            Answer::Serves { listener, serves } => self.set_serves(listener, serves),
             Answer::Respond {
                 client: id,
                 to,
@@ -416,30 +424,100 @@ impl Server {
         }
     }
 
-    /// Something of ours that is not an item is said to all who have a filter for it.
-    fn say(&mut self, topic: &str, payload: &[u8], retain: bool) {
-        let number = self.own.say(topic, payload, retain);
-        for client in open(&mut self.places) {
-            if client.wants(topic) && serves(&self.settings, client.peer.listener) {
-                if client.out.own.insert(number) {
-                    self.own.awaits(number);
+    /// Something of ours that is not an item is said to all clients of a listener who have a filter for it.
+    fn say(&mut self, listener: usize, topic: &str, payload: &[u8], retain: bool) {
+        let number = self.own.say(listener, topic, payload, retain);
+        if serves(&self.settings, listener) {
+            for client in open(&mut self.places) {
+                if client.peer.listener == listener && client.wants(topic) {
+                    await_own(&mut self.own, &mut self.ready, client, number);
                 }
-                queue(&mut self.ready, client);
             }
         }
         self.own.tidy(number);
     }
 
-    /// Other settings. Listeners keep their places; what follows from lists holds at once.
-    pub fn reload(&mut self, _now: Now, settings: Settings) {
+    /// The clients of a listener may have nothing of ours any more: what they had is cleared, as it is with a
+    /// broker. Or they may again: all of it comes (§8).
+    fn set_serves(&mut self, listener: usize, now_serves: bool) {
+        if serves(&self.settings, listener) == now_serves {
+            return;
+        }
+        if !now_serves {
+            let kept = self.own.kept(listener).map(|(_, own)| own.topic.clone());
+            let status = |topic: &Rc<str>| topic.ends_with(topic::STATUS);
+            // The status stays, and says that we are not there.
+            let kept: Vec<Rc<str>> = kept.filter(|topic| !status(topic)).collect();
+            for topic in kept {
+                self.say(listener, &topic, b"", true);
+            }
+        }
+        if let Some(settings) = self.settings.listeners.get_mut(listener) {
+            settings.serves = now_serves;
+        }
+        let ids: Vec<ClientId> = open(&mut self.places)
+            .filter(|client| client.peer.listener == listener)
+            .map(|client| client.id)
+            .collect();
+        for id in ids {
+            if !now_serves {
+                self.clear_items(id);
+            }
+            self.renew_cover(id);
+            self.catch_up(id);
+        }
+        if now_serves {
+            self.introduce(listener);
+        }
+    }
+
+    /// All items that a client has a filter for are cleared.
+    fn clear_items(&mut self, id: ClientId) {
+        let Some(client) = client_mut(&mut self.places, id) else {
+            return;
+        };
+        let cover = client.cover.clone();
+        for slot in cover.bits().iter() {
+            if let Some(item) = self.directory.item(slot) {
+                let topic = format!("{}{}", self.prefixes[0], item.topic);
+                let number = self.own.say(client.peer.listener, &topic, b"", true);
+                await_own(&mut self.own, &mut self.ready, client, number);
+            }
+        }
+    }
+
+    /// A client has other filters, or may have more: what they match comes as if it had changed.
+    fn catch_up(&mut self, id: ClientId) {
+        let Some(client) = client_mut(&mut self.places, id) else {
+            return;
+        };
+        let cover = client.cover.clone();
+        for slot in cover.bits().iter() {
+            client.out.pending.insert(slot);
+        }
+        queue(&mut self.ready, client);
+    }
+
+    /// Other settings. Listeners keep their places; what follows from lists holds at once, and whether they
+    /// serve stays as [`Answer::Serves`] said last.
+    pub fn reload(&mut self, _now: Now, mut settings: Settings) {
         self.directory.set_lists(lists(&settings));
         self.pace = Pace::new(settings.gather, settings.client_writes_max);
+        let old = self.settings.listeners.iter();
+        for (listener, old) in settings.listeners.iter_mut().zip(old) {
+            listener.serves = old.serves;
+        }
         self.settings = settings;
-        for place in &mut self.places {
-            if let Some(client) = place.client.as_mut().filter(|client| client.is_open()) {
-                let filters = client.subscriptions.iter().map(|old| &old.shared);
-                let cover = self.directory.cover(client.peer.listener, filters);
-                client.set_cover(cover);
+        let ids: Vec<ClientId> = open(&mut self.places).map(|client| client.id).collect();
+        for id in ids {
+            let before = self.client(id).map(|client| client.cover.clone());
+            self.renew_cover(id);
+            let after = self.client(id).map(|client| client.cover.clone());
+            // What a list has hidden until now is new to it.
+            if let (Some(before), Some(after)) = (before, after)
+                && !before.bits().has_all(&after.bits())
+            {
+                self.catch_up(id);
             }
         }
     }
@@ -736,6 +814,15 @@ fn relays(settings: &Settings, listener: usize) -> bool {
     listener.is_some_and(|listener| listener.relay)
 }
 
+/// What Home Assistant's discovery topics begin with, for the clients of a listener.
+fn discovery_prefix(settings: &Settings, listener: usize) -> Option<&str> {
+    settings
+        .listeners
+        .get(listener)?
+        .discovery_prefix
+        .as_deref()
+}
+
 /// All clients that are let in.
 fn open(places: &mut [Place]) -> impl Iterator<Item = &mut Client> {
     places
@@ -759,6 +846,14 @@ fn queue(ready: &mut VecDeque<ClientId>, client: &mut Client) {
         client.queued = true;
         ready.push_back(client.id);
     }
+}
+
+/// A client is to be told something of ours.
+fn await_own(own: &mut Own, ready: &mut VecDeque<ClientId>, client: &mut Client, number: u32) {
+    if client.out.own.insert(number) {
+        own.awaits(number);
+    }
+    queue(ready, client);
 }
 
 /// Offers bytes to a socket until it takes no more; gives how many it took.

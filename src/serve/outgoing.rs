@@ -391,7 +391,7 @@ impl Stored {
             return;
         }
         let mut own = Bits::default();
-        for (number, topic) in context.own.kept() {
+        for (number, topic) in context.own.kept(context.listener) {
             let ours = topic.topic.strip_prefix(context.prefix);
             // With `retain = false` only the serial comes so (§9.8).
             let stored = context.stored_values
@@ -426,7 +426,7 @@ impl Republish {
             self.items = Sweep::new(context.cover.bits().clone());
             let serial = format!("{}{}", context.prefix, crate::model::topic::SERIAL);
             if (context.wants)(&serial)
-                && let Some(number) = context.own.number(&serial)
+                && let Some(number) = context.own.number(context.listener, &serial)
             {
                 context.own_topic(out, number, matches!(context.flags, Flags::Same(true)));
             }

@@ -1,6 +1,7 @@
 //! Topics of ours that are no items: the serial, the status, the heartbeat, configurations for Home
-//! Assistant. Only the latest payload of each counts; who has not had it yet is counted, so that one
-//! that is gone is forgotten when all have been told.
+//! Assistant. Each listener has its own: what its clients may do is not what those of another may. Only the
+//! latest payload of each counts; who has not had it yet is counted, so that one that is gone is forgotten
+//! when all have been told.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -9,7 +10,8 @@ use std::rc::Rc;
 #[derive(Debug, Default)]
 pub struct Own {
     topics: Vec<Option<OwnTopic>>,
-    numbers: HashMap<Rc<str>, u32>,
+    /// By listener and topic.
+    numbers: Vec<HashMap<Rc<str>, u32>>,
     free: Vec<u32>,
 }
 
@@ -18,6 +20,8 @@ pub struct Own {
 pub struct OwnTopic {
     /// The whole topic.
     pub topic: Rc<str>,
+    /// Whose clients it is for.
+    listener: usize,
     /// Its latest payload.
     pub payload: Box<[u8]>,
     /// Whether who subscribes later gets it.
@@ -34,9 +38,9 @@ impl OwnTopic {
 }
 
 impl Own {
-    /// Says something: gives the topic's number.
-    pub fn say(&mut self, topic: &str, payload: &[u8], retain: bool) -> u32 {
-        if let Some(&number) = self.numbers.get(topic) {
+    /// Says something to the clients of a listener: gives the topic's number.
+    pub fn say(&mut self, listener: usize, topic: &str, payload: &[u8], retain: bool) -> u32 {
+        if let Some(number) = self.number(listener, topic) {
             if let Some(Some(own)) = self.topics.get_mut(number as usize) {
                 own.payload = payload.into();
                 own.retain = retain;
@@ -46,6 +50,7 @@ impl Own {
         let topic: Rc<str> = topic.into();
         let own = OwnTopic {
             topic: topic.clone(),
+            listener,
             payload: payload.into(),
             retain,
             waiting: 0,
@@ -57,7 +62,12 @@ impl Own {
         if let Some(place) = self.topics.get_mut(number as usize) {
             *place = Some(own);
         }
-        self.numbers.insert(topic, number);
+        if self.numbers.len() <= listener {
+            self.numbers.resize_with(listener + 1, HashMap::new);
+        }
+        if let Some(numbers) = self.numbers.get_mut(listener) {
+            numbers.insert(topic, number);
+        }
         number
     }
 
@@ -66,9 +76,15 @@ impl Own {
         self.topics.get(number as usize)?.as_ref()
     }
 
-    /// The number of a topic.
-    pub fn number(&self, topic: &str) -> Option<u32> {
-        self.numbers.get(topic).copied()
+    /// The number of a topic of a listener.
+    pub fn number(&self, listener: usize, topic: &str) -> Option<u32> {
+        self.numbers.get(listener)?.get(topic).copied()
+    }
+
+    /// Whether any listener says something there.
+    pub fn is_said(&self, topic: &str) -> bool {
+        let mut listeners = self.numbers.iter();
+        listeners.any(|numbers| numbers.contains_key(topic))
     }
 
     /// One more client is to be told.
@@ -92,15 +108,18 @@ impl Own {
             return;
         };
         if let Some(own) = place.take_if(|own| own.waiting == 0 && !own.is_kept()) {
-            self.numbers.remove(&own.topic);
+            if let Some(numbers) = self.numbers.get_mut(own.listener) {
+                numbers.remove(&own.topic);
+            }
             self.free.push(number);
         }
     }
 
-    /// All that who subscribes now gets.
-    pub fn kept(&self) -> impl Iterator<Item = (u32, &OwnTopic)> {
+    /// All that who subscribes now at a listener gets.
+    pub fn kept(&self, listener: usize) -> impl Iterator<Item = (u32, &OwnTopic)> {
+        let kept = move |own: &&OwnTopic| own.listener == listener && own.is_kept();
         (0_u32..)
             .zip(&self.topics)
-            .filter_map(|(number, own)| Some((number, own.as_ref().filter(|own| own.is_kept())?)))
+            .filter_map(move |(number, own)| Some((number, own.as_ref().filter(kept)?)))
     }
 }

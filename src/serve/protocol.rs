@@ -12,7 +12,10 @@ use super::filter::Filter;
 use super::interface::{ClientId, ClientRequest, Close, LoginCheck, Response};
 use super::relay::Event;
 use super::session::{Greeting, State, Subscription, Will};
-use super::{EXPIRY, NOT_AUTHORIZED, Route, Server, client_mut, open, queue, relays, serves};
+use super::{
+    EXPIRY, NOT_AUTHORIZED, Route, Server, client_mut, discovery_prefix, open, queue, relays,
+    serves,
+};
 use crate::codec::packet::client::{self, Fault, Filters, FromClient, Hello, Message};
 use crate::codec::packet::{RespondTo, Version, server, v5};
 use crate::model::outside::Outside;
@@ -357,9 +360,9 @@ impl Server {
     }
 
     /// Whether it is what Home Assistant says when it comes: the rules want to know, and others may too.
-    fn is_birth(&self, topic: &str) -> bool {
-        let rest = topic.strip_prefix(&*self.settings.discovery_prefix);
-        rest == Some("/status")
+    fn is_birth(&self, topic: &str, listener: usize) -> bool {
+        let prefix = discovery_prefix(&self.settings, listener);
+        prefix.is_some_and(|prefix| topic.strip_prefix(prefix) == Some("/status"))
     }
 
     /// What becomes of a message with that topic.
@@ -374,9 +377,9 @@ impl Server {
             Route::Denied
         } else if topic.starts_with(&**reads) || topic.starts_with(&**writes) {
             Route::Request
-        } else if topic.starts_with(&**notifications) || self.own.number(topic).is_some() {
+        } else if topic.starts_with(&**notifications) || self.own.is_said(topic) {
             Route::Foreign
-        } else if relays(&self.settings, listener) || self.is_birth(topic) {
+        } else if relays(&self.settings, listener) || self.is_birth(topic, listener) {
             Route::Relay
         } else {
             Route::Denied
@@ -445,7 +448,7 @@ impl Server {
                     response: message.respond_to.map(response),
                 }),
                 Route::Relay => {
-                    if self.is_birth(topic) {
+                    if self.is_birth(topic, listener) {
                         self.requests.push_back(ClientRequest {
                             client: id,
                             listener,
@@ -497,10 +500,13 @@ impl Server {
                 self.settings.limits.retained_topics_max, self.settings.limits.retained_bytes_max
             );
         }
-        let birth = self.is_birth(&event.topic);
+        let births: SmallVec<[bool; 4]> = (0..self.settings.listeners.len())
+            .map(|listener| self.is_birth(&event.topic, listener))
+            .collect();
         let limits = &self.settings.limits;
         for client in open(&mut self.places) {
-            if !relays(&self.settings, client.peer.listener) && !birth {
+            let birth = births.get(client.peer.listener).copied();
+            if !relays(&self.settings, client.peer.listener) && birth != Some(true) {
                 continue;
             }
             let reception = client.receives(&event.topic, from);
@@ -608,7 +614,7 @@ impl Server {
         let client = self.client(id).ok_or(NOT_AUTHORIZED)?;
         let listener = client.peer.listener;
         if !relays(&self.settings, listener)
-            && !filter.may_be_ours(portal, &self.settings.discovery_prefix)
+            && !filter.may_be_ours(portal, discovery_prefix(&self.settings, listener))
         {
             return Err(NOT_AUTHORIZED);
         }
@@ -630,7 +636,7 @@ impl Server {
     }
 
     /// A client's filters are others.
-    fn renew_cover(&mut self, id: ClientId) {
+    pub(super) fn renew_cover(&mut self, id: ClientId) {
         let Some(client) = client_mut(&mut self.places, id) else {
             return;
         };

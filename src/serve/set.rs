@@ -75,6 +75,12 @@ impl Bits {
         }
     }
 
+    /// Whether all of another set is in it.
+    pub fn has_all(&self, other: &Bits) -> bool {
+        let mut words = other.0.iter().enumerate();
+        words.all(|(index, &word)| word & !self.word(index) == 0)
+    }
+
     /// All that are in it.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0_u32..)

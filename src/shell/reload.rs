@@ -4,7 +4,7 @@
 use tracing::{info, warn};
 
 use super::shared::Shared;
-use crate::bridge::{Bounds, LogRate, Settings, Sizes};
+use crate::bridge::{Admission, Bounds, LogRate, Settings, Sizes};
 use crate::config::{Config, Limits};
 
 /// Takes over what can be changed while the bridge runs, in one step, and names the rest.
@@ -37,10 +37,15 @@ pub(super) fn settings(config: &Config) -> Settings {
     let brokers = config.brokers.iter().map(|broker| broker.keep_alive);
     let listeners = config.listeners.iter().map(|listener| listener.keep_alive);
     let keep_alive = brokers.chain(listeners);
+    let listeners = config.listeners.iter().map(|listener| Admission {
+        access: listener.access,
+        lists: listener.lists.clone(),
+    });
     Settings {
         schema: config.schema.clone(),
         strict_writes: config.strict_writes,
         keep_alive: keep_alive.collect(),
+        listeners: listeners.collect(),
         services_max,
         writes_in_flight_max,
         calls_in_flight_max,

@@ -132,14 +132,11 @@ pub async fn run_with(
         tokio::select! {
             () = &mut shutdown => break,
             Some(new) = changes.recv() => {
-                #[cfg(feature = "listen")]
-                if let Some(serving) = &serving
-                    // Another list of listeners needs a restart; their numbers would not fit.
-                    && new.listeners.len() == config.listeners.len()
-                {
-                    serving.reload(&new);
-                }
                 reload::apply(&shared, &mut config, new);
+                #[cfg(feature = "listen")]
+                if let Some(serving) = &serving {
+                    serving.reload(&config);
+                }
                 supervisor.reloaded();
             }
         }

@@ -65,6 +65,7 @@ fn settings(bounds: Bounds, brokers: usize, stats: Option<Duration>) -> Settings
     Settings {
         schema: Arc::default(),
         strict_writes: false,
+        listeners: Vec::new(),
         keep_alive: vec![Some(MINUTE); brokers],
         services_max: 100,
         writes_in_flight_max: 100,

@@ -209,6 +209,7 @@ pub fn settings(brokers: usize) -> Settings {
     Settings {
         schema: Arc::default(),
         strict_writes: false,
+        listeners: Vec::new(),
         keep_alive: vec![None; brokers],
         services_max: 2_000,
         writes_in_flight_max: 1_024,

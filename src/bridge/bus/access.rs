@@ -68,6 +68,7 @@ impl<R: Readers> BusContext<'_, R> {
         // Never more than was said: where that was nothing, it stays so.
         if let Some((_, last)) = last {
             let lowered = (*last).min(Access::ReadOnly);
+            *last = lowered;
             self.apply_access(now, lowered, "since this device no longer says");
         }
     }

@@ -24,6 +24,13 @@ pub struct DeviceAccess {
 }
 
 impl DeviceAccess {
+    /// What it said last, as long as that holds; nothing is let through before.
+    pub fn last(&self) -> Access {
+        self.last
+            .as_ref()
+            .map_or(Access::Off, |(_, access)| *access)
+    }
+
     /// When [`super::BusContext::lower_access`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         self.until

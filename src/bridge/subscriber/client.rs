@@ -81,6 +81,8 @@ pub enum ClientAnswer {
         /// Whether clients that come later get it too.
         retain: bool,
     },
+    /// Whether the clients get anything of ours: the device says what they may do (§8).
+    Serves(bool),
     /// What one client is told of its request (§5.8).
     Respond {
         /// Whom, and where.

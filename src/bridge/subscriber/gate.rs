@@ -8,6 +8,15 @@ use crate::bridge::store::cache::SlotId;
 use crate::model::access::{Access, AccessRule};
 use crate::model::filter::Lists;
 
+/// What the clients of a listener may do (§8).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admission {
+    /// Whether they may read and write.
+    pub access: AccessRule,
+    /// What of it.
+    pub lists: Lists,
+}
+
 /// What the clients of one reader may have.
 #[derive(Debug)]
 pub struct Gate {
@@ -34,6 +43,30 @@ impl Gate {
             lists,
             hidden: Bits::default(),
         }
+    }
+
+    /// Other settings; what the device says is told with them. `true` where other things may be done than
+    /// before. Which items are hidden is to be told anew, with [`Gate::added`].
+    pub fn admit(&mut self, admission: Admission, device_says: Access) -> bool {
+        let Admission {
+            access: rule,
+            lists,
+        } = admission;
+        let before = self.access;
+        self.rule = rule;
+        self.access = match rule {
+            AccessRule::Always(access) => access,
+            AccessRule::AsDeviceSays => device_says,
+        };
+        self.open = lists.publish.is_open();
+        self.lists = lists;
+        self.hidden = Bits::default();
+        before != self.access
+    }
+
+    /// Whether other settings are the same.
+    pub fn is(&self, admission: &Admission) -> bool {
+        self.rule == admission.access && self.lists == admission.lists
     }
 
     /// The device says what may be done. `true` where that is new here.

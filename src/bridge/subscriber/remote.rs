@@ -21,7 +21,7 @@ use super::client::Direct;
 use super::corrections::Corrections;
 use super::discovery_state::{DiscoveryConfig, DiscoveryState};
 use super::fit::Fit;
-use super::gate::Gate;
+use super::gate::{Admission, Gate};
 use super::interest::Renewed;
 use super::outbox::{Control, Entry};
 use super::refresh::Refresh;
@@ -469,13 +469,45 @@ impl Outlet {
     /// The device says what clients may do, to brokers that follow it (§8). Tells whether that is new
     /// here. Without access everything is taken back, as at the end; the link closes then.
     pub fn device_says(&mut self, now: Instant, access: Access, items: &Items) -> bool {
-        let subscriber = &mut self.subscriber;
-        let was_off = subscriber.gate().access() == Access::Off;
-        if !subscriber.gate_mut().device_says(access) {
+        let was_off = self.subscriber.gate().access() == Access::Off;
+        if !self.subscriber.gate_mut().device_says(access) {
             return false;
         }
+        self.access_changed(now, was_off, items);
+        true
+    }
+
+    /// A listener's clients may do what these settings say, from now on. Tells whether their access is
+    /// another.
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        admission: Admission,
+        device_says: Access,
+        items: &Items,
+    ) -> bool {
+        if self.subscriber.gate().is(&admission) {
+            return false;
+        }
+        let was_off = self.subscriber.gate().access() == Access::Off;
+        let has_changed = self.subscriber.gate_mut().admit(admission, device_says);
+        for slot in items.all() {
+            if let Some(item) = items.get(slot) {
+                let (key, path) = (items.device_key(item.device), items.path(item));
+                self.subscriber.gate_mut().added(slot, key, path);
+            }
+        }
+        if has_changed {
+            self.access_changed(now, was_off, items);
+        }
+        has_changed
+    }
+
+    /// What its clients may do is another.
+    fn access_changed(&mut self, now: Instant, was_off: bool, items: &Items) {
+        let subscriber = &mut self.subscriber;
         subscriber.update_wanted();
-        if access == Access::Off {
+        if subscriber.gate().access() == Access::Off {
             self.leave();
         } else if was_off && subscriber.is_open() && !subscriber.is_ending() {
             // It was about to leave, and stays: all it took back comes again, behind that.
@@ -488,7 +520,6 @@ impl Outlet {
                 subscriber.start_heartbeat(now);
             }
         }
-        true
     }
 
     fn leave(&mut self) {

@@ -18,9 +18,9 @@ settings! {
         /// certificate
         ///
         /// An address that others than this device can reach needs it.
-        = word("auth", &["anonymous", "users", "venus", "certificate"]).without("anybody, on this device only").example("\"venus\"");
+        = word("auth", &["anonymous", "users", "venus", "certificate"]).without("anybody, on this device only").example("\"venus\"").reload();
         /// The file of users, with name:bcrypt-hash a line
-        = file("users").example("\"/data/conf/dbus-mqtt-users\"");
+        = file("users").example("\"/data/conf/dbus-mqtt-users\"").reload();
         /// Certificate that clients are shown (PEM); without one a pair is made, and its fingerprint logged
         = file("certificate").example("\"/data/conf/listener.pem\"");
         /// The key of that certificate (PEM)
@@ -31,7 +31,7 @@ settings! {
         = filters("origins").without("all").example("[\"https://panel.example.com\"]");
     } {
         /// Whether clients may talk to each other by other topics
-        relay: bool = truth_of("relay").or("true");
+        relay: bool = truth_of("relay").or("true").reload();
     }
 }
 

@@ -20,7 +20,7 @@ settings! {
         /// The brokers to publish to; that of VRM is the last.
         brokers: Vec<BrokerConfig> = Vec::new();
         /// Where MQTT clients connect to the program itself (§9).
-        listeners: Vec<ListenConfig> = Vec::new(), "the listeners";
+        listeners: Vec<ListenConfig> = Vec::new();
         /// What the broker of VRM needs besides, where it is one of them (§8).
         vrm: Option<VrmConfig> = None, "vrm";
         /// Where the program tells Prometheus what it does, over HTTP.
@@ -133,6 +133,13 @@ impl Config {
         }
         for (broker, new) in self.brokers.iter_mut().zip(&new.brokers) {
             kept.extend(broker.take_over(new));
+        }
+        if self.listeners.len() == new.listeners.len() {
+            for (listener, new) in self.listeners.iter_mut().zip(&new.listeners) {
+                kept.extend(listener.take_over(new));
+            }
+        } else {
+            kept.push("the number of listeners");
         }
         kept.extend(self.limits.take_over(&new.limits));
         self.schema = new.schema;

@@ -43,9 +43,8 @@ pub(in crate::shell) struct Exchange {
     stats: Mutex<Stats>,
     /// The outlet of the first listener; the others follow it.
     first: usize,
-    listeners: usize,
-    /// The outlet that describes devices to Home Assistant.
-    describes: Option<usize>,
+    /// Whether the clients of each were last told that they get what is ours (§8).
+    serves: Box<[AtomicBool]>,
 }
 
 /// For the serving thread.
@@ -53,8 +52,8 @@ pub(in crate::shell) struct Exchange {
 pub(super) struct Inbox {
     /// What items there are.
     pub(super) directories: Vec<Directory>,
-    /// What clients are told, in this order, after that.
-    pub(super) answers: VecDeque<ClientAnswer>,
+    /// What the clients of a listener are told, in this order, after that.
+    pub(super) answers: VecDeque<(usize, ClientAnswer)>,
 }
 
 /// For the bus thread.
@@ -64,17 +63,17 @@ pub(super) enum FromClients {
     Request(ClientRequest),
     /// One is gone.
     Gone(u64),
-    /// Some are there, or none any more.
-    Listen(bool),
+    /// Some are there, or none any more, at a listener.
+    Listen(usize, bool),
 }
 
 impl Exchange {
-    /// `first` is the number of the first listener's outlet; `describes` that of the one that speaks to Home
-    /// Assistant.
+    /// `first` is the number of the first listener's outlet; `serves` says of each listener whether its clients
+    /// get what is ours at the start.
     pub(super) fn new(
         marks: Arc<Marks>,
-        (first, listeners): (usize, usize),
-        describes: Option<usize>,
+        first: usize,
+        serves: impl Iterator<Item = bool>,
     ) -> Exchange {
         Exchange {
             marks,
@@ -86,8 +85,7 @@ impl Exchange {
             ending: AtomicBool::new(false),
             stats: Mutex::default(),
             first,
-            listeners,
-            describes,
+            serves: serves.map(AtomicBool::new).collect(),
         }
     }
 
@@ -111,15 +109,25 @@ impl Exchange {
             }
             rings = true;
         }
-        for listener in self.first..self.first + self.listeners {
-            if !bridge.has_work(listener) {
-                continue;
+        for (listener, served) in self.serves.iter().enumerate() {
+            let outlet = self.outlet(listener);
+            let serves = bridge.serves(outlet);
+            let has_changed = served.swap(serves, Ordering::Relaxed) != serves;
+            let mut push = |answer| {
+                lock(&self.inbox).answers.push_back((listener, answer));
+                rings = true;
+            };
+            if has_changed && serves {
+                push(ClientAnswer::Serves(true));
             }
-            while let Some(answer) = bridge.poll_client(now(), listener, &memory_bytes) {
-                if self.is_said_by(listener, &answer) {
-                    lock(&self.inbox).answers.push_back(answer);
-                    rings = true;
+            if bridge.has_work(outlet) {
+                while let Some(answer) = bridge.poll_client(now(), outlet, &memory_bytes) {
+                    push(answer);
                 }
+            }
+            // The last that they hear is that we are not there.
+            if has_changed && !serves {
+                push(ClientAnswer::Serves(false));
             }
         }
         if bridge.awaits_directory() {
@@ -127,17 +135,6 @@ impl Exchange {
         }
         if self.marks.rouse() || rings {
             self.bell.notify_one();
-        }
-    }
-
-    /// What is said to all clients comes from one listener's outlet, whichever they are connected to.
-    fn is_said_by(&self, listener: usize, answer: &ClientAnswer) -> bool {
-        match answer {
-            ClientAnswer::Say { topic, .. } if topic.starts_with("N/") => listener == self.first,
-            ClientAnswer::Say { .. } => self.describes == Some(listener),
-            ClientAnswer::Read(_)
-            | ClientAnswer::Republish { .. }
-            | ClientAnswer::Respond { .. } => true,
         }
     }
 
@@ -149,11 +146,6 @@ impl Exchange {
     /// The outlet of this listener.
     pub(super) fn outlet(&self, listener: usize) -> usize {
         self.first + listener
-    }
-
-    /// The outlet that describes devices to Home Assistant.
-    pub(super) fn describes(&self) -> Option<usize> {
-        self.describes
     }
 
     /// The bridge ends: clients are told, and their connections closed.

@@ -22,6 +22,7 @@ use tracing::debug;
 use super::exchange::{Exchange, FromClients};
 use super::login::Logins;
 use crate::bridge::{ClientAnswer, Reader, SlotId};
+use crate::config::Config;
 use crate::model::time::Now;
 use crate::serve::{
     Answer, ClientId, Close, DirectoryChange, Peer, Response, Server, Slot, Values,
@@ -48,6 +49,8 @@ pub(super) struct Hub {
     pub(super) timer: Notify,
     armed: Cell<Option<Instant>>,
     counted: RefCell<HashMap<std::net::IpAddr, usize>>,
+    /// How many clients each listener has.
+    listening: RefCell<Vec<usize>>,
 }
 
 struct Connection {
@@ -98,6 +101,7 @@ impl Hub {
             timer: Notify::new(),
             armed: Cell::new(None),
             counted: RefCell::default(),
+            listening: RefCell::default(),
         }
     }
 
@@ -112,8 +116,11 @@ impl Hub {
     }
 
     /// Other settings.
-    pub(super) fn reload(&self, settings: crate::serve::Settings) {
+    pub(super) fn reload(self: &Rc<Self>, config: &Config) {
+        self.logins.reload(&config.listeners);
+        let settings = super::settings(config);
         self.server.borrow_mut().reload(now(), settings);
+        self.pump();
     }
 
     /// The bridge ends.
@@ -144,8 +151,8 @@ impl Hub {
                 }
                 self.exchange.handled(directory.batch);
             }
-            for answer in inbox.answers {
-                server.answer(now, self.translated(answer));
+            for (listener, answer) in inbox.answers {
+                server.answer(now, self.translated(listener, answer));
             }
             self.exchange
                 .marks
@@ -289,7 +296,7 @@ impl Hub {
 
     /// Serves one connection to its end.
     pub(super) async fn serve(self: Rc<Self>, stream: Stream, peer: Peer) {
-        let address = peer.address;
+        let (address, listener) = (peer.address, peer.listener);
         let client = self.server.borrow_mut().connect(now(), peer);
         let connection = Rc::new(Connection {
             stream: RefCell::new(stream),
@@ -303,8 +310,8 @@ impl Hub {
             .borrow_mut()
             .insert(client, Rc::clone(&connection));
         *self.counted.borrow_mut().entry(address).or_default() += 1;
+        self.count(listener, 1);
         if self.connections() == 1 {
-            self.exchange.push(FromClients::Listen(true));
             // From now on the main task sleeps, and is woken for values.
             self.timer.notify_one();
         }
@@ -316,15 +323,29 @@ impl Hub {
         }
         self.counted.borrow_mut().retain(|_, count| *count > 0);
         self.exchange.push(FromClients::Gone(client.number()));
-        if self.connections() == 0 {
-            self.exchange.push(FromClients::Listen(false));
-        }
+        self.count(listener, -1);
         self.pump();
         let goodbye = poll_fn(|context| {
             Pin::new(&mut *connection.stream.borrow_mut()).poll_shutdown(context)
         });
         // What it does not take now it never will.
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+
+    /// A listener has one client more, or less. Whether it has any is told.
+    fn count(&self, listener: usize, change: isize) {
+        let mut listening = self.listening.borrow_mut();
+        if listening.len() <= listener {
+            listening.resize(listener + 1, 0);
+        }
+        if let Some(count) = listening.get_mut(listener) {
+            let before = *count;
+            *count = count.saturating_add_signed(change);
+            if (before == 0) != (*count == 0) {
+                let listens = FromClients::Listen(listener, *count > 0);
+                self.exchange.push(listens);
+            }
+        }
     }
 
     /// One turn of a client's task. Ready where the connection has ended.
@@ -395,7 +416,7 @@ impl Hub {
     }
 
     /// The server has words of its own. One who asks for everything and leaves does so for all (§9.9).
-    fn translated(&self, answer: ClientAnswer) -> Answer {
+    fn translated(&self, listener: usize, answer: ClientAnswer) -> Answer {
         match answer {
             ClientAnswer::Read(slot) => Answer::Read {
                 slots: [Slot(slot.0)].into(),
@@ -411,10 +432,12 @@ impl Hub {
                 payload,
                 retain,
             } => Answer::Say {
+                listener,
                 topic,
                 payload,
                 retain,
             },
+            ClientAnswer::Serves(serves) => Answer::Serves { listener, serves },
             ClientAnswer::Respond { to, payload } => Answer::Respond {
                 client: ClientId::from_number(to.client.unwrap_or_default()),
                 to: Response {

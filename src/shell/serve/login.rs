@@ -34,7 +34,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Looks at logins.
 pub(super) struct Logins {
-    listeners: Vec<ListenConfig>,
+    listeners: RefCell<Vec<ListenConfig>>,
     keys: [RandomState; 2],
     files: RefCell<HashMap<PathBuf, File>>,
     addresses: RefCell<HashMap<IpAddr, Attempts>>,
@@ -88,7 +88,7 @@ impl Attempts {
 impl Logins {
     pub(super) fn new(listeners: &[ListenConfig]) -> Logins {
         Logins {
-            listeners: listeners.to_vec(),
+            listeners: RefCell::new(listeners.to_vec()),
             keys: [RandomState::new(), RandomState::new()],
             files: RefCell::default(),
             addresses: RefCell::default(),
@@ -96,9 +96,15 @@ impl Logins {
         }
     }
 
+    /// Other settings: who logs in from now on is held against them.
+    pub(super) fn reload(&self, listeners: &[ListenConfig]) {
+        *self.listeners.borrow_mut() = listeners.to_vec();
+    }
+
     /// What comes of a login.
     pub(super) async fn check(&self, check: LoginCheck) -> Verdict {
-        let Some(listener) = self.listeners.get(check.peer.listener) else {
+        let listener = self.listeners.borrow().get(check.peer.listener).cloned();
+        let Some(listener) = listener else {
             return Verdict::NotAuthorized;
         };
         let user = check.user.as_deref().unwrap_or_default();

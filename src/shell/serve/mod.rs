@@ -30,8 +30,8 @@ use crate::bridge::{Bridge, OutletConfig, Reader};
 use crate::codec::request::RequestReader;
 use crate::config::{Config, ListenConfig};
 use crate::error::Fatal;
+use crate::model::access::{Access, AccessRule};
 use crate::model::request::ResponseAddress;
-use crate::model::topic::DISCOVERY_PREFIX;
 use crate::serve::{ListenerSettings, Server, Settings};
 
 /// Enough for a handshake; what is not touched costs nothing.
@@ -82,11 +82,9 @@ pub(in crate::shell) fn start(
     outlets: Vec<OutletConfig>,
 ) -> Result<Serving, Fatal> {
     let first = bridge.brokers();
-    let describes = outlets.iter().position(|outlet| outlet.discovery.is_some());
-    let listeners = (first, outlets.len());
+    let serves: Vec<bool> = config.listeners.iter().map(serves).collect();
     let (marks, values) = bridge.listen(outlets);
-    let describes = describes.map(|listener| first + listener);
-    let exchange = Arc::new(Exchange::new(marks, listeners, describes));
+    let exchange = Arc::new(Exchange::new(marks, first, serves.into_iter()));
     let (changes, settings) = mpsc::unbounded_channel();
     let (ending, ended) = oneshot::channel();
     let thread = Thread {
@@ -144,15 +142,14 @@ pub(in crate::shell) async fn carry(config: Config, exchange: Arc<Exchange>, sha
             for from in requests {
                 match from {
                     FromClients::Gone(client) => bridge.client_gone(client),
-                    FromClients::Listen(listens) => {
-                        bridge.clients_listen(now(), exchange.outlet(0), listens);
+                    FromClients::Listen(listener, listens) => {
+                        bridge.clients_listen(now(), exchange.outlet(listener), listens);
                     }
                     // Home Assistant has started.
                     FromClients::Request(asked) if is_birth(&asked.topic) => {
-                        if let Some(describes) = exchange.describes()
-                            && *asked.payload == *b"online"
-                        {
-                            bridge.home_assistant_started(now(), describes);
+                        if *asked.payload == *b"online" {
+                            let outlet = exchange.outlet(asked.listener);
+                            bridge.home_assistant_started(now(), outlet);
                         }
                     }
                     FromClients::Request(mut asked) => {
@@ -251,7 +248,7 @@ impl Thread {
                 () = due => {}
                 () = exchange.bell.notified() => {}
                 () = hub.timer.notified() => {}
-                Some(config) = self.settings.recv() => hub.reload(settings(&config)),
+                Some(config) = self.settings.recv() => hub.reload(&config),
             }
             exchange.marks.awake();
         }
@@ -266,6 +263,11 @@ impl Thread {
     }
 }
 
+/// Whether the clients of a listener get anything of ours before the device says what they may do (§8).
+fn serves(listener: &ListenConfig) -> bool {
+    matches!(listener.access, AccessRule::Always(access) if access != Access::Off)
+}
+
 /// What the server is told.
 fn settings(config: &Config) -> Settings {
     let limits = &config.limits;
@@ -273,16 +275,17 @@ fn settings(config: &Config) -> Settings {
         name: listener.name.as_str().into(),
         login: listener.auth != crate::config::Auth::Anonymous,
         retain: listener.retain,
-        serves: true,
+        serves: serves(listener),
         publish: listener.lists.publish.clone(),
         relay: listener.relay,
+        discovery_prefix: listener
+            .home_assistant
+            .as_ref()
+            .map(|home| home.prefix.as_str().into()),
     };
-    let mut homes = config.listeners.iter();
-    let home = homes.find_map(|listener| listener.home_assistant.as_ref());
     Settings {
         portal: config.portal_id.clone(),
         listeners: config.listeners.iter().map(listener).collect(),
-        discovery_prefix: home.map_or(DISCOVERY_PREFIX, |home| &home.prefix).into(),
         gather: config.gather,
         client_writes_max: u32::try_from(limits.client_writes_max).unwrap_or(u32::MAX),
         limits: crate::serve::Limits {

@@ -203,6 +203,8 @@ fn config(
         ]
         .map(|(name, address, transport)| {
             let mut listener = ListenConfig::open(name, address, transport);
+            let keep_alive = Duration::from_secs(args.keep_alive.into());
+            listener.keep_alive = Some(keep_alive).filter(|time| !time.is_zero());
             listener.home_assistant = args.home_assistant.then(|| HomeAssistant {
                 enabled: true,
                 prefix: DISCOVERY_PREFIX.to_owned(),

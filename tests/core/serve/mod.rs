@@ -7,6 +7,7 @@ mod alloc;
 mod bench;
 mod connect;
 mod limits;
+mod listeners;
 mod order;
 mod relay;
 mod requests;

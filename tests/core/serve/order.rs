@@ -122,6 +122,7 @@ fn what_is_said_besides_items_comes_in_its_latest_form_and_stays_where_it_is_ret
     bench.subscribe(home, "homeassistant/#", 0);
     bench.open(client, Some(0));
     let say = |topic: String, payload: &str, retain| Answer::Say {
+        listener: 0,
         topic: topic.into(),
         payload: payload.as_bytes().into(),
         retain,
