@@ -219,6 +219,7 @@ fn rules<'c>(out: &mut String, schema: &'c Compiled) {
         let Rule {
             data,
             access,
+            confirm,
             publish,
             secret,
             identifying,
@@ -239,8 +240,8 @@ fn rules<'c>(out: &mut String, schema: &'c Compiled) {
             format!("Some(({}, {}))", double(min), double(max))
         });
         entries.push(format!(
-            "Rule {{ data: DataType::{data}, access: Access::{access:?}, publish: Publish::{publish:?}, \
-             secret: {secret}, identifying: {identifying}, role: Role::{role:?}, range: {range}, \
+            "Rule {{ data: DataType::{data}, access: Access::{access:?}, confirm: {confirm}, \
+             publish: Publish::{publish:?}, secret: {secret}, identifying: {identifying}, role: Role::{role:?}, range: {range}, \
              unit: Borrowed({unit:?}), labels: {labels}, bits: {bits}, look: LookRef::Static({}) }}",
             look_of(look)
         ));

@@ -19,6 +19,8 @@ pub struct Rule {
     pub data: DataType,
     /// Whether clients may write it.
     pub access: Access,
+    /// Whether a client for people is to ask before it writes: it moves much power, or is hard to take back.
+    pub confirm: bool,
     /// Whether and how it is published.
     pub publish: Publish,
     /// Whether it is published as `"******"` where it is a non-empty text (§4.7).
@@ -200,6 +202,7 @@ impl Rule {
     pub const DEFAULT: Rule = Rule {
         data: DataType::Unknown,
         access: Access::Unknown,
+        confirm: false,
         publish: Publish::Normal,
         secret: false,
         identifying: false,

@@ -73,6 +73,9 @@ pub(crate) fn row_mistakes(row: &Row, units: &HashSet<&str>) -> Vec<Mistake> {
             });
         }
     }
+    if row.confirm && row.access != Access::ReadWrite {
+        mistakes.push(Mistake::ConfirmAccess);
+    }
     if row.publish == Publish::Blocked {
         let others = [("secret", row.secret), ("identifying", row.identifying)];
         let wrong = others.into_iter().filter(|(_, there)| *there);

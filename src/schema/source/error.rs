@@ -85,6 +85,8 @@ pub(crate) enum Mistake {
     RangeType { data: String, min: f64, max: f64 },
     #[error("a range is one of writes, but the access is not `rw`")]
     RangeAccess,
+    #[error("what asks before a write can be written: `confirm` needs the access `rw`")]
+    ConfirmAccess,
     #[error("an item that is blocked cannot be {other} as well")]
     Blocked { other: &'static str },
 

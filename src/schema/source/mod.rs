@@ -276,6 +276,7 @@ impl Checker<'_> {
         let rule = Rule {
             data: row.data.clone(),
             access: row.access,
+            confirm: row.confirm,
             publish: row.publish,
             secret: row.secret,
             identifying: row.identifying,
@@ -412,13 +413,14 @@ fn fingerprint(rule: &Rule) -> u64 {
         labels,
         bits,
         access,
+        confirm,
         range,
         look,
         ..
     } = rule;
     let range = range.map(|(min, max)| (min.to_bits(), max.to_bits()));
     let mut hasher = DefaultHasher::new();
-    (unit, labels, bits, access, range).hash(&mut hasher);
+    (unit, labels, bits, access, confirm, range).hash(&mut hasher);
     (look.show, look.entity, &look.class, &look.shown, &look.with).hash(&mut hasher);
     hasher.finish()
 }

@@ -49,6 +49,7 @@ pub(crate) struct Row {
     pub(crate) data: DataType,
     pub(crate) unit: String,
     pub(crate) access: Access,
+    pub(crate) confirm: bool,
     pub(crate) range: Option<(f64, f64)>,
     pub(crate) labels: Option<Labels>,
     pub(crate) bits: Option<Labels>,
@@ -175,6 +176,7 @@ impl Reader<'_> {
             data: DataType::Unknown,
             unit: String::new(),
             access: Access::Unknown,
+            confirm: false,
             range: None,
             labels: None,
             bits: None,
@@ -202,6 +204,7 @@ impl Reader<'_> {
                 let access = self.choice("access", "`r` or `rw`", &words, value);
                 row.access = access.unwrap_or(Access::Unknown);
             }
+            "confirm" => row.confirm = self.flag("confirm", value),
             "range" => row.range = self.range(value),
             "labels" => row.labels = self.labels("labels", value),
             "bits" => row.bits = self.labels("bits", value),
@@ -229,7 +232,7 @@ impl Reader<'_> {
             }
             _ => self.unknown(
                 key,
-                "type, unit, access, range, labels, bits, publish, secret, identifying, role, description, name, show, entity, class, shown, offer and with",
+                "type, unit, access, confirm, range, labels, bits, publish, secret, identifying, role, description, name, show, entity, class, shown, offer and with",
             ),
         }
     }

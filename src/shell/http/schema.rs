@@ -89,6 +89,9 @@ fn rule(rule: &Rule) -> Value {
         Access::Read => drop(put("access", "r".into())),
         Access::ReadWrite => drop(put("access", "rw".into())),
     }
+    if rule.confirm {
+        put("confirm", true.into());
+    }
     if let Some((lowest, highest)) = rule.range {
         // An open end is null.
         put("range", json!([finite(lowest), finite(highest)]));
@@ -123,7 +126,8 @@ mod tests {
     #[test]
     fn an_overlay_shows_and_the_blocked_does_not() {
         let mut schema = Schema::default();
-        let text = "[items]\n\"/Soc\" = { unit = \"%\", description = \"how full\" }\n";
+        let text = "[items]\n\"/Soc\" = { unit = \"%\", description = \"how full\" }\n\
+                    \"/Pump\" = { access = \"rw\", confirm = true }\n";
         let name = "battery.toml".to_owned();
         let text = text.to_owned();
         schema.add(&[Source { name, text }]).unwrap();
@@ -133,6 +137,12 @@ mod tests {
         let rule = &all["rules"][at(&item[0])];
         assert_eq!(rule["unit"], "%");
         assert_eq!(rule.get("access"), None);
+        let asks = |service_type: &str, path: &str| {
+            let number = at(&all["types"][service_type]["items"][path][0]);
+            all["rules"][number]["confirm"] == true
+        };
+        assert!(asks("battery", "/Pump") && asks("vebus", "/Mode"));
+        assert!(!asks("battery", "/Soc") && !asks("settings", "/Settings/System/TimeZone"));
         let words = &all["descriptions"][at(&item[1])];
         assert_eq!(words, "how full");
         assert!(

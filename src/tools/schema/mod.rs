@@ -263,6 +263,7 @@ fn as_value(service_type: &str, row: &Family<'_>) -> Value {
         }
     }
     let flags = [
+        ("confirm", rule.confirm),
         ("blocked", rule.publish == Publish::Blocked),
         ("secret", rule.secret),
         ("identifying", rule.identifying),

@@ -1,5 +1,5 @@
 // What writes a value: a switch, a list, a slider or a field, as the schema and the service's limits say.
-// What moves much power asks first. What the service made of it is said beside it.
+// What moves much power asks first: the schema says what that is. What the service made of it is said beside it.
 
 import { attribute, h, text } from './dom.js';
 import { plain, value } from './format.js';
@@ -11,9 +11,6 @@ const WORDS_MAX = 200;
 const STEPS_MAX = 2_000;
 /** How long after a write of MQTT 3.1.1, which has no answers, the value is looked at, in milliseconds. */
 const LOOK_MS = 2_000;
-/** What asks before it is done: modes, relays and outputs, generators, set-points, limits of currents and voltages, restarts. */
-const ASKS = /\/Mode$|\/Relay\/|\/SwitchableOutput\/.*\/(State|Dimming)$|ManualStart|\/StartStop$|\/Start$|Set-?[Pp]oint|Setpoint|CurrentLimit|MaxChargeCurrent|MaxChargeVoltage|MaxDischarge|Max(imum)?FeedIn|MinimumSocLimit|\/EssMode$|\/Hub4Mode$|Reboot|Reset|Restart|\/Position$|Disable(Charge|FeedIn)|\/SetCurrent$|\/StartCharging|ChargeVoltage|AbsorptionVoltage|FloatVoltage/;
-
 /** Whether an item is one that can be written here. */
 export function isWritable(app, item) {
     return !app.readOnly && app.schema.of(item.type, item.path).rule.access === 'rw';
@@ -178,7 +175,7 @@ export class Control {
         if (this.pending) return;
         const { app, item } = this;
         const told = plain(wanted, this.rule);
-        if (ASKS.test(item.path)) {
+        if (this.rule.confirm) {
             const device = name(item.device, app.schema);
             const sure = await app.ask(`${this.label}: ${told}?`, `${device}. It is ${plain(item.value, this.rule)} now. This changes what the installation does.`);
             if (!sure) return this.forget();
