@@ -70,10 +70,14 @@ impl Layers {
         text.0.push_str("\n[limits]\n");
         text.table(LIMITS, &self.limits, &Shown::new(), |setting| setting.key);
         for (index, listener) in config.listeners.iter().enumerate() {
+            // That of the page has no table.
+            let Some(address) = listener.address else {
+                continue;
+            };
             text.0.push_str("\n[[listen]]\n");
             let none = Values::default();
             let values = self.listeners.get(index).unwrap_or(&none);
-            let address = Some(quoted(&listener.address.to_string()));
+            let address = Some(quoted(&address.to_string()));
             let word = |word: &str| Some(quoted(word));
             let shown = Shown::from([
                 ("name", word(&listener.name)),

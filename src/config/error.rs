@@ -149,6 +149,14 @@ pub enum Problem {
         "others than this device can reach {0}, without encryption and password; take 127.0.0.1, or allow it with --allow-remote-web"
     )]
     RemoteWeb(SocketAddr),
+    /// No name of a device.
+    #[error("{0:?} is not a name alone; one looks like boat.example.org, without http:// and port")]
+    WebHost(String),
+    /// A page that no listener would let in.
+    #[error(
+        "the page has no certificate to show: add a listener with another auth, such as \"users\""
+    )]
+    WebCertificate,
     /// The page is a cargo feature.
     #[error("this build leaves the page out; cargo build --features web has it")]
     NoWeb,

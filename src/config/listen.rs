@@ -62,8 +62,8 @@ pub struct ListenTls {
 pub struct ListenConfig {
     /// For the log; no other listener or broker has it.
     pub name: String,
-    /// Where.
-    pub address: SocketAddr,
+    /// Where; `None` where only the page brings its clients.
+    pub address: Option<SocketAddr>,
     /// What carries MQTT.
     pub transport: ListenTransport,
     /// How it is encrypted, where it is.
@@ -158,7 +158,7 @@ impl ListenConfig {
     pub fn open(name: &str, address: SocketAddr, transport: ListenTransport) -> ListenConfig {
         ListenConfig {
             name: name.to_owned(),
-            address,
+            address: Some(address),
             transport,
             tls: transport.is_encrypted().then(ListenTls::default),
             auth: Auth::Anonymous,
@@ -215,16 +215,49 @@ impl Layers {
             };
             add(&mut all, values.listener(&said, &made_in)?, &found)?;
         }
+        if all.is_empty() {
+            all.extend(self.page_listener(&made_in)?);
+        }
         Ok(all)
     }
 
     /// Whether a broker is to be connected at all: not where there is a listener, and nothing is said of
     /// a broker.
     pub(super) fn has_broker(&self) -> bool {
-        let mut brokers = self.brokers.iter();
-        let is_named = brokers.any(|values| values.rank("mqtt-server").is_some());
         let has_listener = self.top.rank("listen").is_some() || !self.listeners.is_empty();
-        self.has_broker_table || is_named || !has_listener
+        self.names_broker() || !has_listener
+    }
+
+    /// Whether the settings say which broker, so that it is not just the usual one of this device.
+    fn names_broker(&self) -> bool {
+        let mut brokers = self.brokers.iter();
+        self.has_broker_table || brokers.any(|values| values.rank("mqtt-server").is_some())
+    }
+
+    /// The listener of the page, where the settings say neither a listener nor a broker: the page works with
+    /// `--web` alone. Access, lists and `listen-auth` hold for it as they would for a listener.
+    fn page_listener(&self, made_in: &Path) -> Result<Option<ListenConfig>, ConfigError> {
+        let Some(web) = self.top.find::<String>("web")? else {
+            return Ok(None);
+        };
+        if web.value.is_empty() || self.names_broker() || !cfg!(feature = "web") {
+            return Ok(None);
+        }
+        let auth = self.top.find::<String>("listen-auth")?;
+        let said = Said {
+            address: "0",
+            auth: auth.as_ref().map(|auth| auth.value.as_str()),
+            found: auth.as_ref().unwrap_or(&web),
+            name: "page".to_owned(),
+            is_first: true,
+        };
+        let none = Values::default();
+        let values = self.brokers.first().unwrap_or(&none);
+        Ok(Some(ListenConfig {
+            address: None,
+            home_assistant: None,
+            ..values.listener(&said, made_in)?
+        }))
     }
 }
 
@@ -255,8 +288,9 @@ fn add(
     if all.iter().any(|other| other.name == listener.name) {
         return Err(found.wrong(Problem::SameName(listener.name)));
     }
-    let (address, is_any) = (listener.address, listener.address.port() == 0);
-    if all.iter().any(|other| other.address == address && !is_any) {
+    if let Some(address) = listener.address.filter(|address| address.port() != 0)
+        && all.iter().any(|other| other.address == Some(address))
+    {
         return Err(found.wrong(Problem::SameListener(address)));
     }
     all.push(listener);
@@ -330,7 +364,7 @@ impl Values {
             name: own_name
                 .filter(|_| is_own)
                 .map_or_else(|| said.name.clone(), |found| found.value),
-            address,
+            address: Some(address),
             transport,
             tls: transport.is_encrypted().then(|| ListenTls {
                 pair,

@@ -7,24 +7,49 @@ use crate::model::name::PortalId;
 
 use super::machine::Machine;
 use super::values::Found;
-use super::{BusAddress, Config, ConfigError, Layers, Limits, Origin, Problem};
+use super::{Auth, BrokerConfig, BusAddress, Config, ConfigError, Layers, Limits, Origin, Problem};
+
+impl Config {
+    /// Which listener the page's clients are connected to: the first that wants no certificate, for no browser
+    /// shows one there.
+    pub fn page_listener(&self) -> Option<usize> {
+        let mut listeners = self.listeners.iter();
+        listeners.position(|listener| listener.auth != Auth::Certificate)
+    }
+
+    /// Which broker, where no listener is: the first that is not VRM's.
+    pub fn page_broker(&self) -> Option<&BrokerConfig> {
+        let of_vrm = self.vrm.as_ref().map(|vrm| vrm.broker);
+        let mut brokers = self.brokers.iter().enumerate();
+        let found = brokers.find(|(index, _)| Some(*index) != of_vrm);
+        found.map(|(_, broker)| broker)
+    }
+}
 
 impl Layers {
     /// The configuration for this portal id, or the first mistake in it.
     pub fn resolve(&self, machine: &Machine, portal_id: &PortalId) -> Result<Config, ConfigError> {
         let (brokers, vrm) = self.of_portal(portal_id).brokers(machine, portal_id)?;
-        Ok(Config {
+        let config = Config {
             bus: self.bus(machine)?,
             brokers,
             listeners: self.of_portal(portal_id).listeners(machine)?,
             vrm,
             metrics: self.metrics()?,
             web: self.web()?,
+            web_hosts: self.web_hosts()?,
             schema: self.schema()?,
             limits: Limits::declared(&self.limits)?,
             portal_id: portal_id.clone(),
             ..Config::declared(&self.top)?
-        })
+        };
+        if config.web.is_some()
+            && config.page_listener().is_none()
+            && config.page_broker().is_none()
+        {
+            return Err(self.top.blame("web", Problem::WebCertificate));
+        }
+        Ok(config)
     }
 
     /// Whether the log is to say more.
@@ -84,6 +109,20 @@ impl Layers {
             return Err(found.wrong(Problem::RemoteMetrics(address)));
         }
         Ok(Some(address))
+    }
+
+    /// Under which names the page may be opened, besides those that always may.
+    fn web_hosts(&self) -> Result<Vec<String>, ConfigError> {
+        let Some(found) = self.top.find::<String>("web-hosts")? else {
+            return Ok(Vec::new());
+        };
+        let hosts = found.value.split(',').map(str::trim);
+        let hosts: Vec<_> = hosts.filter(|host| !host.is_empty()).collect();
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        match hosts.iter().find(|host| !host.bytes().all(is_of_name)) {
+            Some(wrong) => Err(found.wrong(Problem::WebHost((*wrong).to_owned()))),
+            None => Ok(hosts.into_iter().map(str::to_owned).collect()),
+        }
     }
 
     /// Where the page is: on this device only, unless it may be elsewhere.

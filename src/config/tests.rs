@@ -151,6 +151,7 @@ fn defaults() {
         stats: None,
         metrics: None,
         web: None,
+        web_hosts: Vec::new(),
         limits: Limits::default(),
         schema: Arc::default(),
         strict_writes: false,

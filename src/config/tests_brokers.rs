@@ -652,7 +652,13 @@ fn s9_1_each_flag_is_one_more_listener() {
     let listeners = given.resolve().unwrap().listeners;
     let places: Vec<String> = listeners
         .iter()
-        .map(|listener| format!("{}://{}", listener.transport.word(), listener.address))
+        .map(|listener| {
+            format!(
+                "{}://{}",
+                listener.transport.word(),
+                listener.address.unwrap()
+            )
+        })
         .collect();
     assert_eq!(places, ["tcp://127.0.0.1:1883", "ws://127.0.0.1:9001"]);
 }

@@ -79,6 +79,60 @@ fn the_page_is_for_this_device_alone_unless_it_is_said() {
     }
 }
 
+#[cfg(feature = "web")]
+#[test]
+fn the_page_has_values_whatever_else_is_set() {
+    use crate::config::{Auth, Config};
+    use crate::model::access::AccessRule;
+    let resolve = |words: &[&str]| flags(words).resolve().unwrap();
+    // Listeners without an address, and brokers.
+    let counts = |config: &Config| {
+        let listeners = config.listeners.iter();
+        let inside = listeners.filter(|listener| listener.address.is_none());
+        (inside.count(), config.listeners.len(), config.brokers.len())
+    };
+    let alone = resolve(&["--web", "8080"]);
+    assert_eq!(counts(&alone), (1, 1, 1), "the usual broker stays");
+    assert_eq!(alone.page_listener(), Some(0));
+    assert_eq!(alone.listeners[0].auth, Auth::Anonymous);
+    assert_eq!(counts(&resolve(&[])), (0, 0, 1));
+    assert_eq!(counts(&resolve(&["--web", ""])), (0, 0, 1));
+
+    let named = resolve(&["--web", "8080", "--mqtt-server", "gx"]);
+    assert_eq!(counts(&named), (0, 0, 1));
+    assert_eq!(named.page_broker().unwrap().host, "gx");
+    assert_eq!(named.page_listener(), None);
+
+    let listens = resolve(&["--web", "8080", "--listen", "1883"]);
+    assert_eq!(counts(&listens), (0, 1, 0));
+    assert_eq!(listens.page_listener(), Some(0));
+
+    let guarded = resolve(&["--web", "8080", "--listen-auth", "venus"]);
+    assert!(matches!(guarded.listeners[0].auth, Auth::Venus { .. }));
+    let quiet = resolve(&["--web", "8080", "--access", "read-only"]);
+    assert_ne!(
+        quiet.listeners[0].access,
+        AccessRule::Always(crate::model::access::Access::Full)
+    );
+
+    let hosts = resolve(&["--web-hosts", "boat.example.org", "--web-hosts", "b"]);
+    assert_eq!(hosts.web_hosts, ["boat.example.org", "b"]);
+    flags(&["--web-hosts", "http://b"]).refused(
+        "--web-hosts: \"http://b\" is not a name alone; one looks like boat.example.org, without http:// and port",
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, "").unwrap();
+    let text = format!(
+        "web = '8080'\n[[listen]]\naddress = '0.0.0.0:8883'\ntransport = 'tls'\n\
+         auth = 'certificate'\nclient-ca = '{}'\n",
+        ca.display()
+    );
+    let sentence = file(&text).resolve().unwrap_err();
+    assert!(sentence.contains("no certificate to show"), "{sentence}");
+}
+
 #[cfg(not(feature = "web"))]
 #[test]
 fn a_build_without_the_page_says_so() {

@@ -1,8 +1,6 @@
 //! The bridge as a whole: its tasks, what they share, and its end (§4.9).
 
 use std::future::Future;
-#[cfg(feature = "web")]
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,7 +24,7 @@ use super::uplink::Uplink;
 use super::{broker, bus, reload, vrm};
 use crate::bridge::{Bridge, BridgeConfig, DiscoveryConfig, OutletConfig};
 #[cfg(feature = "web")]
-use crate::config::AccessRule;
+use crate::config::{AccessRule, Auth, ListenTransport, Transport};
 use crate::config::{Config, HomeAssistant};
 use crate::error::Fatal;
 use crate::homeassistant::Names;
@@ -81,10 +79,16 @@ pub async fn run_with(
     stats: Arc<Stats>,
     supervisor: Supervisor,
 ) -> Result<(), Fatal> {
-    #[cfg(feature = "metrics")]
-    let servers = servers(&config, &mut held).await?;
     #[cfg(feature = "listen")]
     let bound = serve::bind(&config, &mut held)?;
+    #[cfg(feature = "metrics")]
+    let servers = servers(
+        &config,
+        &mut held,
+        #[cfg(feature = "web")]
+        bound.as_ref(),
+    )
+    .await?;
     #[allow(unused_mut, reason = "without listeners")]
     let mut bridge = Bridge::new(bridge_config(&config));
     #[cfg(feature = "listen")]
@@ -116,7 +120,8 @@ pub async fn run_with(
     others.spawn(bus::run(config.clone(), Arc::clone(&shared)));
     #[cfg(feature = "metrics")]
     for (listener, role) in servers {
-        others.spawn(http::run(listener, role, Arc::clone(&shared)));
+        let hosts = config.web_hosts.clone();
+        others.spawn(http::run(listener, role, hosts, Arc::clone(&shared)));
     }
     #[cfg(feature = "listen")]
     if let Some(serving) = &serving {
@@ -171,6 +176,7 @@ pub async fn run_with(
 async fn servers(
     config: &Config,
     held: &mut Held,
+    #[cfg(feature = "web")] bound: Option<&serve::Bound>,
 ) -> Result<Vec<(TcpListener, http::Role)>, Fatal> {
     let mut wanted = Vec::new();
     if let Some(address) = config.metrics {
@@ -178,17 +184,9 @@ async fn servers(
     }
     #[cfg(feature = "web")]
     if let Some(address) = config.web
-        && let Some((broker, prefix, access)) = page_broker(config)
+        && let Some(facts) = page_facts(config, bound)
     {
-        wanted.push((
-            address,
-            http::Role::page(http::Facts {
-                portal_id: config.portal_id.clone(),
-                prefix,
-                read_only: access != AccessRule::Always(Access::Full),
-                broker,
-            }),
-        ));
+        wanted.push((address, http::Role::page(facts)));
     }
     let mut servers = Vec::with_capacity(wanted.len());
     for (address, role) in wanted {
@@ -197,34 +195,60 @@ async fn servers(
     Ok(servers)
 }
 
-/// Where the page's clients are connected to: the first broker, or a listener of ours that anybody on this
-/// device may use.
+/// What the page is told, and where its clients are connected to: a listener of ours, else the first broker
+/// that is not VRM's.
 #[cfg(feature = "web")]
-fn page_broker(config: &Config) -> Option<(Endpoint, String, AccessRule)> {
-    let packet_bytes_max = config.limits.request_bytes_max;
-    if let Some(broker) = config.brokers.first() {
-        let endpoint = Endpoint::of(broker, packet_bytes_max);
-        return Some((endpoint, broker.prefix.clone(), broker.access));
+fn page_facts(config: &Config, bound: Option<&serve::Bound>) -> Option<http::Facts> {
+    if let (Some(number), Some(bound)) = (config.page_listener(), bound) {
+        let listener = config.listeners.get(number)?;
+        return Some(http::Facts {
+            portal_id: config.portal_id.clone(),
+            prefix: String::new(),
+            read_only: listener.access != AccessRule::Always(Access::Full),
+            way: http::Way::Listener(bound.doorway(), number),
+            login: match listener.auth {
+                Auth::Anonymous | Auth::Certificate => http::Login::Unknown,
+                Auth::Users(_) => http::Login::User,
+                Auth::Venus { .. } => http::Login::Password,
+            },
+            place: place_of_listeners(config, bound, number),
+        });
     }
-    let mut listeners = config.listeners.iter();
-    let listener = listeners.find(|listener| {
-        listener.transport == crate::config::ListenTransport::Tcp
-            && listener.auth == crate::config::Auth::Anonymous
-    })?;
-    let address = listener.address.ip();
-    let host = match address {
-        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        IpAddr::V4(_) | IpAddr::V6(_) => address,
-    };
-    let endpoint = Endpoint {
-        host: host.to_string(),
-        port: listener.address.port(),
-        transport: crate::config::Transport::Tcp,
-        tls: None,
-        packet_bytes_max,
-    };
-    Some((endpoint, String::new(), listener.access))
+    let broker = config.page_broker()?;
+    Some(http::Facts {
+        portal_id: config.portal_id.clone(),
+        prefix: broker.prefix.clone(),
+        read_only: broker.access != AccessRule::Always(Access::Full),
+        way: http::Way::Broker(Endpoint::of(broker, config.limits.request_bytes_max)),
+        login: http::Login::Unknown,
+        place: (broker.transport == Transport::Tcp).then(|| http::Place {
+            host: broker.host.clone(),
+            port: broker.port,
+        }),
+    })
+}
+
+/// Where programs that speak plain MQTT reach our listeners: that of the page, else the first.
+#[cfg(feature = "web")]
+fn place_of_listeners(
+    config: &Config,
+    bound: &serve::Bound,
+    of_page: usize,
+) -> Option<http::Place> {
+    let all = 0..config.listeners.len();
+    let mut numbers = std::iter::once(of_page).chain(all);
+    numbers.find_map(|number| {
+        let listener = config.listeners.get(number)?;
+        let address = listener.address?.ip();
+        let is_plain = listener.transport == ListenTransport::Tcp;
+        let host = if address.is_unspecified() {
+            String::new()
+        } else {
+            address.to_string()
+        };
+        let port = bound.port(number).filter(|_| is_plain)?;
+        Some(http::Place { host, port })
+    })
 }
 
 /// A listener as the bridge sees it: an outlet like a broker's.

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use crate::support::PATIENCE;
 use crate::support::bridge::Bridge;
 use crate::support::broker::free_port;
+use crate::support::bus::Bus;
 use crate::support::rig::{PORTAL, Rig};
 use crate::support::service::battery;
 
@@ -106,23 +107,110 @@ fn the_websocket_is_for_our_own_page_and_for_programs() {
     let chat = format!("{host}{UPGRADE}Sec-WebSocket-Protocol: chat\r\n");
     assert_eq!(status(port, "/mqtt", &chat), 400);
 
-    // CONNECT of MQTT 3.1.1 in a masked frame; the mask is zero. CONNACK comes back.
     let (_, _, mut stream) = get(port, "/mqtt", &mqtt);
-    let connect = b"\x10\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01x";
-    let mut frame = vec![
-        0x82,
-        0x80 | u8::try_from(connect.len()).unwrap(),
-        0,
-        0,
-        0,
-        0,
-    ];
-    frame.extend_from_slice(connect);
-    stream.write_all(&frame).unwrap();
+    stream.write_all(&connect(None)).unwrap();
+    assert_eq!(connack(&mut stream), 0);
+    bridge.terminate();
+}
+
+/// CONNECT of MQTT 3.1.1, with user and password perhaps, in a masked frame; the mask is zero.
+fn connect(login: Option<[&str; 2]>) -> Vec<u8> {
+    let mut rest = b"\0\x04MQTT\x04\x02\0\x0a\0\x01x".to_vec();
+    for text in login.into_iter().flatten() {
+        rest[7] = 0xc2;
+        rest.extend([0, u8::try_from(text.len()).unwrap()]);
+        rest.extend(text.as_bytes());
+    }
+    let length = u8::try_from(rest.len()).unwrap();
+    let mut frame = vec![0x82, 0x80 | (length + 2), 0, 0, 0, 0, 0x10, length];
+    frame.extend(rest);
+    frame
+}
+
+/// The code with which CONNECT is answered.
+fn connack(stream: &mut TcpStream) -> u8 {
     let mut answer = [0; 6];
     stream.read_exact(&mut answer).unwrap();
-    assert_eq!(answer, [0x82, 4, 0x20, 2, 0, 0]);
+    assert_eq!(answer[..5], [0x82, 4, 0x20, 2, 0]);
+    answer[5]
+}
+
+/// A bridge with a page and these arguments, and no broker. Gives the port of the page.
+fn alone(bus: &Bus, more: &str) -> (Bridge, u16) {
+    let port = free_port();
+    let address = bus.address();
+    let args = format!("--portal-id {PORTAL} --dbus {address} --web {port} {more}");
+    let args: Vec<&str> = args.split_whitespace().collect();
+    let bridge = Bridge::spawn(&args);
+    bridge.wait_log(&["page at"]);
+    (bridge, port)
+}
+
+#[test]
+fn the_page_needs_neither_broker_nor_listener() {
+    let Some(bus) = Bus::start() else { return };
+    let _peer = bus.serve(battery());
+    let (mut bridge, port) = alone(&bus, "");
+    let host = format!("Host: 127.0.0.1:{port}\r\n");
+    let (_, body, _) = get(port, "/page.json", &host);
+    let facts: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(facts["login"], "");
+    assert_eq!(facts["mqtt"], serde_json::Value::Null);
+    // What follows the handshake in one packet is not lost.
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!("GET /mqtt HTTP/1.1\r\n{host}{UPGRADE}Sec-WebSocket-Protocol: mqtt\r\n\r\n");
+    let mut both = head.into_bytes();
+    both.extend(connect(None));
+    stream.write_all(&both).unwrap();
+    let mut end = Vec::new();
+    while !end.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        end.push(byte[0]);
+    }
+    // tungstenite, for one, takes this word and no other.
+    let end = String::from_utf8(end).unwrap().to_ascii_lowercase();
+    assert!(end.contains("\r\nconnection: upgrade\r\n"), "{end}");
+    assert_eq!(connack(&mut stream), 0);
+    // SUBSCRIBE to everything: SUBACK, and the values.
+    let subscribe = b"\x82\x80\0\0\0\0\x82\x08\0\x01\0\x03N/#\0";
+    let mut frame = subscribe.to_vec();
+    frame[1] |= 10;
+    stream.write_all(&frame).unwrap();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("battery/258/Soc") {
+        let mut some = [0; 4096];
+        let count = stream.read(&mut some).unwrap();
+        assert_ne!(count, 0, "{seen:?}");
+        seen.extend_from_slice(&some[..count]);
+    }
     bridge.terminate();
+}
+
+#[test]
+fn the_listeners_login_guards_the_page() {
+    let Some(bus) = Bus::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    // The password is "secret".
+    let hash = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
+    std::fs::write(&users, format!("me:{hash}\n")).unwrap();
+    for (more, wrong) in [("", None), ("--listen 0", Some(["me", "x"]))] {
+        let more = format!("--listen-auth {} {more}", users.display());
+        let (mut bridge, port) = alone(&bus, &more);
+        let host = format!("Host: 127.0.0.1:{port}\r\n");
+        let (_, body, _) = get(port, "/page.json", &host);
+        let facts: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(facts["login"], "user", "{more}");
+        let mqtt = format!("{host}{UPGRADE}Sec-WebSocket-Protocol: mqtt\r\n");
+        for (login, code) in [(Some(["me", "secret"]), 0), (wrong, 4)] {
+            let (_, _, mut stream) = get(port, "/mqtt", &mqtt);
+            stream.write_all(&connect(login)).unwrap();
+            assert_eq!(connack(&mut stream), code, "{login:?} {more}");
+        }
+        bridge.terminate();
+    }
 }
 
 #[test]

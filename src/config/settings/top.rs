@@ -27,6 +27,8 @@ settings! {
         metrics: Option<SocketAddr> = None, "metrics";
         /// Where the page is, over HTTP.
         web: Option<SocketAddr> = None, "web";
+        /// Under which names besides page and metrics may be asked for.
+        web_hosts: Vec<String> = Vec::new(), "web-hosts";
         /// The bounds.
         limits: Limits = Limits::default();
         /// What is known of services and their items.
@@ -47,7 +49,8 @@ settings! {
         = text("listen").flag("[ADDRESS:]PORT").several().without("nowhere").example("\"1883\"");
         /// Who may connect there: anonymous, venus (who knows the password of this GX device), or a file of users
         ///
-        /// The file has name:bcrypt-hash a line. An address that others than this device can reach needs this.
+        /// The file has name:bcrypt-hash a line. An address that others than this device can reach needs this. With
+        /// web and no listener it is for the page.
         = text("listen-auth").flag("WORD|FILE").without("anybody, on this device only").example("\"venus\"");
     }
     in DEVICE by_hand {
@@ -104,14 +107,22 @@ settings! {
         = switch("allow-remote-metrics").or("false");
         /// Show a live page at this port of this device, such as 8080, or at ADDRESS:PORT
         ///
-        /// It speaks MQTT by way of this program, with the first broker, which asks for a password or not. Nothing
-        /// is encrypted, and the broker sees a program of this device: an address that others than this device
-        /// can reach is refused, unless allow-remote-web is true. /metrics and /health are there too.
+        /// It has its values from this program, and needs nothing else; listen-auth says who may log in. With a
+        /// listener it is one of its clients, with an mqtt-server and no listener one of that broker's. Nothing is
+        /// encrypted: an address that others than this device can reach is refused, unless allow-remote-web is
+        /// true. /metrics and /health are there too.
         = text("web").flag("[ADDRESS:]PORT").or("\"\"");
         /// Allow a page that other computers can open
         ///
-        /// Whoever can open it may do with the broker what a program on this device may.
+        /// Whoever can open it may do what a program on this device may, where listener or broker ask for no
+        /// password.
         = switch("allow-remote-web").or("false");
+        /// Another name under which the page may be opened, such as boat.example.org; may be given several times
+        ///
+        /// Addresses, the name of this device, and names that end in .local, .lan, .home, .home.arpa, .internal,
+        /// .localdomain or .localhost are always allowed. Any other name could be one that a web page points at
+        /// this device, to write in the name of whoever looks at it.
+        = text("web-hosts").flag("NAME").several().without("those alone").example("\"boat.example.org\"");
     }
     in OTHER by_hand {
         /// Accept password files that other users of this device can read

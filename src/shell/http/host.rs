@@ -1,5 +1,9 @@
 //! Who is meant by a request, and which web page sent it: by these two headers a browser tells us what it
 //! would never tell in the name of another.
+//!
+//! A web page can have a name of its own point to this device, and then ask in that name (DNS rebinding). So a
+//! request is answered only where it names what no web page can have: an address, a name that no public server
+//! knows ([`LOCAL`]), the name of this device, or one that the operator has allowed.
 
 use std::net::IpAddr;
 
@@ -10,9 +14,9 @@ use hyper::header::ORIGIN;
 
 /// Whether every host that a request names is us. Any other name may be one that a web page has had point
 /// here.
-pub(super) fn is_meant(headers: &HeaderMap, own_name: &str) -> bool {
+pub(super) fn is_meant(headers: &HeaderMap, names: &Names) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
-    hosts.all(|host| is_us(host.to_str().unwrap_or_default(), own_name))
+    hosts.all(|host| names.are(host.to_str().unwrap_or_default()))
 }
 
 /// Whether a request is of no web page, or of one that came from here. A browser names the page that opens a
@@ -30,32 +34,72 @@ pub(super) fn is_of_own_page(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether this host, of a request, is us: an address, `localhost`, or the name of this device.
-fn is_us(host: &str, own_name: &str) -> bool {
-    let (name, port) = match host.rsplit_once(':') {
-        // Not the last group of an address.
-        Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port),
-        Some(_) | None => (host, ""),
-    };
-    if !port.bytes().all(|digit| digit.is_ascii_digit()) {
-        return false;
-    }
-    let address = name
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let name = name.strip_suffix(".local").unwrap_or(name);
-    let is_own = !own_name.is_empty() && name.eq_ignore_ascii_case(own_name);
-    address.unwrap_or(name).parse::<IpAddr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
-        || is_own
+/// What this device may be called.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// Its own name, as the system has it; empty where that is not known.
+    own: String,
+    /// What the operator has allowed.
+    allowed: Vec<String>,
 }
 
-/// What this device is called; empty where that is not known.
-pub(super) fn own_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
+impl Names {
+    /// The name of this device, and those that the operator has allowed.
+    pub(super) fn new(allowed: Vec<String>) -> Names {
+        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Names {
+            own: own.trim().to_owned(),
+            allowed,
+        }
+    }
+
+    /// Whether this host, of a request, is us.
+    fn are(&self, host: &str) -> bool {
+        let (name, port) = match host.rsplit_once(':') {
+            // Not the last group of an address.
+            Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port),
+            Some(_) | None => (host, ""),
+        };
+        if !port.bytes().all(|digit| digit.is_ascii_digit()) {
+            return false;
+        }
+        let address = name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        if address.unwrap_or(name).parse::<IpAddr>().is_ok() {
+            return true;
+        }
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        if name.is_empty() || !name.bytes().all(is_of_name) {
+            return false;
+        }
+        let is_local = LOCAL.iter().any(|ending| {
+            let rest = name.strip_suffix(ending);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        });
+        // `boat` of `boat.example.org` too: no public server has a name without a dot.
+        let (own_first, _) = self.own.split_once('.').unwrap_or((&self.own, ""));
+        let mut known = self.allowed.iter().map(String::as_str);
+        let mut known = [&*self.own, own_first].into_iter().chain(known.by_ref());
+        is_local || known.any(|known| known.eq_ignore_ascii_case(&name))
+    }
 }
+
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
+}
+
+/// The last part of names that exist in a local network only: no web page can have one that public servers
+/// know.
+const LOCAL: [&str; 7] = [
+    "localhost",
+    "local",
+    "lan",
+    "home",
+    "home.arpa",
+    "internal",
+    "localdomain",
+];
 
 #[cfg(test)]
 mod tests {
@@ -74,9 +118,16 @@ mod tests {
             "venus",
             "Venus.local:80",
             "venus.local.",
+            "other.local:8080",
+            "venus.lan",
+            "gx.home.arpa",
+            "a.b.internal",
+            "boat.example.org:8080",
         ] {
-            assert!(is_us(host, "venus"), "{host}");
+            assert!(names("venus").are(host), "{host}");
         }
+        assert!(names("venus.example.org").are("venus"));
+        assert!(names("venus.example.org").are("venus.example.org"));
         for host in [
             "",
             "evil.example",
@@ -88,10 +139,24 @@ mod tests {
             "localhost:evil",
             "x@127.0.0.1",
             "[evil]",
+            "evil.local.example",
+            "evillocal",
+            "evil.notlocal",
+            "x@venus.local",
+            "venus.local/",
+            "www.boat.example.org",
+            "other",
         ] {
-            assert!(!is_us(host, "venus"), "{host}");
+            assert!(!names("venus").are(host), "{host}");
         }
-        assert!(!is_us("", ""));
+        assert!(!names("").are(""));
+    }
+
+    fn names(own: &str) -> Names {
+        Names {
+            own: own.to_owned(),
+            allowed: vec!["Boat.example.org".to_owned()],
+        }
     }
 
     #[cfg(feature = "web")]

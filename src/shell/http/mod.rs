@@ -14,7 +14,7 @@
 //! makes room: no number of idle connections keeps an honest one waiting.
 //!
 //! A web page in somebody's browser must not ask in its own name (DNS rebinding): who asks must know this
-//! device by its address or its name (`host`).
+//! device by its address or a name that no web page can have (`host`).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -51,7 +51,9 @@ mod schema;
 mod socket;
 
 #[cfg(feature = "web")]
-pub(super) use self::page::Facts;
+pub(super) use self::page::{Facts, Login, Place};
+#[cfg(feature = "web")]
+pub(super) use self::socket::Way;
 
 /// How many clients are answered at one time, by one listener.
 const CONNECTIONS_MAX: usize = 32;
@@ -127,10 +129,15 @@ pub(super) async fn listen(
 }
 
 /// Answers whoever asks, until the bridge ends.
-pub(super) async fn run(listener: TcpListener, role: Role, shared: Arc<Shared>) {
+pub(super) async fn run(
+    listener: TcpListener,
+    role: Role,
+    allowed_hosts: Vec<String>,
+    shared: Arc<Shared>,
+) {
     let mut connections = JoinSet::new();
     let mut places = Places::default();
-    let own_name: Arc<str> = host::own_name().into();
+    let names = Arc::new(host::Names::new(allowed_hosts));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -140,7 +147,7 @@ pub(super) async fn run(listener: TcpListener, role: Role, shared: Arc<Shared>) 
                     let client = Client {
                         role: role.clone(),
                         shared: Arc::clone(&shared),
-                        own_name: Arc::clone(&own_name),
+                        names: Arc::clone(&names),
                         asked: Arc::clone(&asked),
                     };
                     let task = connections.spawn(serve(stream, client));
@@ -180,7 +187,7 @@ impl Places {
 struct Client {
     role: Role,
     shared: Arc<Shared>,
-    own_name: Arc<str>,
+    names: Arc<host::Names>,
     asked: Arc<AtomicBool>,
 }
 
@@ -195,7 +202,6 @@ async fn serve(stream: TcpStream, client: Client) {
         async move { Ok::<_, Infallible>(answer(request, &client).await) }
     });
     let connection = http1::Builder::new()
-        .keep_alive(false)
         .max_buf_size(REQUEST_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -208,10 +214,10 @@ async fn serve(stream: TcpStream, client: Client) {
 
 #[cfg_attr(not(feature = "web"), allow(clippy::unused_async, unused_variables))] // only the page waits
 async fn answer(request: Request<Incoming>, client: &Client) -> Response<Answer> {
-    if !host::is_meant(request.headers(), &client.own_name) {
+    if !host::is_meant(request.headers(), &client.names) {
         return plain(
             StatusCode::MISDIRECTED_REQUEST,
-            "ask by the address of this device, or by its name\n",
+            "ask by the address of this device, or by its name; --web-hosts allows another name\n",
         );
     }
     #[cfg(feature = "web")]
@@ -292,6 +298,8 @@ fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Re
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Not left to the server: it would say so to a WebSocket too, and clients take no such answer.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     headers.insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
     response
 }

@@ -17,7 +17,6 @@ use super::{Answer, JSON, host, plain, respond, schema, socket};
 use crate::model::name::PortalId;
 use crate::schema::Schema;
 use crate::shell::shared::Shared;
-use crate::shell::transport::Endpoint;
 
 /// What the page is told of the bridge.
 #[derive(Debug, Clone)]
@@ -29,7 +28,31 @@ pub(in crate::shell) struct Facts {
     /// Whether no write will be done.
     pub read_only: bool,
     /// Where `/mqtt` leads.
-    pub broker: Endpoint,
+    pub way: socket::Way,
+    /// Who may connect there, as far as that is known.
+    pub login: Login,
+    /// Where other programs reach the same values; `None` where only the page does.
+    pub place: Option<Place>,
+}
+
+/// What the page asks for before it connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::shell) enum Login {
+    /// Nothing, or what a broker says that it wants.
+    Unknown,
+    /// A password; the user name does not matter.
+    Password,
+    /// User and password.
+    User,
+}
+
+/// Where MQTT is spoken over plain TCP.
+#[derive(Debug, Clone)]
+pub(in crate::shell) struct Place {
+    /// Its host; empty where it is the one that has the page.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
 }
 
 /// Everything that the page's server has.
@@ -92,7 +115,7 @@ impl Site {
         shared: &Arc<Shared>,
     ) -> Response<Answer> {
         if host::is_of_own_page(request.headers()) {
-            self.sockets.open(request, &self.facts.broker, shared)
+            self.sockets.open(request, &self.facts.way, shared)
         } else {
             plain(
                 StatusCode::FORBIDDEN,
@@ -106,13 +129,26 @@ impl Site {
             portal_id,
             prefix,
             read_only,
-            broker: _,
+            way: _,
+            login,
+            place,
         } = &self.facts;
+        let login = match login {
+            Login::Unknown => "",
+            Login::Password => "password",
+            Login::User => "user",
+        };
+        let mqtt = place.as_ref().map(|place| {
+            let Place { host, port } = place;
+            serde_json::json!({ "host": host, "port": port })
+        });
         let facts = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "portal": portal_id.as_str(),
             "prefix": prefix,
             "readOnly": read_only,
+            "login": login,
+            "mqtt": mqtt,
         });
         format!("{facts}\n")
     }

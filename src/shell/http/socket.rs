@@ -1,7 +1,8 @@
-//! The WebSocket of MQTT: what a browser says in it goes to the broker, and back.
+//! The WebSocket of MQTT: the thread that serves clients gets the connection, or what a browser says in it
+//! goes to a broker, and back.
 //!
-//! The broker decides who may do what: nothing of MQTT is read here. Each connection holds one batch in
-//! either direction, and waits for whoever is slower.
+//! Listener or broker decide who may do what: nothing of MQTT is read here. A connection to a broker holds
+//! one batch in either direction, and waits for whoever is slower.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,18 +15,29 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::{Answer, plain};
+use crate::shell::serve::Doorway;
 use crate::shell::shared::Shared;
 use crate::shell::transport::{self, Endpoint};
 
-/// How many connections there may be at one time.
+/// How many connections to a broker there may be at one time; a listener has its own limits.
 const SOCKETS_MAX: usize = 100;
 /// The subprotocols [MQTT-6.0.0-3], and that of MQTT 3.1.
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 /// Where it is: /websocket-mqtt and / are what Victron's own web apps ask for.
 const PATHS: [&str; 3] = ["/mqtt", "/websocket-mqtt", "/"];
+
+/// Where the WebSocket leads.
+#[derive(Debug, Clone)]
+pub(in crate::shell) enum Way {
+    /// To a listener of ours, by its number.
+    Listener(Doorway, usize),
+    /// To a broker, whatever is spoken there.
+    Broker(Endpoint),
+}
 
 /// Whether a request wants to go on as a WebSocket.
 pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {
@@ -34,7 +46,7 @@ pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {
         .is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// The connections that there are.
+/// The connections to a broker that there are.
 #[derive(Debug, Default)]
 pub(super) struct Sockets(Arc<AtomicUsize>);
 
@@ -43,7 +55,7 @@ impl Sockets {
     pub(super) fn open(
         &self,
         mut request: Request<Incoming>,
-        broker: &Endpoint,
+        way: &Way,
         shared: &Arc<Shared>,
     ) -> Response<Answer> {
         if !PATHS.contains(&request.uri().path()) {
@@ -74,9 +86,16 @@ impl Sockets {
         if shared.is_ending() || self.0.load(Ordering::Relaxed) >= SOCKETS_MAX {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "too many are connected\n");
         }
-        let place = Place::take(&self.0);
         let upgrade = hyper::upgrade::on(&mut request);
-        tokio::spawn(carry(upgrade, broker.clone(), place));
+        match way {
+            Way::Listener(doorway, listener) => {
+                tokio::spawn(hand_over(upgrade, doorway.clone(), *listener));
+            }
+            Way::Broker(broker) => {
+                let place = Place::take(&self.0);
+                tokio::spawn(carry(upgrade, broker.clone(), place));
+            }
+        }
         let mut response = Response::new(Answer(None));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let answers = response.headers_mut();
@@ -86,6 +105,17 @@ impl Sockets {
         let subprotocol = HeaderValue::from_static(subprotocol);
         answers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
         response
+    }
+}
+
+/// Hands the connection over to the thread that serves clients.
+async fn hand_over(upgrade: OnUpgrade, doorway: Doorway, listener: usize) {
+    let Ok(upgraded) = upgrade.await else {
+        return;
+    };
+    // Beneath it is what the server was given.
+    if let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() {
+        doorway.hand_over(listener, parts.io.into_inner(), parts.read_buf.to_vec());
     }
 }
 

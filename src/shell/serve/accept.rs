@@ -7,15 +7,19 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+#[cfg(feature = "web")]
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::hub::Hub;
-use crate::config::{Limits, ListenConfig};
+use crate::config::Limits;
 use crate::error::Fatal;
 use crate::serve::Peer;
 use crate::shell::held::Held;
 use crate::shell::transport::Accepting;
+#[cfg(feature = "web")]
+use crate::shell::transport::upgraded;
 
 /// How far behind a client can be in the kernel: there is no fence in this direction.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
@@ -27,22 +31,23 @@ const HANDSHAKES_MAX: usize = 32;
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Takes the address. Fails where somebody else has it: the operator is to know at the start.
-pub(super) fn bind(
-    listener: &ListenConfig,
-    held: &mut Held,
-) -> Result<std::net::TcpListener, Fatal> {
-    let address = listener.address;
+pub(super) fn bind(address: SocketAddr, held: &mut Held) -> Result<std::net::TcpListener, Fatal> {
     let mut bind = || {
         let socket = match held.take(address) {
             Some(socket) => socket,
             None => listening(address)?,
         };
         // What is accepted has these too.
-        sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES)?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
+        prepare(&socket)?;
         Ok(socket)
     };
     bind().map_err(|reason| Fatal::Port { address, reason })
+}
+
+fn prepare(socket: impl std::os::fd::AsFd) -> std::io::Result<()> {
+    sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    Ok(())
 }
 
 fn listening(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
@@ -121,6 +126,85 @@ async fn admit(stream: TcpStream, address: SocketAddr, door: Rc<Door>, hub: Rc<H
             tokio::task::spawn_local(hub.serve(stream, peer));
         }
         Err(error) => debug!("{}: {}: {error}", door.name, address.ip()),
+    }
+}
+
+/// Where the web server hands over whoever has opened a WebSocket there.
+#[cfg(feature = "web")]
+#[derive(Debug, Clone)]
+pub(in crate::shell) struct Doorway(mpsc::Sender<Guest>);
+
+/// One who was upgraded to WebSocket already.
+#[cfg(feature = "web")]
+#[derive(Debug)]
+pub(super) struct Guest {
+    listener: usize,
+    stream: std::net::TcpStream,
+    /// What was read after the handshake.
+    read: Vec<u8>,
+}
+
+#[cfg(feature = "web")]
+pub(super) type Guests = mpsc::Receiver<Guest>;
+
+/// How many may wait to be taken in.
+#[cfg(feature = "web")]
+const GUESTS_MAX: usize = 32;
+
+/// A doorway, and its other side.
+#[cfg(feature = "web")]
+pub(super) fn doorway() -> (Doorway, Guests) {
+    let (sender, guests) = mpsc::channel(GUESTS_MAX);
+    (Doorway(sender), guests)
+}
+
+#[cfg(feature = "web")]
+impl Doorway {
+    /// Hands a connection over, as one of this listener. It is closed where too many wait.
+    pub(in crate::shell) fn hand_over(&self, listener: usize, stream: TcpStream, read: Vec<u8>) {
+        // It is registered with this thread's reactor; the other one has its own.
+        if let Ok(stream) = stream.into_std() {
+            let guest = Guest {
+                listener,
+                stream,
+                read,
+            };
+            if self.0.try_send(guest).is_err() {
+                debug!("page: a WebSocket is turned away: too many wait");
+            }
+        }
+    }
+}
+
+/// Takes in whom the web server hands over, until the bridge ends.
+#[cfg(feature = "web")]
+pub(super) async fn welcome(mut guests: Guests, limits: Limits, hub: Rc<Hub>) {
+    let mut pace = Pace::new(limits.accept_rate_max);
+    while let Some(guest) = guests.recv().await {
+        let listener = guest.listener;
+        let arrived = || {
+            let ip = guest.stream.peer_addr()?.ip().to_canonical();
+            prepare(&guest.stream)?;
+            Ok::<_, std::io::Error>((ip, TcpStream::from_std(guest.stream)?))
+        };
+        match arrived() {
+            Ok((address, _)) if !has_room(&hub, address, &limits) => {
+                debug!("page: {address} is turned away: too many connections");
+            }
+            Ok((address, stream)) => {
+                let stream = upgraded(stream, guest.read, limits.request_bytes_max).await;
+                let peer = Peer {
+                    listener,
+                    address,
+                    certificate: None,
+                };
+                tokio::task::spawn_local(Rc::clone(&hub).serve(stream, peer));
+            }
+            Err(error) => debug!("page: {error}"),
+        }
+        if let Some(pause) = pace.next(Instant::now()) {
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 

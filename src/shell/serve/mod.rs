@@ -19,6 +19,8 @@ use tokio::task::LocalSet;
 use tracing::{info, warn};
 
 use self::accept::Door;
+#[cfg(feature = "web")]
+pub(in crate::shell) use self::accept::Doorway;
 pub(in crate::shell) use self::exchange::Exchange;
 use self::exchange::FromClients;
 use self::hub::Hub;
@@ -45,7 +47,10 @@ const STATS_EVERY: Duration = Duration::from_secs(1);
 
 /// Listeners that have their addresses, and nobody to answer yet.
 pub(in crate::shell) struct Bound {
-    sockets: Vec<TcpListener>,
+    /// One for each listener; `None` for one that has no address.
+    sockets: Vec<Option<TcpListener>>,
+    #[cfg(feature = "web")]
+    guests: (accept::Doorway, accept::Guests),
 }
 
 /// The serving thread, from outside.
@@ -63,15 +68,37 @@ pub(in crate::shell) fn bind(config: &Config, held: &mut Held) -> Result<Option<
     }
     let mut sockets = Vec::new();
     for listener in &config.listeners {
-        let socket = accept::bind(listener, held)?;
+        let Some(address) = listener.address else {
+            sockets.push(None);
+            continue;
+        };
+        let socket = accept::bind(address, held)?;
         // With port 0 the system chooses one.
-        let address = socket.local_addr().unwrap_or(listener.address);
+        let address = socket.local_addr().unwrap_or(address);
         let word = listener.transport.word();
         let auth = listener.auth.word();
         info!("{}: {word}://{address}, auth {auth}", listener.name);
-        sockets.push(socket);
+        sockets.push(Some(socket));
     }
-    Ok(Some(Bound { sockets }))
+    Ok(Some(Bound {
+        sockets,
+        #[cfg(feature = "web")]
+        guests: accept::doorway(),
+    }))
+}
+
+#[cfg(feature = "web")]
+impl Bound {
+    /// Where the web server hands over its WebSockets.
+    pub(in crate::shell) fn doorway(&self) -> Doorway {
+        self.guests.0.clone()
+    }
+
+    /// The port of a listener, as it is.
+    pub(in crate::shell) fn port(&self, listener: usize) -> Option<u16> {
+        let socket = self.sockets.get(listener)?.as_ref()?;
+        Some(socket.local_addr().ok()?.port())
+    }
 }
 
 /// Starts the thread.
@@ -89,6 +116,8 @@ pub(in crate::shell) fn start(
     let (ending, ended) = oneshot::channel();
     let thread = Thread {
         sockets: bound.sockets,
+        #[cfg(feature = "web")]
+        guests: bound.guests.1,
         config: config.clone(),
         values,
         exchange: Arc::clone(&exchange),
@@ -187,7 +216,9 @@ fn is_birth(topic: &str) -> bool {
 
 /// What the thread is started with.
 struct Thread {
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Option<TcpListener>>,
+    #[cfg(feature = "web")]
+    guests: accept::Guests,
     config: Config,
     values: Reader,
     exchange: Arc<Exchange>,
@@ -216,6 +247,7 @@ impl Thread {
         for ((number, listener), socket) in
             self.config.listeners.iter().enumerate().zip(self.sockets)
         {
+            let Some(socket) = socket else { continue };
             let door = Door {
                 number,
                 name: listener.name.clone(),
@@ -224,6 +256,12 @@ impl Thread {
             };
             tokio::task::spawn_local(accept::run(socket, door, Rc::clone(&hub)));
         }
+        #[cfg(feature = "web")]
+        tokio::task::spawn_local(accept::welcome(
+            self.guests,
+            self.config.limits.clone(),
+            Rc::clone(&hub),
+        ));
         let mut noted = Instant::now();
         while !exchange.is_ending() {
             hub.take_in();

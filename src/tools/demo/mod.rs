@@ -19,7 +19,7 @@ mod serve;
 mod status;
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -267,10 +267,29 @@ fn reached(bind: IpAddr) -> IpAddr {
     }
 }
 
+/// The address by which others reach this computer: that of the way out. Nothing is sent to find it.
+fn outward(bind: IpAddr) -> Option<IpAddr> {
+    // Addresses of documentation, which nobody has.
+    let far = match bind {
+        IpAddr::V4(_) => IpAddr::from([192, 0, 2, 1]),
+        IpAddr::V6(_) => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]),
+    };
+    let socket = UdpSocket::bind((bind, 0)).ok()?;
+    socket.connect((far, 9)).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
 fn greet(places: Places, args: &DemoArgs, services: usize) -> Result<(), ToolError> {
     let here = |address: SocketAddr| SocketAddr::new(reached(address.ip()), address.port());
     if let Some(page) = places.page {
         say(&format!("Look at http://{}", here(page)))?;
+        if page.ip().is_unspecified()
+            && let Some(address) = outward(page.ip())
+        {
+            let there = SocketAddr::new(address, page.port());
+            say(&format!("On a phone in the same network: http://{there}"))?;
+        }
         say("")?;
     }
     let (mqtt, websocket) = (here(places.mqtt), here(places.websocket));

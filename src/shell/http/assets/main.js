@@ -38,7 +38,7 @@ class App {
         this.readOnly = query.has('read-only') || (!broker && facts.readOnly === true);
         this.alarms = new Alarms(this.store, this.schema);
         this.energy = new Energy(this.store, this.session);
-        this.pins = new Pins(this.session);
+        this.pins = new Pins(this.session, () => this.later());
         this.views = { '': new Overview(this), devices: new Devices(this), raw: new Raw(this) };
         this.raw = this.views.raw;
         addEventListener('hashchange', () => this.route(true));
@@ -54,7 +54,7 @@ class App {
         $('login').addEventListener('submit', (event) => {
             event.preventDefault();
             $('denied').close();
-            this.session.logIn({ user: $('user').value, password: $('password').value });
+            this.session.logIn({ user: facts.login === 'password' ? 'page' : $('user').value, password: $('password').value });
             $('password').value = '';
         });
         // Without a login there is nothing to go on with.
@@ -63,7 +63,13 @@ class App {
             this.alarms.clear();
             this.session.choose(event.target.value);
         });
-        this.session.start();
+        if (!broker && facts.login) {
+            // Without one the bridge would refuse, and let us wait for that.
+            attribute($('user-row'), 'hidden', facts.login === 'password');
+            this.session.deny(facts.login === 'password' ? 'enter the password of this device' : 'enter user name and password');
+        } else {
+            this.session.start();
+        }
     }
 
     /** Has the view that is shown look once more, with the next frame. */

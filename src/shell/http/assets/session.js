@@ -66,6 +66,12 @@ export class Session {
     logIn(login) {
         this.login = login;
         this.start();
+    /** Waits for a login, and says what for. */
+    deny(reason) {
+        this.reason = reason;
+        this.set('denied');
+    }
+
     }
 
     /** Looks at another installation. */
@@ -231,7 +237,7 @@ export class Session {
             this.version = 4;
             return this.start();
         }
-        if (login) return this.set('denied');
+        if (login) return this.deny(reason);
         // Not all tabs at once.
         const wait = Math.min(RETRY_MS_MAX, 1_000 * 2 ** this.failures++) * (0.5 + Math.random() / 2);
         this.retryAt = performance.now() + wait;
