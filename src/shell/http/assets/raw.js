@@ -29,7 +29,7 @@ export class Raw {
         this.stats = h('section', { class: 'panel stats', 'aria-labelledby': 'stats' });
         this.rejections = h('section', { class: 'panel', 'aria-labelledby': 'rejections', hidden: true });
         this.element = h('div', { class: 'raw' }, h('h1', {}, 'Raw'),
-            h('div', { class: 'controls' }, this.filter, this.pause, this.requests, h('button', { type: 'button', onclick: () => this.clear() }, 'Clear'), this.copyButton('sub', () => this.line(), 'Copy as mosquitto_sub'), this.count),
+            h('div', { class: 'controls' }, this.filter, this.pause, this.requests, h('button', { type: 'button', onclick: () => this.clear() }, 'Clear'), this.copyButton('sub', () => this.line(), 'Copy as a command'), this.count),
             this.list, h('div', { class: 'panels' }, this.stats, this.rejections));
     }
 
@@ -111,39 +111,60 @@ export class Raw {
     }
 
     row({ at, topic, payload }) {
-        const copies = [this.copyButton('copy', () => this.line(topic), 'Copy as mosquitto_sub')];
+        const copies = [this.copyButton('copy', () => this.line(topic), 'Copy a command to show this')];
         const item = this.app.store.item(this.below(topic));
-        if (item) copies.push(this.copyButton('pub', () => this.write(item, payload), 'Copy a write as mosquitto_pub'));
+        if (item) copies.push(this.copyButton('pub', () => this.write(item, payload), 'Copy a command to write this'));
         return h('li', {}, h('span', { class: 'time' }, time(at)), h('span', { class: 'topic' }, shown(topic, 300)), h('span', { class: 'payload' }, payload === '' ? '(empty: taken back)' : shown(payload, 500)), h('span', { class: 'tools' }, ...copies));
     }
 
+    /** A command that shows a topic, or all that the filter lets through. */
     line(topic) {
         const { session } = this.app;
         const filter = topic ?? `${session.prefix}N/${session.portal}/${isFilter(this.filter.value) ? this.filter.value.trim() : '#'}`;
-        return `mosquitto_sub ${this.where()} -v -t ${quoted(filter)}`;
+        const place = this.place();
+        return place ? `mosquitto_sub ${place} -v -t ${quoted(filter)}` : `dbus-mqtt watch ${this.webPlace()} ${quoted(this.below(filter))}`;
     }
 
+    /** A command that writes a value. */
     write(item, payload) {
-        let value = null;
+        let { value } = item;
         try {
             ({ value } = JSON.parse(payload));
         } catch {
-            // Taken back.
+            // Taken back, or too long to be kept.
         }
-        return `mosquitto_pub ${this.where()} -t ${quoted(this.app.session.topic('W', item))} -m ${quoted(JSON.stringify({ value }))}`;
+        const text = JSON.stringify({ value });
+        const place = this.place();
+        if (place) return `mosquitto_pub ${place} -t ${quoted(this.app.session.topic('W', item))} -m ${quoted(text)}`;
+        return `dbus-mqtt set ${this.webPlace()} ${quoted(`${item.type}/${item.instance}${item.path}`)} -- ${quoted(JSON.stringify(value))}`;
     }
 
-    /** How a program reaches the broker: as well as a page can know it. */
-    where() {
+    /** Where mosquitto's programs reach the values; nothing where they cannot, for they speak no WebSocket. */
+    place() {
         const { facts, broker } = this.app;
-        if (broker) return `-h ${new URL(broker).hostname}`;
-        const isHere = !facts.host || /^(localhost|127\.|::1$)/.test(facts.host);
-        const port = facts.port && facts.port !== 1883 ? ` -p ${facts.port}` : '';
-        return `-h ${isHere ? location.hostname.replace(/[[\]]/g, '') : facts.host}${port}`;
+        if (broker || !facts.mqtt) return undefined;
+        const { host, port } = facts.mqtt;
+        const own = location.hostname.replace(/[[\]]/g, '');
+        // The loopback of another computer is out of reach.
+        if (isLoopback(host) && !isLoopback(own)) return undefined;
+        return `-h ${host || (isLoopback(own) ? '127.0.0.1' : own)} -p ${port}${this.user()}`;
+    }
+
+    /** The same for our own client, which takes the way of the page. */
+    webPlace() {
+        const { session } = this.app;
+        const prefix = session.prefix ? ` --mqtt-prefix ${quoted(session.prefix)}` : '';
+        return `-q ${quoted(session.url)} --portal-id ${quoted(session.portal)}${prefix}${this.user()}`;
+    }
+
+    /** The user that is logged in; nobody wants the password on the clipboard. */
+    user() {
+        const { login } = this.app.session;
+        return login ? ` -u ${quoted(login.user)} -P PASSWORD` : '';
     }
 
     copyButton(kind, line, words) {
-        const label = { copy: 'sub', pub: 'pub', sub: words }[kind];
+        const label = { copy: 'show', pub: 'write', sub: words }[kind];
         return h('button', { type: 'button', class: kind === 'sub' ? '' : 'plain small', title: words, 'aria-label': words, onclick: () => this.copy(line()) }, kind === 'sub' ? icon('copy') : '', h('span', {}, label));
     }
 
@@ -210,6 +231,8 @@ export class Raw {
         this.rejections.replaceChildren(h('h2', { id: 'rejections' }, 'Refused here'), h('ul', {}, ...this.refused.map(({ at, topic, told, error, message }) => h('li', {}, `${time(at)} ${shown(topic, 200)} = ${told}: ${shown(message || error, 300)}`))));
     }
 }
+
+const isLoopback = (host) => /^(localhost|127\..*|::1)$/.test(host);
 
 const isFilter = (text) => /[+#/]/.test(text.trim()) && !/\s/.test(text.trim());
 
