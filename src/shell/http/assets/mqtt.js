@@ -160,7 +160,9 @@ export class Client {
         this.ended = false;
         this.nextId = 1;
         this.waiting = new Map();
-        this.input = new Uint8Array(0);
+        // The pieces of a packet that is not whole, how long they are, and how long they must be.
+        this.pieces = [];
+        this.kept = this.needed = 0;
         this.silentSince = 0;
         try {
             this.socket = new WebSocket(url, ['mqtt']);
@@ -259,11 +261,18 @@ export class Client {
     }
 
     receive(bytes) {
-        if (this.input.length) {
-            const joined = new Uint8Array(this.input.length + bytes.length);
-            joined.set(this.input);
-            joined.set(bytes, this.input.length);
-            bytes = joined;
+        if (this.pieces.length) {
+            this.pieces.push(bytes);
+            this.kept += bytes.length;
+            // A long packet is put together once, not with each of its pieces.
+            if (this.kept < this.needed) return;
+            bytes = new Uint8Array(this.kept);
+            let end = 0;
+            for (const piece of this.pieces) {
+                bytes.set(piece, end);
+                end += piece.length;
+            }
+            this.pieces = [];
         }
         let at = 0;
         while (!this.ended) {
@@ -271,21 +280,24 @@ export class Client {
             let length = 0, size = 1;
             for (let shift = 1; ; shift *= 128, size++) {
                 if (size > 4) throw new Error('the broker sent a length that is none');
-                if (at + size >= bytes.length) return this.keep(bytes, at);
+                if (at + size >= bytes.length) return this.keep(bytes, at, size + 1);
                 const byte = bytes[at + size];
                 length += (byte & 127) * shift;
                 if (byte < 128) break;
             }
             if (length > PACKET_BYTES_MAX) throw new Error(`the broker sent a packet of ${length} bytes`);
             const start = at + size + 1;
-            if (start + length > bytes.length) return this.keep(bytes, at);
+            if (start + length > bytes.length) return this.keep(bytes, at, size + 1 + length);
             this.handle(bytes[at], new Reader(bytes.subarray(start, start + length)));
             at = start + length;
         }
     }
 
-    keep(bytes, at) {
-        this.input = bytes.slice(at);
+    /** Keeps the beginning of a packet that is so long. */
+    keep(bytes, at, needed) {
+        this.kept = bytes.length - at;
+        this.needed = needed;
+        if (this.kept) this.pieces = [bytes.slice(at)];
     }
 
     handle(first, reader) {

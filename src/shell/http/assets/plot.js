@@ -13,9 +13,15 @@ const PINS_MAX = 24;
 
 /** What is pinned, in the order of pinning; kept in the browser, for each installation. */
 export class Pins {
-    constructor(session) {
+    /** `changed` is called when another tab has pinned something. */
+    constructor(session, changed) {
         this.session = session;
         this.days = new Map();
+        addEventListener('storage', () => {
+            this.days.clear();
+            this.portal = undefined;
+            changed();
+        });
     }
 
     keys() {
@@ -34,6 +40,8 @@ export class Pins {
 
     /** Pins or unpins. `false` where there is no more room. */
     toggle(key) {
+        // Another tab may have been quicker.
+        this.portal = undefined;
         const list = this.keys();
         if (list.includes(key)) {
             list.splice(list.indexOf(key), 1);

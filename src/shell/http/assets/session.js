@@ -42,8 +42,12 @@ export class Session {
 
     start() {
         clearTimeout(this.retry);
+        // That one's end is no reason to try again.
+        const before = this.client;
+        this.client = undefined;
+        before?.close();
+        this.forget();
         this.set('connecting');
-        this.client?.close();
         const client = new Client(this.url, {
             version: this.version,
             login: this.login,
@@ -62,16 +66,16 @@ export class Session {
         if (this.state === 'waiting') this.start();
     }
 
-    /** Tries with a user name and a password. */
-    logIn(login) {
-        this.login = login;
-        this.start();
     /** Waits for a login, and says what for. */
     deny(reason) {
         this.reason = reason;
         this.set('denied');
     }
 
+    /** Tries with a user name and a password. */
+    logIn(login) {
+        this.login = login;
+        this.start();
     }
 
     /** Looks at another installation. */
@@ -150,6 +154,7 @@ export class Session {
     }
 
     refused(client) {
+        this.client = undefined;
         client.close();
         this.closed({ reason: 'the broker refused the subscription', login: true, version: false });
     }
@@ -224,13 +229,18 @@ export class Session {
         }
     }
 
-    closed({ reason, login, version }) {
+    /** What was under way on a connection is not any more. */
+    forget() {
         clearInterval(this.renewing);
         for (const { resolve, timer } of this.answers.values()) {
             clearTimeout(timer);
             resolve({ unknown: true });
         }
         this.answers.clear();
+    }
+
+    closed({ reason, login, version }) {
+        this.forget();
         this.client = undefined;
         this.reason = reason;
         if (version && this.version === 5) {
