@@ -76,12 +76,13 @@ export class Browser {
         return new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
     }
 
-    /** A tab with separate storage. Sizes are in CSS pixels. */
-    async tab({ width = 1280, height = 800, dark = false, phone = false, scale = 1, moving = false } = {}) {
-        const { browserContextId } = await this.call('Target.createBrowserContext');
+    /** A tab with separate storage, or with that of the one beside it. Sizes are in CSS pixels. */
+    async tab({ width = 1280, height = 800, dark = false, phone = false, scale = 1, moving = false, beside } = {}) {
+        const browserContextId = beside?.context ?? (await this.call('Target.createBrowserContext')).browserContextId;
         const { targetId } = await this.call('Target.createTarget', { url: 'about:blank', browserContextId });
         const { sessionId } = await this.call('Target.attachToTarget', { targetId, flatten: true });
         const tab = new Tab(this, targetId, sessionId);
+        tab.context = browserContextId;
         this.sessions.set(sessionId, (method, params) => tab.event(method, params));
         for (const domain of ['Page', 'Runtime', 'Log', 'Network', 'Performance']) await tab.call(`${domain}.enable`);
         await tab.call('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: scale, mobile: phone });
