@@ -104,7 +104,7 @@ fn refresh(items: usize, count: usize) {
         while let Some(call) = bridge.poll_call() {
             assert_eq!(call.method, Method::GetItems);
             let (answer, at) = answers.get_mut(&*call.destination).unwrap();
-            answer[*at..*at + 4].copy_from_slice(&call.id.to_le_bytes());
+            answer[*at..*at + 4].copy_from_slice(&call.id.serial().to_le_bytes());
             assert!(frames::feed(&mut bridge, now, black_box(answer)));
             scans += 1;
         }

@@ -132,7 +132,7 @@ fn converse(whole: &dyn Fn(&str, u32) -> Vec<u8>) {
             // What comes before the answer is not lost.
             Method::GetItems | Method::GetValue | Method::Introspect if calls < 50 => {
                 hear(&mut bridge, &whole("ItemsChanged", 0));
-                whole("", call.id)
+                whole("", call.id.serial())
             }
             _ => frames::answer(&call, &[known]),
         };

@@ -21,7 +21,7 @@ mod subscriber;
 
 use std::time::{Duration, Instant};
 
-use self::bus::calls::{Call, Missing, Unanswered};
+use self::bus::calls::{Call, CallId, Missing, Unanswered};
 use self::bus::{Bus, BusContext, BusLimits};
 use self::discovery::{AllReaders, Discovery};
 use self::request::{RequestContext, RequestLimits};
@@ -192,12 +192,15 @@ impl Bridge {
                     self.on_bus().owner_changed(now, name, new);
                 }
             }
-            Kind::MethodReturn | Kind::Error if frame.reply_serial >= calls::CALL_ID_MIN => {
-                if let Some((call, outcome)) = self.on_bus().reply(now, frame) {
+            Kind::MethodReturn | Kind::Error => {
+                let Some(id) = CallId::of_reply(frame.reply_serial) else {
+                    return false;
+                };
+                if let Some((call, outcome)) = self.on_bus().reply(now, id, frame) {
                     self.requests().answered(now, call, outcome);
                 }
             }
-            Kind::Signal | Kind::MethodReturn | Kind::Error | Kind::MethodCall | Kind::Unknown => {
+            Kind::Signal | Kind::MethodCall | Kind::Unknown => {
                 return false;
             }
         }

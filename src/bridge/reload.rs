@@ -160,7 +160,7 @@ impl Bridge {
             if self.apply_schema(id) {
                 self.on_bus().start_scan(now, id);
             }
-            if let Some(device) = self.bus.registry.get(id).and_then(|service| service.device) {
+            if let Some(device) = self.bus.registry.at(id).device {
                 self.readers().describe_soon(now, device);
             }
         }
@@ -171,9 +171,7 @@ impl Bridge {
     /// kept, so that the service must be asked again.
     fn apply_schema(&mut self, id: ServiceId) -> bool {
         let early = self.bus.registry.has_any_early(id);
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return false;
-        };
+        let service = self.bus.registry.at_mut(id);
         let service_type = service.name.service_type();
         // What was blocked may be wanted now. What waits for the end of a scan may have been masked, or
         // half of it left out: that scan begins anew, and its answer is newer.
@@ -187,9 +185,7 @@ impl Bridge {
             .into_iter()
             .flat_map(|device| self.store.items.slots(device))
         {
-            let Some(item) = self.store.items.get(slot) else {
-                continue;
-            };
+            let item = self.store.items.at(slot);
             let (path, old) = (self.store.items.path(item), item.rule);
             let new = self.store.items.marks(item.device, path, rule(path));
             if new == old {

@@ -91,7 +91,7 @@ impl fmt::Display for PortalId {
 }
 
 /// A bus name that begins with `com.victronenergy.`, and thus names a service (§1).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub struct ServiceName(Box<str>);
 
 impl ServiceName {

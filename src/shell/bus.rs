@@ -168,7 +168,7 @@ fn message(call: &Call) -> zbus::Result<Message> {
     let mut builder = Message::method_call(&*call.path, member)
         .destination(&*call.destination)
         .interface(interface);
-    if let Some(serial) = NonZeroU32::new(call.id) {
+    if let Some(serial) = NonZeroU32::new(call.id.serial()) {
         builder = builder.serial(serial);
     }
     match &call.method {

@@ -160,7 +160,7 @@ fn s2_9_the_bus_that_is_at_its_limit_is_asked_again() {
     for _ in 0..3 {
         let call = scene.calls().remove(0);
         assert!(matches!(call.method, Method::SetValue(_)));
-        scene.hear(&frames::error(BUS, call.id, LIMITS_EXCEEDED));
+        scene.hear(&frames::error(BUS, call.id.serial(), LIMITS_EXCEEDED));
         assert!(scene.calls().is_empty(), "not at once");
         scene.now.monotonic += Duration::from_secs(1);
         scene.bridge.tick(scene.now);
@@ -180,7 +180,7 @@ fn s2_9_the_bus_that_is_at_its_limit_is_asked_again() {
     let end = scene.now.monotonic + CALL_TIMEOUT;
     while scene.now.monotonic < end {
         for call in scene.calls() {
-            scene.hear(&frames::error(BUS, call.id, LIMITS_EXCEEDED));
+            scene.hear(&frames::error(BUS, call.id.serial(), LIMITS_EXCEEDED));
         }
         scene.now.monotonic += Duration::from_millis(100);
         scene.bridge.tick(scene.now);
@@ -208,14 +208,14 @@ fn s2_10_a_strangers_reply_is_not_believed() {
         for stranger in [":1.2", ":1.77", HEALTHY, ""] {
             scene.hear(&frames::reply(
                 stranger,
-                call.id,
+                call.id.serial(),
                 std::slice::from_ref(&body),
             ));
             let refused = "com.example.Error.No";
-            scene.hear(&frames::error(stranger, call.id, refused));
+            scene.hear(&frames::error(stranger, call.id.serial(), refused));
         }
         // Not even the bus has anything to say but that nobody answers.
-        scene.hear(&frames::reply(BUS, call.id, &[body]));
+        scene.hear(&frames::reply(BUS, call.id.serial(), &[body]));
         scene.unanswered.push(call);
     }
     scene.settle();
@@ -234,7 +234,7 @@ fn s2_10_a_strangers_reply_is_not_believed() {
     let wrong = vec![("/DeviceInstance".to_owned(), V::I(66))];
     scene.hear(&frames::reply(
         ":1.2",
-        call.id,
+        call.id.serial(),
         &[frames::get_items(&wrong)],
     ));
     scene.settle();
@@ -259,7 +259,7 @@ fn s2_10_an_answer_of_the_owner_before_is_none() {
     let asked = to(&scene, ":1.2")[0].id;
     scene.own(HUNG, ":1.8", &items(3));
     scene.settle();
-    scene.hear(&frames::reply(":1.2", asked, &[variant(V::I(99))]));
+    scene.hear(&frames::reply(":1.2", asked.serial(), &[variant(V::I(99))]));
     scene.settle();
     assert_eq!(scene.value("tank/3/Mode"), Some(r#"{"value": 1}"#));
 }

@@ -270,7 +270,7 @@ fn walked(service: &Service, call: &Call) -> Option<Vec<u8>> {
         (&call.method, &*call.path),
         (Method::GetItems, _) | (Method::GetValue, "/")
     );
-    fails.then(|| frames::error(&service.owner, call.id, UNKNOWN_OBJECT))
+    fails.then(|| frames::error(&service.owner, call.id.serial(), UNKNOWN_OBJECT))
 }
 
 #[test]
@@ -369,12 +369,13 @@ fn s2_2_a_read_of_an_item_that_is_gone_unpublishes_it() {
         scene.service(TANK).script = Some(if error == UNKNOWN_OBJECT {
             |service, call| {
                 (*call.path == *"/Level")
-                    .then(|| frames::error(&service.owner, call.id, UNKNOWN_OBJECT))
+                    .then(|| frames::error(&service.owner, call.id.serial(), UNKNOWN_OBJECT))
             }
         } else {
             |service, call| {
                 let error = "org.freedesktop.DBus.Error.UnknownMethod";
-                (*call.path == *"/Level").then(|| frames::error(&service.owner, call.id, error))
+                (*call.path == *"/Level")
+                    .then(|| frames::error(&service.owner, call.id.serial(), error))
             }
         });
         scene.ask("R/tank/4/Level", "");
@@ -386,7 +387,7 @@ fn s2_2_a_read_of_an_item_that_is_gone_unpublishes_it() {
     tank(&mut scene);
     scene.service(TANK).script = Some(|service, call| {
         let error = "com.victronenergy.Error.Busy";
-        (*call.path == *"/Level").then(|| frames::error(&service.owner, call.id, error))
+        (*call.path == *"/Level").then(|| frames::error(&service.owner, call.id.serial(), error))
     });
     scene.ask("R/tank/4/Level", "");
     scene.settle();

@@ -65,7 +65,7 @@ fn s2_2_an_answer_without_items_is_none() {
     let empty: Script = |service, call| {
         let nothing = dict("s", "a{sv}", []);
         (call.method == Method::GetItems)
-            .then(|| frames::reply(&service.owner, call.id, &[nothing]))
+            .then(|| frames::reply(&service.owner, call.id.serial(), &[nothing]))
     };
     assert_eq!(scanned(Mood::Answers, Some(empty)), ALL);
     let all_empty: Script = |service, call| {
@@ -74,7 +74,7 @@ fn s2_2_an_answer_without_items_is_none() {
             (Method::GetValue, "/") => variant(vardict([])),
             _ => return None,
         };
-        Some(frames::reply(&service.owner, call.id, &[body]))
+        Some(frames::reply(&service.owner, call.id.serial(), &[body]))
     };
     assert_eq!(scanned(Mood::Answers, Some(all_empty)), ALL);
 }
@@ -86,7 +86,7 @@ fn with_bad_serial(service: &Service, call: &Call) -> Option<Vec<u8>> {
         (Method::GetItems, _) | (Method::GetValue, "/" | "/Serial")
     );
     let text = "Traceback (most recent call last):\n  File \"x\"\nValueError: embedded null byte";
-    fails.then(|| frames::error_with(&service.owner, call.id, TRACEBACK, text))
+    fails.then(|| frames::error_with(&service.owner, call.id.serial(), TRACEBACK, text))
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn s2_2_a_service_that_the_bus_says_is_gone_is_not_asked_in_another_way() {
             panic!("{calls:?}")
         };
         let error = format!("org.freedesktop.DBus.Error.{error}");
-        scene.hear(&frames::error(BUS, call.id, &error));
+        scene.hear(&frames::error(BUS, call.id.serial(), &error));
         assert_eq!(scene.calls(), [], "{error}");
     }
     // What the policy of the bus forbids may be allowed with another method.
@@ -118,7 +118,7 @@ fn s2_2_a_service_that_the_bus_says_is_gone_is_not_asked_in_another_way() {
     scene.own(TANK, ":1.5", &tank());
     let call = scene.calls().remove(0);
     let denied = "org.freedesktop.DBus.Error.AccessDenied";
-    scene.hear(&frames::error(BUS, call.id, denied));
+    scene.hear(&frames::error(BUS, call.id.serial(), denied));
     let next = scene.calls();
     assert_eq!(next.len(), 1);
     assert_eq!(next[0].method, Method::GetValue);
@@ -134,7 +134,7 @@ fn s2_2_a_walk_has_four_calls_out_at_most() {
     scene.service(TANK).script = Some(|service, call| {
         let fails = call.method == Method::GetItems || *call.path == *"/";
         let fails = fails && call.method != Method::Introspect;
-        fails.then(|| frames::error(&service.owner, call.id, UNKNOWN_METHOD))
+        fails.then(|| frames::error(&service.owner, call.id.serial(), UNKNOWN_METHOD))
     });
     let mut out = scene.calls();
     let mut most = 0;
@@ -156,13 +156,15 @@ fn s2_2_a_walk_never_calls_what_is_no_object_path() {
     let mut scene = Scene::new();
     scene.own(TANK, ":1.5", &tank());
     scene.service(TANK).script = Some(|service, call| match (&call.method, &*call.path) {
-        (Method::GetItems, _) | (Method::GetValue, "/") => {
-            Some(frames::error(&service.owner, call.id, UNKNOWN_METHOD))
-        }
+        (Method::GetItems, _) | (Method::GetValue, "/") => Some(frames::error(
+            &service.owner,
+            call.id.serial(),
+            UNKNOWN_METHOD,
+        )),
         (Method::Introspect, "/") => {
             let xml = r#"<node><node name="Le vel"/><node name="é"/><node name="."/><node name="Level"/>
                 <node name="DeviceInstance"/></node>"#;
-            Some(frames::reply(&service.owner, call.id, &[s(xml)]))
+            Some(frames::reply(&service.owner, call.id.serial(), &[s(xml)]))
         }
         _ => None,
     });
@@ -190,12 +192,14 @@ fn s2_2_a_service_that_falls_silent_in_a_walk_keeps_what_it_said() {
     let mut scene = Scene::new();
     scene.own(TANK, ":1.5", &tank());
     scene.service(TANK).script = Some(|service, call| match (&call.method, &*call.path) {
-        (Method::GetItems, _) | (Method::GetValue, "/") => {
-            Some(frames::error(&service.owner, call.id, UNKNOWN_METHOD))
-        }
+        (Method::GetItems, _) | (Method::GetValue, "/") => Some(frames::error(
+            &service.owner,
+            call.id.serial(),
+            UNKNOWN_METHOD,
+        )),
         (Method::GetValue, "/Serial") => {
             let error = "org.freedesktop.DBus.Error.NoReply";
-            Some(frames::error(BUS, call.id, error))
+            Some(frames::error(BUS, call.id.serial(), error))
         }
         _ => None,
     });
@@ -214,8 +218,13 @@ fn s2_2_a_key_without_a_slash_is_the_path_with_one() {
     scene.service(TANK).script = Some(|service, call| {
         let item = |path: &str, value| (s(path), vardict([("Value", value)]));
         let items = [item("DeviceInstance", V::I(4)), item("Level", V::D(0.5))];
-        (call.method == Method::GetItems)
-            .then(|| frames::reply(&service.owner, call.id, &[dict("s", "a{sv}", items)]))
+        (call.method == Method::GetItems).then(|| {
+            frames::reply(
+                &service.owner,
+                call.id.serial(),
+                &[dict("s", "a{sv}", items)],
+            )
+        })
     });
     scene.settle();
     assert_eq!(scene.topics(), ["tank/4/DeviceInstance", "tank/4/Level"]);

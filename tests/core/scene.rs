@@ -172,7 +172,11 @@ impl Scene {
         self.unanswered = rest;
         let lost: Vec<Call> = lost;
         for call in lost {
-            let error = frames::error(frames::BUS, call.id, "org.freedesktop.DBus.Error.NoReply");
+            let error = frames::error(
+                frames::BUS,
+                call.id.serial(),
+                "org.freedesktop.DBus.Error.NoReply",
+            );
             self.hear(&error);
         }
     }
@@ -238,7 +242,7 @@ impl Scene {
         let Some(service) = self.services.iter().find(called) else {
             return Some(frames::answer(call, &self.devices()));
         };
-        let error = |name: &str| Some(frames::error(&service.owner, call.id, name));
+        let error = |name: &str| Some(frames::error(&service.owner, call.id.serial(), name));
         if let Some(bytes) = service.script.and_then(|script| script(service, call)) {
             return Some(bytes);
         }
@@ -249,7 +253,7 @@ impl Scene {
             Mood::Answers | Mood::NoItems(_) => {
                 if call.method == Method::Introspect {
                     let xml = s(&introspection(service, &call.path));
-                    return Some(frames::reply(&service.owner, call.id, &[xml]));
+                    return Some(frames::reply(&service.owner, call.id.serial(), &[xml]));
                 }
                 if call.method == Method::GetValue && *call.path == *"/" {
                     let tree = service
@@ -257,7 +261,7 @@ impl Scene {
                         .iter()
                         .map(|(path, value)| (&path[1..], value.clone()));
                     let tree = variant(frames::wire::vardict(tree));
-                    return Some(frames::reply(&service.owner, call.id, &[tree]));
+                    return Some(frames::reply(&service.owner, call.id.serial(), &[tree]));
                 }
                 Some(frames::answer(call, &self.devices()))
             }

@@ -145,7 +145,7 @@ fn s5_8_a_write_that_was_taken_is_told_with_the_value_that_is_known() {
     scene.change(VEBUS, "/Mode", V::I(4));
     scene.hear(&frames::error(
         ":1.5",
-        read.id,
+        read.id.serial(),
         "org.freedesktop.DBus.Error.NoReply",
     ));
     scene.settle();

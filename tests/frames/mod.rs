@@ -148,32 +148,44 @@ pub fn answer(call: &Call, devices: &[Device]) -> Vec<u8> {
         .iter()
         .find(|device| *device.name == *call.destination || *device.owner == *call.destination);
     match (&call.method, device) {
-        (Method::AddMatch(_), _) => reply(BUS, call.id, &[]),
+        (Method::AddMatch(_), _) => reply(BUS, call.id.serial(), &[]),
         (Method::ListNames, _) => {
             let names = devices.iter().map(|device| s(&device.name));
-            reply(BUS, call.id, &[array("s", names.chain([s(BUS)]))])
+            reply(BUS, call.id.serial(), &[array("s", names.chain([s(BUS)]))])
         }
         (Method::GetNameOwner(name), _) => {
             match devices.iter().find(|device| *device.name == **name) {
-                Some(device) => reply(BUS, call.id, &[s(&device.owner)]),
-                None => error(BUS, call.id, "org.freedesktop.DBus.Error.NameHasNoOwner"),
+                Some(device) => reply(BUS, call.id.serial(), &[s(&device.owner)]),
+                None => error(
+                    BUS,
+                    call.id.serial(),
+                    "org.freedesktop.DBus.Error.NameHasNoOwner",
+                ),
             }
         }
         (Method::GetItems, Some(device)) => {
-            reply(&device.owner, call.id, &[get_items(&device.items)])
+            reply(&device.owner, call.id.serial(), &[get_items(&device.items)])
         }
         (Method::GetValue, Some(device)) => {
             match device.items.iter().find(|(path, _)| **path == *call.path) {
-                Some((_, value)) => reply(&device.owner, call.id, &[wire::variant(value.clone())]),
+                Some((_, value)) => reply(
+                    &device.owner,
+                    call.id.serial(),
+                    &[wire::variant(value.clone())],
+                ),
                 None => error(
                     &device.owner,
-                    call.id,
+                    call.id.serial(),
                     "org.freedesktop.DBus.Error.UnknownObject",
                 ),
             }
         }
-        (Method::SetValue(_), Some(device)) => reply(&device.owner, call.id, &[V::I(0)]),
-        _ => error(BUS, call.id, "org.freedesktop.DBus.Error.ServiceUnknown"),
+        (Method::SetValue(_), Some(device)) => reply(&device.owner, call.id.serial(), &[V::I(0)]),
+        _ => error(
+            BUS,
+            call.id.serial(),
+            "org.freedesktop.DBus.Error.ServiceUnknown",
+        ),
     }
 }
 

@@ -404,7 +404,7 @@ impl World {
 
     fn no_reply(&mut self, calls: &[Call]) {
         for call in calls {
-            let error = super::error(BUS, call.id, "org.freedesktop.DBus.Error.NoReply");
+            let error = super::error(BUS, call.id.serial(), "org.freedesktop.DBus.Error.NoReply");
             self.hear(&error);
         }
     }
@@ -506,19 +506,19 @@ impl World {
         let refuse = |name: &str| {
             super::error(
                 &owner,
-                call.id,
+                call.id.serial(),
                 &format!("org.freedesktop.DBus.Error.{name}"),
             )
         };
         let bytes = match (mood, &call.method) {
             (5, _) => refuse("Failed"),
-            (6, _) => super::reply(&owner, call.id, &[s("nonsense"), V::I(1)]),
+            (6, _) => super::reply(&owner, call.id.serial(), &[s("nonsense"), V::I(1)]),
             // It comes at the end: a service that owes an answer is asked nothing more (§2.9).
             (7, _) => return self.late.push(call.clone()),
             (_, Method::GetItems) if at == TREE => refuse("UnknownMethod"),
-            (_, Method::GetItems) => super::reply(&owner, call.id, &[self.all_items(at)]),
+            (_, Method::GetItems) => super::reply(&owner, call.id.serial(), &[self.all_items(at)]),
             (_, Method::GetValue) => match self.get_value(at, &call.path) {
-                Some(value) => super::reply(&owner, call.id, &[variant(value)]),
+                Some(value) => super::reply(&owner, call.id.serial(), &[variant(value)]),
                 None => refuse("UnknownObject"),
             },
             (_, Method::SetValue(new)) => {
@@ -532,7 +532,7 @@ impl World {
                     &call.path,
                     [("Value", new)],
                 ));
-                super::reply(&owner, call.id, &[V::I(0)])
+                super::reply(&owner, call.id.serial(), &[V::I(0)])
             }
             _ => refuse("UnknownMethod"),
         };

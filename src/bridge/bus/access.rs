@@ -21,9 +21,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 impl<R: Readers> BusContext<'_, R> {
     /// Tells the brokers what the device says that VRM may do, where it says something new (§8).
     pub fn follow_access(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         let Some(says) = service.vrm_access.take() else {
             return;
         };

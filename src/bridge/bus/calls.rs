@@ -36,10 +36,27 @@ pub const BUS_PATH: &str = "/org/freedesktop/DBus";
 
 /// The number of a call, which is also its D-Bus serial. The upper half of the range is ours, the
 /// lower one is left to the D-Bus library.
-pub type CallId = u32;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(u32);
 
-/// Where our serials begin.
-pub const CALL_ID_MIN: CallId = 1 << 31;
+impl CallId {
+    /// Where ours begin.
+    const MIN: CallId = CallId(1 << 31);
+
+    /// The call that a reply with this serial answers; `None` where it is one of the D-Bus library's.
+    pub fn of_reply(serial: u32) -> Option<CallId> {
+        (serial >= CallId::MIN.0).then_some(CallId(serial))
+    }
+
+    /// The serial to send the call with.
+    pub fn serial(self) -> u32 {
+        self.0
+    }
+
+    fn next(self) -> CallId {
+        self.0.checked_add(1).map_or(CallId::MIN, CallId)
+    }
+}
 
 /// One D-Bus call to make.
 #[derive(Debug, Clone, PartialEq)]
@@ -388,7 +405,7 @@ impl Calls {
     /// No calls.
     pub fn new() -> Calls {
         Calls {
-            next: CALL_ID_MIN,
+            next: CallId::MIN,
             to_bus: VecDeque::new(),
             turns: Turns::default(),
             scans_first: false,
@@ -416,7 +433,7 @@ impl Calls {
         purpose: Purpose,
     ) {
         let id = self.next;
-        self.next = self.next.checked_add(1).unwrap_or(CALL_ID_MIN);
+        self.next = id.next();
         let lane = lane(&purpose);
         let owes = lane != Lane::Bus && self.owes(callee.owner);
         let deadline = if owes { now } else { now + timeout };

@@ -164,7 +164,7 @@ pub trait Readers {
         &mut self,
         now: Now,
         store: &mut Store,
-        service_type: Option<&str>,
+        service_type: &str,
         slot: SlotId,
         change: &ItemChange<'_>,
     );
@@ -204,14 +204,11 @@ impl<R: Readers> BusContext<'_, R> {
         slot: SlotId,
         change: &ItemChange<'_>,
     ) {
-        let Some(role) = self.store.items.get(slot).map(|item| item.rule.role) else {
-            return;
-        };
+        let role = self.store.items.at(slot).rule.role;
         if role != Role::None {
             self.role_changed(now, id, role, change);
         }
-        let service = self.bus.registry.get(id);
-        let service_type = service.map(|service| service.name.service_type());
+        let service_type = self.bus.registry.at(id).name.service_type();
         self.readers
             .noted(now, self.store, service_type, slot, change);
     }

@@ -36,11 +36,12 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// How far a service is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum State {
     /// Its items are being asked for.
     Scanning(Scan),
     /// The scan failed, and is repeated.
+    #[default]
     Failed,
     /// The scan found nothing, and is repeated: after a while, or when a signal brings something.
     Empty,
@@ -89,7 +90,7 @@ pub struct Walk {
     clippy::struct_excessive_bools,
     reason = "each is something else that is known of it"
 )]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
@@ -165,6 +166,9 @@ pub struct Rounds {
 #[derive(Debug, Default)]
 pub struct Registry {
     services: Vec<Option<Service>>,
+    /// What a number stands for that no service has: a mistake, which debug builds assert. It has no name, so
+    /// that nobody calls it.
+    nobody: Service,
     by_name: HashMap<Box<str>, ServiceId>,
     /// Asked for every signal.
     by_owner: HashMap<Box<str>, SmallVec<[ServiceId; 1]>, hash::OfNames>,
@@ -302,16 +306,29 @@ impl Registry {
         self.by_owner.get(owner)
     }
 
-    /// A service.
+    /// A service that may have left: the number was kept while a call was under way.
     #[inline]
     pub fn get(&self, id: ServiceId) -> Option<&Service> {
         self.services.get(id.0 as usize)?.as_ref()
     }
 
-    /// A service, to be changed.
+    /// A service that is there, which is asserted in debug builds.
     #[inline]
-    pub fn get_mut(&mut self, id: ServiceId) -> Option<&mut Service> {
-        self.services.get_mut(id.0 as usize)?.as_mut()
+    #[track_caller]
+    pub fn at(&self, id: ServiceId) -> &Service {
+        let found = self.get(id);
+        debug_assert!(found.is_some(), "no service has the number {}", id.0);
+        found.unwrap_or(&self.nobody)
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    #[track_caller]
+    pub fn at_mut(&mut self, id: ServiceId) -> &mut Service {
+        let place = self.services.get_mut(id.0 as usize);
+        let found = place.and_then(Option::as_mut);
+        debug_assert!(found.is_some(), "no service has the number {}", id.0);
+        found.unwrap_or(&mut self.nobody)
     }
 
     /// All services.
@@ -337,24 +354,9 @@ impl Registry {
             name,
             owner: owner.into(),
             state,
-            since: None,
-            due: None,
-            scan: 0,
-            failures: 0,
-            refusal: None,
-            device: None,
             came: self.came,
-            denied: None,
-            instance: None,
-            identifier: None,
-            vrm_access: None,
             early_since: self.kept.clock(),
-            seen: Bits::default(),
-            replaced: false,
-            has_blocked: false,
-            left_out: false,
-            too_long: false,
-            reported: Reported::default(),
+            ..Service::default()
         };
         match self.services.get_mut(free) {
             Some(place) => *place = Some(service),
@@ -366,9 +368,7 @@ impl Registry {
     /// Notes that a service has another owner.
     pub fn set_owner(&mut self, id: ServiceId, owner: &str) {
         let clock = self.kept.clock();
-        let Some(service) = self.get_mut(id) else {
-            return;
-        };
+        let service = self.at_mut(id);
         let old = std::mem::replace(&mut service.owner, owner.into());
         // A new owner starts with nothing of the old one.
         service.early_since = clock;
@@ -405,17 +405,14 @@ impl Registry {
 
     /// When something of that path came early to these services, which have one owner.
     pub fn early_at(&self, services: &[ServiceId], path: &str) -> Option<u64> {
-        let service = self.get(*services.first()?)?;
+        let service = self.at(*services.first()?);
         self.kept.early_at(&service.owner, path)
     }
 
     /// Whether anything came early.
     pub fn has_any_early(&self, id: ServiceId) -> bool {
-        let service = self.get(id).filter(|service| service.waits());
-        service.is_some_and(|service| {
-            let since = service.early_since;
-            self.kept.has_any_early(&service.owner, since)
-        })
+        let service = self.at(id);
+        service.waits() && (self.kept).has_any_early(&service.owner, service.early_since)
     }
 
     /// Keeps a change of a service of some connection. `shares` are what may be kept for the connection,
@@ -427,28 +424,23 @@ impl Registry {
         update: Update,
         secret: bool,
         shares: (usize, usize),
-    ) -> Option<Keeping> {
-        let service = self.services.get(id.0 as usize)?.as_ref()?;
-        let owner = &service.owner;
-        Some(self.kept.add_early(owner, path, update, secret, shares))
+    ) -> Keeping {
+        let owner = self.at(id).owner.clone();
+        self.kept.add_early(&owner, path, update, secret, shares)
     }
 
     /// What came early for a service that waits no longer.
     pub fn take_early(&mut self, id: ServiceId) -> HashMap<Box<str>, Update> {
-        let Some(service) = self.services.get(id.0 as usize).and_then(Option::as_ref) else {
-            return HashMap::new();
-        };
-        let last = !self.has_waiting(&service.owner);
-        self.kept
-            .take_early(&service.owner, service.early_since, last)
+        let service = self.at(id);
+        let (owner, since) = (service.owner.clone(), service.early_since);
+        let last = !self.has_waiting(&owner);
+        self.kept.take_early(&owner, since, last)
     }
 
     /// A service waits no longer, and gets nothing of what came early.
     pub fn forget_early(&mut self, id: ServiceId) {
         let clock = self.kept.clock();
-        let Some(service) = self.get_mut(id) else {
-            return;
-        };
+        let service = self.at_mut(id);
         service.early_since = clock;
         let owner = service.owner.clone();
         self.drop_early(&owner);
@@ -457,7 +449,7 @@ impl Registry {
     fn has_waiting(&self, owner: &str) -> bool {
         let services = self.by_owner.get(owner);
         let mut services = services.into_iter().flatten();
-        services.any(|id| self.get(*id).is_some_and(Service::waits))
+        services.any(|id| self.at(*id).waits())
     }
 
     fn drop_early(&mut self, owner: &str) {
@@ -468,9 +460,7 @@ impl Registry {
 
     /// Has a service scanned at that time, unless it is sooner.
     pub fn scan_at(&mut self, id: ServiceId, at: Instant) {
-        let Some(service) = self.get_mut(id) else {
-            return;
-        };
+        let service = self.at_mut(id);
         service.due = service.due.into_iter().chain([at]).min();
         self.next_due = self.next_due.into_iter().chain([at]).min();
     }
@@ -530,13 +520,10 @@ impl Registry {
             }
             after = Some(last);
         }
-        let live = |id: &ServiceId| {
-            let service = self.get(*id);
-            service.is_some_and(|service| matches!(service.state, State::Live))
-        };
+        let live = |id: &ServiceId| matches!(self.at(*id).state, State::Live);
         let next = self.ids().filter(live).find(|id| Some(*id) > after);
         let next = next.or_else(|| self.ids().find(live))?;
-        let scan = self.get(next)?.scan.wrapping_add(1);
+        let scan = self.at(next).scan.wrapping_add(1);
         self.rounds.last = Some((next, scan));
         Some(next)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::calls::{Callee, ClientCall, Method, Missing, Outcome, Purpose, Unanswered};
+use super::calls::{CallId, Callee, ClientCall, Method, Missing, Outcome, Purpose, Unanswered};
 use super::registry::State;
 use super::{BusContext, Readers};
 use crate::bridge::store::items::ServiceId;
@@ -26,9 +26,7 @@ impl<R: Readers> BusContext<'_, R> {
         method: Method,
         purpose: Purpose,
     ) {
-        let Some(service) = self.bus.registry.get(id) else {
-            return;
-        };
+        let service = self.bus.registry.at(id);
         let owner = &*service.owner;
         let several = self
             .bus
@@ -54,18 +52,15 @@ impl<R: Readers> BusContext<'_, R> {
     pub fn reply<'f>(
         &mut self,
         now: Now,
+        id: CallId,
         frame: &'f Frame<'f>,
     ) -> Option<(ClientCall, Outcome<'f>)> {
         let error = (frame.kind == Kind::Error).then_some(frame.error_name);
         let has_name = |name: &str| {
-            let service = self
-                .bus
-                .registry
-                .find(name)
-                .and_then(|id| self.bus.registry.get(id));
-            service.is_some_and(|service| *service.owner == *frame.sender)
+            let service = self.bus.registry.find(name);
+            service.is_some_and(|id| *self.bus.registry.at(id).owner == *frame.sender)
         };
-        let (id, sender) = (frame.reply_serial, frame.sender);
+        let sender = frame.sender;
         let answered = self
             .bus
             .calls
@@ -123,10 +118,8 @@ impl<R: Readers> BusContext<'_, R> {
         else {
             return;
         };
-        if self.may_warn(now)
-            && let Some(service) = self.bus.registry.get(id)
-        {
-            let name = &service.name;
+        if self.may_warn(now) {
+            let name = &self.bus.registry.at(id).name;
             warn!("{name}: does not answer its calls; not called again until it does");
         }
     }
@@ -142,9 +135,7 @@ impl<R: Readers> BusContext<'_, R> {
             .copied()
             .collect();
         for id in ids {
-            let Some(service) = self.bus.registry.get(id) else {
-                continue;
-            };
+            let service = self.bus.registry.at(id);
             let name = service.name.clone();
             if matches!(service.state, State::Failed) {
                 self.bus.registry.scan_at(id, now.monotonic);

@@ -29,9 +29,7 @@ impl<R: Readers> BusContext<'_, R> {
 
     /// Something of a service was left out.
     pub fn left_out(&mut self, id: ServiceId) {
-        if let Some(service) = self.bus.registry.get_mut(id) {
-            service.left_out = true;
-        }
+        self.bus.registry.at_mut(id).left_out = true;
         let items = self
             .bus
             .limits
@@ -73,12 +71,10 @@ impl<R: Readers> BusContext<'_, R> {
             .saturating_add(path.len());
         if of_device > share || self.store.items.path_cost(path) > room {
             self.left_out(id);
-            if !std::mem::replace(&mut self.bus.overflow.paths_reported, true)
-                && let Some(service) = self.bus.registry.get(id)
-            {
+            if !std::mem::replace(&mut self.bus.overflow.paths_reported, true) {
                 warn!(
                     "{}: its paths need too much memory (cache-bytes-max); {path} and further ones are ignored until there is room",
-                    service.name
+                    self.bus.registry.at(id).name
                 );
             }
             return false;
@@ -101,8 +97,8 @@ impl<R: Readers> BusContext<'_, R> {
             }
             // Only another limit gives it room.
             DroppedValue::TooLong { .. } => {
-                if let Some(service) = service.and_then(|id| self.bus.registry.get_mut(id)) {
-                    service.too_long = true;
+                if let Some(service) = service {
+                    self.bus.registry.at_mut(service).too_long = true;
                 }
             }
         }
@@ -160,9 +156,7 @@ impl<R: Readers> BusContext<'_, R> {
             self.bus.overflow.paths_reported &= room.1 <= before.1 && !changed;
             let ids: Vec<_> = self.bus.registry.ids().collect();
             for id in ids {
-                let Some(service) = self.bus.registry.get_mut(id) else {
-                    continue;
-                };
+                let service = self.bus.registry.at_mut(id);
                 let asks = std::mem::take(&mut service.left_out)
                     | (changed && std::mem::take(&mut service.too_long));
                 // One that waits for something else is scanned then.
@@ -171,12 +165,7 @@ impl<R: Readers> BusContext<'_, R> {
                 }
             }
         }
-        let left_out = |id| {
-            self.bus
-                .registry
-                .get(id)
-                .is_some_and(|service| service.left_out)
-        };
+        let left_out = |id| self.bus.registry.at(id).left_out;
         let lasts = self.bus.overflow.services
             || !self.bus.overflow.unkept.is_empty()
             || self.bus.registry.ids().any(left_out);

@@ -79,9 +79,7 @@ const ACCESS_DENIED: &str = "org.freedesktop.DBus.Error.AccessDenied";
 impl<R: Readers> BusContext<'_, R> {
     /// Asks a service for all it has.
     pub fn start_scan(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         // One scan per name at a time (§2.9).
         if matches!(service.state, State::Scanning(_)) {
             self.bus.calls.abandon_scan(id);
@@ -98,9 +96,7 @@ impl<R: Readers> BusContext<'_, R> {
     }
 
     fn scan_call(&mut self, now: Now, id: ServiceId, path: &str, method: Method, step: Step) {
-        let Some(service) = self.bus.registry.get(id) else {
-            return;
-        };
+        let service = self.bus.registry.at(id);
         let purpose = Purpose::Scan {
             service: id,
             scan: service.scan,
@@ -124,10 +120,9 @@ impl<R: Readers> BusContext<'_, R> {
                 }
             },
             (Step::Items, Outcome::Error(frame)) if !is_silence(outcome) => {
-                if let Some(service) = self.bus.registry.get_mut(id)
-                    && !UNKNOWN.contains(&frame.error_name)
-                {
-                    service.refusal = Some(outcome.rejection().to_string().into());
+                if !UNKNOWN.contains(&frame.error_name) {
+                    let refusal = outcome.rejection().to_string();
+                    self.bus.registry.at_mut(id).refusal = Some(refusal.into());
                 }
                 self.ask_tree(now, id);
             }
@@ -145,16 +140,13 @@ impl<R: Readers> BusContext<'_, R> {
     }
 
     fn ask_tree(&mut self, now: Now, id: ServiceId) {
-        if let Some(service) = self.bus.registry.get_mut(id) {
-            service.state = State::Scanning(Scan::Tree);
-        }
+        self.bus.registry.at_mut(id).state = State::Scanning(Scan::Tree);
         self.scan_call(now, id, "/", Method::GetValue, Step::Tree);
     }
 
     fn fail_scan(&mut self, now: Now, id: ServiceId, outcome: Outcome<'_>) {
         // What it said to the first question says more than what it said to the last.
-        let service = self.bus.registry.get_mut(id);
-        let refusal = service.and_then(|service| service.refusal.take());
+        let refusal = self.bus.registry.at_mut(id).refusal.take();
         let refusal = refusal.filter(|_| !is_silence(outcome));
         let reason = refusal.unwrap_or_else(|| outcome.rejection().to_string().into());
         self.repeat_scan(now, id, State::Failed, &reason);
@@ -162,9 +154,7 @@ impl<R: Readers> BusContext<'_, R> {
 
     /// A scan gave nothing; `state` says why.
     fn repeat_scan(&mut self, now: Now, id: ServiceId, state: State, reason: &str) {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         let after = service.retry_after();
         let is_first = service.failures == 0;
         service.failures = service.failures.saturating_add(1);
@@ -195,9 +185,7 @@ impl<R: Readers> BusContext<'_, R> {
     // Walks: for services that can give their items neither way.
 
     fn start_walk(&mut self, now: Now, id: ServiceId) {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         debug!(
             "{}: gives its items neither with GetItems nor with GetValue on /; reading them one by one",
             service.name
@@ -233,7 +221,8 @@ impl<R: Readers> BusContext<'_, R> {
     }
 
     fn walk(&mut self, id: ServiceId) -> Option<&mut Walk> {
-        let State::Scanning(Scan::Walk(walk)) = &mut self.bus.registry.get_mut(id)?.state else {
+        let State::Scanning(Scan::Walk(walk)) = &mut self.bus.registry.at_mut(id).state else {
+            debug_assert!(false, "an answer for a walk that has ended");
             return None;
         };
         Some(walk)
@@ -252,7 +241,7 @@ impl<R: Readers> BusContext<'_, R> {
             if path == "/" {
                 // A new owner that answers and has nothing: what the one before had is gone (§2.5).
                 let replaced = |service: &Service| service.replaced && service.device.is_some();
-                if !is_silence(outcome) && self.bus.registry.get(id).is_some_and(replaced) {
+                if !is_silence(outcome) && replaced(self.bus.registry.at(id)) {
                     return self.finish_scan(now, id, None, &Walk::default());
                 }
                 return self.fail_scan(now, id, outcome);
@@ -280,14 +269,9 @@ impl<R: Readers> BusContext<'_, R> {
         let endless = before <= WALK_NODES_MAX && walk.nodes > WALK_NODES_MAX;
         let is_leaf = node.is_item && path != "/" && !walk.stopped;
         walk.in_flight += usize::from(is_leaf);
-        if endless
-            && self.may_warn(now)
-            && let Some(service) = self.bus.registry.get(id)
-        {
-            warn!(
-                "{}: more than {WALK_NODES_MAX} nodes, further ones are left out",
-                service.name
-            );
+        if endless && self.may_warn(now) {
+            let name = &self.bus.registry.at(id).name;
+            warn!("{name}: more than {WALK_NODES_MAX} nodes, further ones are left out");
         }
         if is_leaf {
             self.scan_call(now, id, path, Method::GetValue, Step::Leaf(path.into()));
@@ -318,9 +302,7 @@ impl<R: Readers> BusContext<'_, R> {
     /// Says what went wrong in a scan that ended well in the end: once per owner, and again where more
     /// or fewer items are concerned.
     fn report_trouble(&mut self, now: Now, id: ServiceId, walk: &Walk) {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         let refusal = service.refusal.take();
         let refusal = refusal.filter(|_| !std::mem::replace(&mut service.reported.refusal, true));
         let left_out = std::mem::replace(&mut service.reported.left_out, walk.left_out);
@@ -349,9 +331,7 @@ impl<R: Readers> BusContext<'_, R> {
         self.report_trouble(now, id, walk);
         self.note_roles(id, changes.as_ref());
         self.follow_access(now, id);
-        let Some(service) = self.bus.registry.get(id) else {
-            return;
-        };
+        let service = self.bus.registry.at(id);
         let is_empty = changes.is_none() && walk.given.is_empty();
         if is_empty && service.device.is_none() && !self.bus.registry.has_any_early(id) {
             return self.repeat_scan(now, id, State::Empty, "it has no items");
@@ -359,9 +339,7 @@ impl<R: Readers> BusContext<'_, R> {
         if self.waits_for_instance(now, id) {
             return;
         }
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         // It is there, but not with all it has: it is asked again, ever less often.
         if is_empty || walk.stopped {
             let at = now.monotonic + service.retry_after();
@@ -370,11 +348,8 @@ impl<R: Readers> BusContext<'_, R> {
         } else {
             service.failures = 0;
         }
-        let Some((name, instance, key)) = self.identity(id) else {
-            return;
-        };
-        let service = self.bus.registry.get(id);
-        let old = service.and_then(|service| service.device);
+        let (name, instance, key) = self.identity(id);
+        let old = self.bus.registry.at(id).device;
         let is_same = old.is_some_and(|old| self.store.items.device_key(old) == &*key);
         if let Some(old) = old.filter(|_| !is_same) {
             if self.may_tell(now, &name) {
@@ -383,17 +358,14 @@ impl<R: Readers> BusContext<'_, R> {
                     self.store.items.device_key(old)
                 );
             }
-            if let Some(service) = self.bus.registry.get_mut(id) {
-                service.device = None;
-                service.seen = Bits::default();
-            }
+            let service = self.bus.registry.at_mut(id);
+            service.device = None;
+            service.seen = Bits::default();
             self.readers.device_gone(now, &self.store.items, old, true);
             self.leave_device(now, old);
         }
         let device = self.take_device(now, id, &name, &instance, &key);
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         let Some(device) = device else {
             return self.settle(now);
         };
@@ -430,9 +402,7 @@ impl<R: Readers> BusContext<'_, R> {
 
     /// Takes note of what says which device the service is.
     fn note_roles(&mut self, id: ServiceId, changes: Option<&Changes<'_>>) {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         let mut buffer = String::new();
         for change in changes
             .into_iter()
@@ -458,9 +428,7 @@ impl<R: Readers> BusContext<'_, R> {
     /// instance: drivers claim their name before their paths exist (§2.2). It is scanned again, before and
     /// after it is published without one.
     fn waits_for_instance(&mut self, now: Now, id: ServiceId) -> bool {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return false;
-        };
+        let service = self.bus.registry.at_mut(id);
         let has_none = !self.store.schema.has_instance(service.name.service_type());
         let Some(since) = service.since.filter(|_| service.is_unnamed() && !has_none) else {
             return false;
@@ -478,9 +446,7 @@ impl<R: Readers> BusContext<'_, R> {
 
     /// Takes over what a scan says of an item that is known already. `false` where it is not.
     fn learn(&mut self, now: Now, id: ServiceId, change: &ItemChange<'_>) -> bool {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return false;
-        };
+        let service = self.bus.registry.at_mut(id);
         let known = service
             .device
             .and_then(|device| self.store.items.find_item(device, change.path.as_bytes()))
@@ -507,7 +473,7 @@ impl<R: Readers> BusContext<'_, R> {
         change: &ItemChange<'_>,
     ) {
         self.readers.changed(slot);
-        let watched = self.store.items.get(slot).is_some_and(|item| item.watched);
+        let watched = self.store.items.at(slot).watched;
         if watched || change.min.is_some() || change.max.is_some() {
             self.noted(now, owner, slot, change);
         }
@@ -595,13 +561,12 @@ impl<R: Readers> BusContext<'_, R> {
                 // Nobody knows.
             } else if scan.seen.contains(slot) {
                 self.store.items.set_scanned(slot, false);
-            } else if scan.replaced || self.store.items.get(slot).is_some_and(|item| item.scanned) {
+            } else if scan.replaced || self.store.items.at(slot).scanned {
                 missing.push(slot);
             }
         }
         for slot in &missing {
-            let role = self.store.items.get(*slot).map(|item| item.rule.role);
-            if role == Some(Role::VrmAccess) {
+            if self.store.items.at(*slot).rule.role == Role::VrmAccess {
                 self.access_in_doubt(now, name);
             }
             self.retire(*slot);
@@ -615,12 +580,7 @@ impl<R: Readers> BusContext<'_, R> {
         self.readers.device_ready(self.store, registry, device);
         for first in [true, false] {
             for slot in self.store.items.slots(device) {
-                if self
-                    .store
-                    .items
-                    .get(slot)
-                    .is_some_and(|item| item.rule.identifying == first)
-                {
+                if self.store.items.at(slot).rule.identifying == first {
                     self.readers.changed(slot);
                 }
             }

@@ -86,8 +86,8 @@ impl<R: Readers> BusContext<'_, R> {
         match (known, owner.is_empty()) {
             (Some(id), true) => self.service_gone(now, id),
             (Some(id), false) => {
-                let service = self.bus.registry.get(id);
-                if let Some(service) = service.filter(|service| *service.owner != *owner) {
+                let service = self.bus.registry.at(id);
+                if *service.owner != *owner {
                     let name = service.name.clone();
                     let damped = self.bus.flapping.is_damped(now.monotonic, name.as_str());
                     if !damped && self.may_tell(now, &name) {
@@ -118,9 +118,7 @@ impl<R: Readers> BusContext<'_, R> {
     /// (§2.9).
     fn scan_owner(&mut self, now: Now, id: ServiceId) {
         let listed = self.bus.registry.listed;
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         // What is there while the names are listed may have been so for long.
         service.since = listed.then_some(now.monotonic);
         let turn = self
@@ -134,15 +132,10 @@ impl<R: Readers> BusContext<'_, R> {
         service.scan = service.scan.wrapping_add(1);
         service.state = State::Failed;
         self.bus.registry.scan_at(id, now.monotonic + after);
-        if is_new
-            && self.may_warn(now)
-            && let Some(service) = self.bus.registry.get(id)
-        {
+        if is_new && self.may_warn(now) {
+            let name = &self.bus.registry.at(id).name;
             let seconds = after.as_secs_f64();
-            warn!(
-                "{}: its owner keeps changing; scanning it in {seconds:.0} s",
-                service.name
-            );
+            warn!("{name}: its owner keeps changing; scanning it in {seconds:.0} s");
         }
     }
 
@@ -259,21 +252,18 @@ impl<R: Readers> BusContext<'_, R> {
     fn change_of_any(&mut self, now: Now, owned: &[ServiceId], change: &ItemChange<'_>) {
         let early = self.bus.registry.early_at(owned, change.path);
         let has = |id: &ServiceId| {
-            let service = self.bus.registry.get(*id);
-            let device = service.and_then(|service| service.device);
+            let service = self.bus.registry.at(*id);
+            let device = service.device;
             device
                 .and_then(|device| self.store.items.find(device, change.path))
                 .is_some_and(|slot| self.store.items.is_live(slot))
-                || service.is_some_and(|service| service.has_early(early))
+                || service.has_early(early)
         };
         let mut having: Vec<_> = owned.iter().copied().filter(has).collect();
         if having.is_empty() {
             having = owned.to_vec();
         }
-        let is_known = |id: &ServiceId| {
-            let service = self.bus.registry.get(*id);
-            service.is_some_and(|service| service.device.is_some())
-        };
+        let is_known = |id: &ServiceId| self.bus.registry.at(*id).device.is_some();
         let (known, early): (Vec<_>, Vec<_>) = having.into_iter().partition(is_known);
         for id in known {
             if self.change_of(now, id, change) {
@@ -294,14 +284,11 @@ impl<R: Readers> BusContext<'_, R> {
         if self.known_change(now, id, change.path.as_bytes(), change, &mut None) {
             return false;
         }
-        match self.bus.registry.get(id).map(|service| service.device) {
-            None => false,
-            Some(None) => {
-                self.early_change(now, &[id], change);
-                false
-            }
-            Some(Some(device)) => self.new_item(now, id, device, change),
-        }
+        let Some(device) = self.bus.registry.at(id).device else {
+            self.early_change(now, &[id], change);
+            return false;
+        };
+        self.new_item(now, id, device, change)
     }
 
     /// A change of an item that its service has. `false` where it has none of that path, or is not
@@ -317,9 +304,7 @@ impl<R: Readers> BusContext<'_, R> {
         change: &ItemChange<'_>,
         before: &mut Option<SlotId>,
     ) -> bool {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return false;
-        };
+        let service = self.bus.registry.at_mut(id);
         let Some((slot, item)) = service
             .device
             .and_then(|device| self.store.items.find_after(*before, device, path))
@@ -346,18 +331,18 @@ impl<R: Readers> BusContext<'_, R> {
     /// What says which device the service is has changed: where it is another one now, its topics
     /// move (§2.6).
     pub fn role_changed(&mut self, now: Now, id: ServiceId, role: Role, change: &ItemChange<'_>) {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         let new = service.note_role(role, change.value.as_ref());
         self.follow_access(now, id);
-        let Some(service) = self.bus.registry.get(id).filter(|_| new) else {
+        if !new {
             return;
-        };
+        }
+        let service = self.bus.registry.at(id);
         match (&service.state, service.device) {
             (State::Live, Some(device)) => {
-                self.move_device(now, id, device);
-                self.contest(now, device);
+                if !self.move_device(now, id, device) {
+                    self.contest(now, device);
+                }
             }
             // Nothing of it is kept while another has its topics, or before it says which it is.
             (State::Clash | State::Scanning(Scan::Unnamed), _) => self.start_scan(now, id),
@@ -366,13 +351,12 @@ impl<R: Readers> BusContext<'_, R> {
         }
     }
 
-    /// A live service is another device now: its old topics are taken back, the new ones published.
-    fn move_device(&mut self, now: Now, id: ServiceId, old: DeviceId) {
-        let Some((name, instance, key)) = self.identity(id) else {
-            return;
-        };
+    /// Where a live service is another device now, its old topics are taken back and the new ones published.
+    /// Tells whether it is; the number of the old device stands for nothing then.
+    fn move_device(&mut self, now: Now, id: ServiceId, old: DeviceId) -> bool {
+        let (name, instance, key) = self.identity(id);
         if self.store.items.device_key(old) == &*key {
-            return;
+            return false;
         }
         if self.may_tell(now, &name) {
             info!(
@@ -382,37 +366,30 @@ impl<R: Readers> BusContext<'_, R> {
         }
         self.readers.device_gone(now, &self.store.items, old, true);
         let Some(new) = self.take_device(now, id, &name, &instance, &key) else {
-            if let Some(service) = self.bus.registry.get_mut(id) {
-                service.device = None;
-            }
-            return self.leave_device(now, old);
+            self.bus.registry.at_mut(id).device = None;
+            self.leave_device(now, old);
+            return true;
         };
         let slots: Vec<_> = self.store.items.slots(old).collect();
         for slot in slots {
-            let Some(path) = self
-                .store
-                .items
-                .get(slot)
-                .map(|item| self.store.items.path(item).to_owned())
-            else {
-                continue;
-            };
+            let item = self.store.items.at(slot);
+            let (path, scanned) = (self.store.items.path(item).to_owned(), item.scanned);
             if let Some(moved) = self.add_item(id, new, &path) {
                 self.store.cache.copy(slot, moved);
-                let scanned = self.store.items.get(slot).is_some_and(|item| item.scanned);
                 self.store.items.set_scanned(moved, scanned);
             }
         }
         self.leave_device(now, old);
         self.publish_device(new);
+        true
     }
 
     /// What a service is called on the bus and in topics.
-    pub fn identity(&self, id: ServiceId) -> Option<(ServiceName, DeviceInstance, Box<str>)> {
-        let service = self.bus.registry.get(id)?;
+    pub fn identity(&self, id: ServiceId) -> (ServiceName, DeviceInstance, Box<str>) {
+        let service = self.bus.registry.at(id);
         let instance = service.device_instance();
         let key = topic::device(service.name.service_type(), instance.as_str());
-        Some((service.name.clone(), instance, key))
+        (service.name.clone(), instance, key)
     }
 
     // Who has a device (§2.7).
@@ -448,7 +425,7 @@ impl<R: Readers> BusContext<'_, R> {
             }
         };
         self.bus.holders.note(key, name);
-        let service = self.bus.registry.get_mut(id)?;
+        let service = self.bus.registry.at_mut(id);
         service.device = Some(device);
         service.state = State::Live;
         service.denied = None;
@@ -456,33 +433,28 @@ impl<R: Readers> BusContext<'_, R> {
         Some(device)
     }
 
-    fn claim(&self, id: ServiceId, key: &str) -> Option<Claim> {
-        let service = self.bus.registry.get(id)?;
+    fn claim(&self, id: ServiceId, key: &str) -> Claim {
+        let service = self.bus.registry.at(id);
         let says = service.says_instance();
-        Some(
-            self.bus
-                .holders
-                .claim(key, &service.name, says, service.came),
-        )
+        self.bus
+            .holders
+            .claim(key, &service.name, says, service.came)
     }
 
     /// A service loses its device to one with a better claim. While it is scanned it may be another device
     /// by now: the end of the scan tells.
     fn lose_device(&mut self, now: Now, id: ServiceId, key: &str) {
-        match self.bus.registry.get_mut(id) {
-            Some(service) if !matches!(service.state, State::Live) => {
-                service.device = None;
-                service.seen = Bits::default();
-            }
-            _ => self.deny(now, id, key),
+        let service = self.bus.registry.at_mut(id);
+        if matches!(service.state, State::Live) {
+            return self.deny(now, id, key);
         }
+        service.device = None;
+        service.seen = Bits::default();
     }
 
     /// A service waits for its topics: another has them.
     fn deny(&mut self, now: Now, id: ServiceId, key: &str) {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         service.state = State::Clash;
         service.device = None;
         // Answers to a scan that runs are of no use any more.
@@ -499,16 +471,15 @@ impl<R: Readers> BusContext<'_, R> {
     fn report_denied(&mut self, now: Now, id: ServiceId, key: &str) {
         let again = now.monotonic + CLASH_REPORT;
         self.bus.clashes_at = Some(self.bus.clashes_at.map_or(again, |at| at.min(again)));
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         service.denied = Some((key.into(), again));
         let name = service.name.clone();
         if self.may_warn(now) {
             let holder = self.store.items.find_device(key);
-            let holder =
-                holder.and_then(|device| self.bus.registry.get(self.store.items.service(device)?));
-            let holder = holder.map_or("another service", |holder| holder.name.as_str());
+            let holder = holder.and_then(|device| self.store.items.service(device));
+            let holder = holder.map_or("another service", |holder| {
+                self.bus.registry.at(holder).name.as_str()
+            });
             warn!(
                 "{name}: {key} belongs to {holder}; ignored until one of them leaves or has another device instance"
             );
@@ -518,15 +489,13 @@ impl<R: Readers> BusContext<'_, R> {
     /// The service with the best claim to a device among those that wait for it.
     fn best_waiting(&self, key: &str) -> Option<(ServiceId, Claim)> {
         let waits = |id: &ServiceId| {
-            let service = self.bus.registry.get(*id);
-            let service = service.filter(|service| matches!(service.state, State::Clash));
-            service.is_some_and(|service| {
-                let (kind, instance) = (service.name.service_type(), service.device_instance());
-                key.split_once('/') == Some((kind, instance.as_str()))
-            })
+            let service = self.bus.registry.at(*id);
+            let (kind, instance) = (service.name.service_type(), service.device_instance());
+            matches!(service.state, State::Clash)
+                && key.split_once('/') == Some((kind, instance.as_str()))
         };
         let waiting = self.bus.registry.ids().filter(waits);
-        let claims = waiting.filter_map(|id| Some((id, self.claim(id, key)?)));
+        let claims = waiting.map(|id| (id, self.claim(id, key)));
         claims.max_by_key(|(_, claim)| *claim)
     }
 
@@ -535,7 +504,7 @@ impl<R: Readers> BusContext<'_, R> {
     fn contest(&mut self, now: Now, device: DeviceId) {
         let key = self.store.items.device_key(device);
         let holder = self.store.items.service(device);
-        let holder = holder.and_then(|holder| self.claim(holder, key));
+        let holder = holder.map(|holder| self.claim(holder, key));
         if let Some((waiting, claim)) = self.best_waiting(key)
             && holder < Some(claim)
         {
@@ -551,10 +520,13 @@ impl<R: Readers> BusContext<'_, R> {
         self.bus.clashes_at = None;
         let ids: Vec<_> = self.bus.registry.ids().collect();
         for id in ids {
-            let service = self.bus.registry.get(id);
+            let service = self.bus.registry.at(id);
             // One that is being scanned is reported at the end of that, where the clash lasts.
-            let service = service.filter(|service| matches!(service.state, State::Clash));
-            let Some((key, at)) = service.and_then(|service| service.denied.clone()) else {
+            let denied = service
+                .denied
+                .clone()
+                .filter(|_| matches!(service.state, State::Clash));
+            let Some((key, at)) = denied else {
                 continue;
             };
             if at <= now.monotonic {
@@ -567,19 +539,14 @@ impl<R: Readers> BusContext<'_, R> {
 
     /// No topic can have a service's identifier: nothing of it is published, and it is reported once.
     fn leave_out(&mut self, now: Now, id: ServiceId, instance: &DeviceInstance) {
-        let Some(service) = self.bus.registry.get_mut(id) else {
-            return;
-        };
+        let service = self.bus.registry.at_mut(id);
         service.state = State::Clash;
         service.denied = None;
         self.bus.registry.forget_early(id);
-        if self.refuse(id, None, instance.as_str()) == Some(Refused::New)
-            && self.may_warn(now)
-            && let Some(service) = self.bus.registry.get(id)
-        {
+        if self.refuse(id, None, instance.as_str()) == Refused::New && self.may_warn(now) {
             warn!(
                 "{}: not published: its /Identifier {:?} has a character that no topic can have",
-                service.name,
+                self.bus.registry.at(id).name,
                 shown(instance.as_str())
             );
         }
@@ -592,9 +559,7 @@ impl<R: Readers> BusContext<'_, R> {
         // What the schema says is the same for all of one type.
         let mut before: Option<(ServiceName, Option<Marks>)> = None;
         for &id in ids {
-            let Some(name) = self.bus.registry.get(id).map(|service| &service.name) else {
-                continue;
-            };
+            let name = &self.bus.registry.at(id).name;
             let same = before.as_ref();
             let same = same.filter(|(before, _)| before.service_type() == name.service_type());
             let admitted = if let Some((_, rule)) = same {
@@ -605,9 +570,7 @@ impl<R: Readers> BusContext<'_, R> {
                 before = Some((name, rule));
                 rule
             };
-            let Some(service) = self.bus.registry.get_mut(id) else {
-                continue;
-            };
+            let service = self.bus.registry.at_mut(id);
             service.has_blocked |= admitted.is_none();
             let Some(rule) = admitted else {
                 continue;
@@ -639,44 +602,40 @@ impl<R: Readers> BusContext<'_, R> {
             .add_early(id, change.path, update, rule.secret, shares);
         self.charge();
         for id in ids {
-            let service = self.bus.registry.get(*id);
-            if service.is_some_and(|service| matches!(service.state, State::Empty)) {
+            if matches!(self.bus.registry.at(*id).state, State::Empty) {
                 self.start_scan(now, *id);
             }
         }
-        let Some(Keeping::LeftOut { first }) = keeping else {
+        let Keeping::LeftOut { first } = keeping else {
             return;
         };
         for id in ids {
             self.left_out(*id);
         }
-        if first
-            && self.may_warn(now)
-            && let Some(service) = self.bus.registry.get(id)
-        {
+        if first && self.may_warn(now) {
             warn!(
                 "{}: too much came before its scan was answered (cache-bytes-max); what is left out is asked for again",
-                service.name
+                self.bus.registry.at(id).name
             );
         }
     }
 
     /// Notes a path that is never published.
-    fn refuse(&mut self, id: ServiceId, blocked_in: Option<&str>, path: &str) -> Option<Refused> {
+    fn refuse(&mut self, id: ServiceId, blocked_in: Option<&str>, path: &str) -> Refused {
         let shares = self.shares();
-        let owner = self.bus.registry.get(id)?.owner.clone();
+        let owner = self.bus.registry.at(id).owner.clone();
         let refused = self
             .bus
             .registry
             .kept
             .refuse(&owner, blocked_in, path, shares);
         self.charge();
-        Some(refused)
+        refused
     }
 
     /// What the schema says of an item, or `None` where it is never published (§4.7).
     pub fn admit(&mut self, now: Now, id: ServiceId, path: &str) -> Option<Marks> {
-        let service = self.bus.registry.get_mut(id)?;
+        let service = self.bus.registry.at_mut(id);
         let row = self.store.schema.lookup(service.name.service_type(), path);
         let rule = row.rule.marks();
         let is_topic = is_topic_path(path);
@@ -690,7 +649,7 @@ impl<R: Readers> BusContext<'_, R> {
         service.has_blocked |= is_topic;
         let name = service.name.clone();
         let blocked_in = is_topic.then(|| name.service_type());
-        match self.refuse(id, blocked_in, path)? {
+        match self.refuse(id, blocked_in, path) {
             Refused::New if is_topic => debug!("{name}: {path} is blocked"),
             Refused::New if self.may_warn(now) => warn!(
                 "{name}: {:?} is not published: no topic can have that path",
@@ -722,9 +681,7 @@ impl<R: Readers> BusContext<'_, R> {
         };
         self.store.cache.apply(slot, change, rule);
         self.readers.changed(slot);
-        if let Some(service) = self.bus.registry.get_mut(id) {
-            service.seen.insert(slot);
-        }
+        self.bus.registry.at_mut(id).seen.insert(slot);
         self.readers.device_changed(now, device);
         self.role_changed(now, id, rule.role, change);
         true
@@ -734,25 +691,21 @@ impl<R: Readers> BusContext<'_, R> {
         if self.store.items.find(device, path).is_none() && !self.has_room_for(id, device, path) {
             return None;
         }
-        let service = self.bus.registry.get(id)?;
+        let service = self.bus.registry.at(id);
         let row = self.store.schema.lookup(service.name.service_type(), path);
         let (slot, new) = self.store.items.add(device, path, row);
         if new {
             self.charge();
             self.store.cache.make_room(slot);
             let key = self.store.items.device_key(device);
-            let rule = self.store.items.get(slot).map(|item| item.rule);
-            let rule = rule.unwrap_or(Marks::DEFAULT);
+            let rule = self.store.items.at(slot).rule;
             self.readers.added(slot, key, path, rule);
         }
         Some(slot)
     }
 
     pub fn malformed(&mut self, now: Now, owned: &[ServiceId], frame: &Frame<'_>) {
-        let reported = |id: &ServiceId| {
-            let service = self.bus.registry.get(*id);
-            service.is_none_or(|service| service.reported.malformed)
-        };
+        let reported = |id: &ServiceId| self.bus.registry.at(*id).reported.malformed;
         if owned.iter().all(reported) {
             return;
         }
@@ -766,16 +719,12 @@ impl<R: Readers> BusContext<'_, R> {
             "its list of items".into()
         };
         for id in owned {
-            let service = self.bus.registry.get_mut(*id);
-            let is_new = service
-                .is_some_and(|service| !std::mem::replace(&mut service.reported.malformed, true));
-            if is_new
-                && self.may_warn(now)
-                && let Some(service) = self.bus.registry.get(*id)
-            {
+            let service = self.bus.registry.at_mut(*id);
+            let is_new = !std::mem::replace(&mut service.reported.malformed, true);
+            if is_new && self.may_warn(now) {
                 warn!(
                     "{}: {what} cannot be read (signature {}); further ones are not reported",
-                    service.name,
+                    self.bus.registry.at(*id).name,
                     String::from_utf8_lossy(frame.signature),
                 );
             }

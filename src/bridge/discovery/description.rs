@@ -78,7 +78,7 @@ impl Known<'_> {
         let board = outlet.board.as_ref()?;
         let names = &board.config.names;
         let key = self.store.items.device_key(device);
-        let service = self.registry.get(self.store.items.service(device)?)?;
+        let service = self.registry.at(self.store.items.service(device)?);
         let service_type = service.name.service_type();
         let all: Vec<Entity<'_>> = self.entities(gate, device, service_type, words).collect();
         let any = all.iter().map(|entity| entity.item.path).min()?;
@@ -87,7 +87,7 @@ impl Known<'_> {
             .items
             .slots(device)
             .filter(|slot| !gate.hides(*slot));
-        let mut items = open.filter_map(|slot| self.store.items.get(slot));
+        let mut items = open.map(|slot| self.store.items.at(slot));
         let role = items.find(|item| item.rule.role != Role::None);
         let role = role.map(|item| self.store.items.path(item));
         let live = |path: &str| {
@@ -226,8 +226,10 @@ impl Known<'_> {
             .slots(device)
             .filter(|slot| !gate.hides(*slot));
         open.filter_map(move |slot| {
-            self.store.items.get(slot).filter(|item| item.shown)?;
-            let item = as_entity(self.store, slot, service_type)?;
+            if !self.store.items.at(slot).shown {
+                return None;
+            }
+            let item = as_entity(self.store, slot, service_type);
             let may = |path: &str| gate.writes(key, path);
             let with = &item.row.rule.look.with;
             let may_all = may(item.path) && with.iter().all(|path| may(path));
@@ -260,10 +262,9 @@ impl Known<'_> {
     /// hide it, and Home Assistant complains of one that it does not know.
     fn describes_gateway(&self, gate: &Gate, words: &Words) -> bool {
         let device = self.store.items.find_device(&words.device.gateway);
-        let service =
-            device.and_then(|device| self.registry.get(self.store.items.service(device)?));
+        let service = device.and_then(|device| self.store.items.service(device));
         device.zip(service).is_some_and(|(device, service)| {
-            let service_type = service.name.service_type();
+            let service_type = self.registry.at(service).name.service_type();
             let mut entities = self.entities(gate, device, service_type, words);
             entities.next().is_some()
         })
@@ -271,21 +272,17 @@ impl Known<'_> {
 }
 
 /// An item as an entity is decided from.
-pub(super) fn as_entity<'a>(
-    store: &'a Store,
-    slot: SlotId,
-    service_type: &str,
-) -> Option<Item<'a>> {
-    let path = store.items.path(store.items.get(slot)?);
+pub(super) fn as_entity<'a>(store: &'a Store, slot: SlotId, service_type: &str) -> Item<'a> {
+    let path = store.items.path(store.items.at(slot));
     let mut buffer = Vec::new();
     store.values.render(slot, &mut buffer);
     let published = Published::read(&buffer);
-    Some(Item {
+    Item {
         path,
         row: store.schema.lookup(service_type, path),
         value: published.kind(),
         limits: published.limits(),
-    })
+    }
 }
 
 /// Where a device is, as Home Assistant reads it; nothing of it where it is not self.

@@ -292,25 +292,19 @@ impl Readers for AllReaders<'_> {
         &mut self,
         now: Now,
         store: &mut Store,
-        service_type: Option<&str>,
+        service_type: &str,
         slot: SlotId,
         change: &ItemChange<'_>,
     ) {
         let Some(words) = &self.discovery.words else {
             return;
         };
-        let Some(item) = store.items.get(slot).copied() else {
-            return;
-        };
+        let item = *store.items.at(slot);
         let path = store.items.path(&item);
         let tells = words.device.tells(path);
         let limits = change.min.is_some() || change.max.is_some();
-        let is_written = || {
-            service_type.is_some_and(|service_type| {
-                let row = store.schema.lookup(service_type, path);
-                row.rule.access == Access::ReadWrite
-            })
-        };
+        let is_written =
+            || store.schema.lookup(service_type, path).rule.access == Access::ReadWrite;
         let limits = limits && is_written();
         let first =
             item.watched && !item.shown && store.cache.present_type(slot) != PresentType::None;
@@ -318,8 +312,8 @@ impl Readers for AllReaders<'_> {
             store.items.unwatch(slot);
         }
         let moved = || {
-            let now = service_type.and_then(|service_type| as_entity(store, slot, service_type));
-            now.is_some_and(|now| now.is_odd() || now.row.rule.look.entity == Entities::Tracker)
+            let now = as_entity(store, slot, service_type);
+            now.is_odd() || now.row.rule.look.entity == Entities::Tracker
         };
         if tells || first || limits || (item.watched && item.shown && moved()) {
             self.describe_soon(now, item.device);
@@ -338,15 +332,12 @@ impl AllReaders<'_> {
         let slots: Vec<_> = store.items.slots(device).collect();
         let object = Names::object(store.items.device_key(device));
         let service = store.items.service(device);
-        let service = service.and_then(|id| registry.get(id));
-        let service_type = service.map_or("", |service| service.name.service_type());
+        let service_type = service.map_or("", |id| registry.at(id).name.service_type());
         let mut shown = Vec::new();
         let mut watched = Vec::new();
         for slot in slots {
             let has_value = store.cache.present_type(slot) != PresentType::None;
-            let Some(path) = store.items.get(slot).map(|item| store.items.path(item)) else {
-                continue;
-            };
+            let path = store.items.path(store.items.at(slot));
             let rule = store.schema.lookup(service_type, path).rule;
             let had_one = || {
                 let mut boards = self

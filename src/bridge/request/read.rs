@@ -33,9 +33,7 @@ impl RequestContext<'_> {
         address: &ItemAddress<'_>,
     ) -> Result<(), Rejection> {
         let (device, service_id) = self.addressed(address)?;
-        let Some(service) = self.bus.registry.get(service_id) else {
-            return Ok(());
-        };
+        let service = self.bus.registry.at(service_id);
         let unknown = || Rejection::UnknownPath {
             service: service.name.as_str().into(),
             path: address.path.into(),
@@ -175,27 +173,26 @@ impl RequestContext<'_> {
         path: &str,
         leaf: bool,
     ) -> Option<Vec<SlotId>> {
-        let service = self.bus.registry.get_mut(id)?;
-        let device = service.device?;
+        let device = self.bus.registry.get(id)?.device?;
         if !leaf {
             let below = self.below(device, path);
             return (!below.is_empty()).then_some(below);
         }
         let slot = self.store.items.find(device, path)?;
-        let item = self
-            .store
-            .items
-            .get(slot)
-            .filter(|item| item.life == Life::Live)?;
+        let item = self.store.items.at(slot);
+        if item.life != Life::Live {
+            return None;
+        }
         if item.scanned {
             if item.rule.role == Role::VrmAccess {
-                let name = service.name.clone();
+                let name = self.bus.registry.at(id).name.clone();
                 self.on_bus().access_in_doubt(now, &name);
             }
             self.on_bus().retire(slot);
             self.readers().describe_soon(now, device);
             return None;
         }
+        let service = self.bus.registry.at_mut(id);
         if !std::mem::replace(&mut service.reported.no_object, true) {
             warn!(
                 "{}: has no object {path}, although it signals it; reads of such items are answered with \
@@ -218,7 +215,7 @@ impl RequestContext<'_> {
         reads(path)
             || below
                 .iter()
-                .filter_map(|slot| self.store.items.get(*slot))
+                .map(|slot| self.store.items.at(*slot))
                 .any(|item| reads(self.store.items.path(item)))
     }
 
@@ -278,10 +275,8 @@ impl RequestContext<'_> {
     /// Takes over a value that was asked for. Where it is another one, all brokers hear of it; the
     /// one that asked gets its answer.
     fn refresh(&mut self, asker: Option<BrokerId>, slot: SlotId, change: &ItemChange<'_>) {
-        let Some(item) = self.store.items.get(slot) else {
-            return;
-        };
-        if self.store.cache.apply(slot, change, item.rule) {
+        let rule = self.store.items.at(slot).rule;
+        if self.store.cache.apply(slot, change, rule) {
             let mut asked_directly = false;
             for (id, outlet) in self.outlets.all_mut() {
                 if Some(id) == asker {

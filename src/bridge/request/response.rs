@@ -64,9 +64,9 @@ impl RequestContext<'_> {
 
     /// What a read brought, for the client.
     pub fn told_of(&self, slots: &[SlotId], path: &str) -> ResponseBody {
-        let first = slots.first().and_then(|slot| {
-            let item = self.store.items.get(*slot)?;
-            Some((item.at(*slot), self.store.items.path(item)))
+        let first = slots.first().map(|slot| {
+            let item = self.store.items.at(*slot);
+            (item.at(*slot), self.store.items.path(item))
         });
         match first {
             None => ResponseBody::Nothing,
@@ -125,8 +125,7 @@ pub fn render(
 
 /// One value, as clients may see it.
 fn render_one(store: &Store, portal_id: &PortalId, slot: SlotId, out: &mut Vec<u8>) {
-    let rule = store.items.get(slot).map(|item| item.rule.publish);
-    if rule == Some(Publish::PortalId) {
+    if store.items.at(slot).rule.publish == Publish::PortalId {
         payload::write_text(out, portal_id.as_str());
     } else if store.values.has_value(slot) {
         store.values.render_value(slot, out);
@@ -144,17 +143,12 @@ fn render_node(
     node: &str,
     out: &mut Vec<u8>,
 ) {
-    let Some(device) = store.items.get(item.slot).map(|item| item.device) else {
-        return out.extend_from_slice(b"null");
-    };
+    let device = store.items.at(item.slot).device;
     out.push(b'{');
     let mut separator: &[u8] = b"";
     let seen = |slot: &SlotId| may_see(gate, &store.items, *slot);
     for slot in store.items.below(device, node).filter(seen) {
-        let Some(item) = store.items.get(slot) else {
-            continue;
-        };
-        let path = store.items.path(item);
+        let path = store.items.path(store.items.at(slot));
         let rest = path
             .strip_prefix(node.trim_end_matches('/'))
             .unwrap_or(path);
@@ -169,7 +163,6 @@ fn render_node(
 
 /// Whether clients may have the value of an item (§8).
 pub fn may_see(gate: &Gate, items: &Items, slot: SlotId) -> bool {
-    items
-        .get(slot)
-        .is_some_and(|item| gate.reads(items.device_key(item.device), items.path(item)))
+    let item = items.at(slot);
+    gate.reads(items.device_key(item.device), items.path(item))
 }

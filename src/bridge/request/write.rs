@@ -32,9 +32,7 @@ impl RequestContext<'_> {
         value: &Json,
     ) -> Result<(), Rejection> {
         let (device, service_id) = self.addressed(address)?;
-        let Some(service) = self.bus.registry.get(service_id) else {
-            return Ok(());
-        };
+        let service = self.bus.registry.at(service_id);
         if !is_object_path(address.path) {
             return Err(Rejection::UnknownPath {
                 service: service.name.as_str().into(),
@@ -115,7 +113,7 @@ impl RequestContext<'_> {
                 .writes(self.store.items.device_key(device), path)
         };
         let below = self.below(device, path);
-        let mut items = below.iter().filter_map(|slot| self.store.items.get(*slot));
+        let mut items = below.iter().map(|slot| self.store.items.at(*slot));
         if writes(path) && items.all(|item| writes(self.store.items.path(item))) {
             Ok(())
         } else {

@@ -135,7 +135,23 @@ pub struct Items {
     used: usize,
     seed: u64,
     serial: u32,
+    /// What is changed where a free slot is asked for: a mistake, see [`Items::at_mut`].
+    nothing: Item,
 }
+
+/// What a slot stands for that is free.
+const NOTHING: Item = Item {
+    device: DeviceId(u32::MAX),
+    path: PathId::NONE,
+    rule: Marks::DEFAULT,
+    life: Life::Free,
+    watched: false,
+    shown: false,
+    unkept_told: false,
+    scanned: false,
+    serial: 0,
+    next: EMPTY,
+};
 
 #[inline]
 fn hash(seed: u64, device: DeviceId, path: &[u8]) -> u32 {
@@ -156,6 +172,7 @@ impl Items {
             used: 0,
             seed,
             serial: 0,
+            nothing: NOTHING,
         }
     }
 
@@ -177,6 +194,28 @@ impl Items {
             .filter(|item| item.life != Life::Free)
     }
 
+    /// The item of a slot that is in use, which is asserted in debug builds.
+    #[inline]
+    #[track_caller]
+    pub fn at(&self, slot: SlotId) -> &Item {
+        let found = self.get(slot);
+        debug_assert!(found.is_some(), "slot {} is free", slot.0);
+        found.unwrap_or(&NOTHING)
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    #[track_caller]
+    fn at_mut(&mut self, slot: SlotId) -> &mut Item {
+        let found = self.all.get_mut(slot.0 as usize);
+        debug_assert!(
+            found.as_ref().is_some_and(|item| item.life != Life::Free),
+            "slot {} is free",
+            slot.0
+        );
+        found.unwrap_or(&mut self.nothing)
+    }
+
     /// The item that the slot stands for now.
     pub fn item_ref(&self, slot: SlotId) -> Option<ItemRef> {
         let serial = self.get(slot)?.serial;
@@ -196,36 +235,28 @@ impl Items {
 
     /// Notes whether the last scan gave the item.
     pub fn set_scanned(&mut self, slot: SlotId, scanned: bool) {
-        if let Some(item) = self.all.get_mut(slot.0 as usize) {
-            item.scanned = scanned;
-        }
+        self.at_mut(slot).scanned = scanned;
     }
 
     /// Has a change of the item noted.
     pub fn watch(&mut self, slot: SlotId) {
-        if let Some(item) = self.all.get_mut(slot.0 as usize) {
-            item.watched = true;
-        }
+        self.at_mut(slot).watched = true;
     }
 
     /// Has changes of the item noted no longer, unless it has a role.
     pub fn unwatch(&mut self, slot: SlotId) {
-        if let Some(item) = self.all.get_mut(slot.0 as usize) {
-            item.watched = item.rule.role != Role::None;
-        }
+        let item = self.at_mut(slot);
+        item.watched = item.rule.role != Role::None;
     }
 
     /// Has Home Assistant show the item.
     pub fn show(&mut self, slot: SlotId) {
-        if let Some(item) = self.all.get_mut(slot.0 as usize) {
-            item.shown = true;
-        }
+        self.at_mut(slot).shown = true;
     }
 
     /// Notes that a value of the item is too long; `true` for the first time.
     pub fn report_unkept(&mut self, slot: SlotId) -> bool {
-        let item = self.all.get_mut(slot.0 as usize);
-        item.is_some_and(|item| !std::mem::replace(&mut item.unkept_told, true))
+        !std::mem::replace(&mut self.at_mut(slot).unkept_told, true)
     }
 
     /// The item's path.
@@ -299,12 +330,18 @@ impl Items {
             .map(|(id, _)| SlotId(id))
     }
 
+    #[track_caller]
     fn device(&self, id: DeviceId) -> Option<&Device> {
-        self.devices.get(id.0 as usize)?.as_ref()
+        let found = self.devices.get(id.0 as usize).and_then(Option::as_ref);
+        debug_assert!(found.is_some(), "no device has the number {}", id.0);
+        found
     }
 
+    #[track_caller]
     fn device_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
-        self.devices.get_mut(id.0 as usize)?.as_mut()
+        let found = self.devices.get_mut(id.0 as usize)?.as_mut();
+        debug_assert!(found.is_some(), "no device has the number {}", id.0);
+        found
     }
 
     /// Gives the device of that type and instance to a service, or tells which one has it (§2.7).
@@ -435,9 +472,7 @@ impl Items {
     pub fn add(&mut self, device: DeviceId, path: &str, row: Row<'_>) -> (SlotId, bool) {
         let marks = self.marks(device, path, row.rule);
         if let Some(slot) = self.find(device, path) {
-            let Some(item) = self.all.get_mut(slot.0 as usize) else {
-                return (slot, false);
-            };
+            let item = self.at_mut(slot);
             let back = item.life != Life::Live;
             item.scanned &= !back;
             item.life = Life::Live;
@@ -455,11 +490,8 @@ impl Items {
             rule: marks,
             life: Life::Live,
             watched: marks.role != Role::None,
-            shown: false,
-            unkept_told: false,
-            scanned: false,
             serial: self.serial,
-            next: EMPTY,
+            ..NOTHING
         };
         let slot = if let Some(slot) = self.free.pop() {
             if let Some(place) = self.all.get_mut(slot.0 as usize) {
@@ -501,11 +533,10 @@ impl Items {
 
     /// The schema says something else of the item now.
     pub fn set_rule(&mut self, slot: SlotId, rule: Marks) {
-        if let Some(item) = self.all.get_mut(slot.0 as usize) {
-            item.rule = rule;
-            // What else it was watched for is found again when its device is described.
-            item.watched = rule.role != Role::None;
-        }
+        let item = self.at_mut(slot);
+        item.rule = rule;
+        // What else it was watched for is found again when its device is described.
+        item.watched = rule.role != Role::None;
     }
 
     fn insert(&mut self, hash: u32, slot: SlotId) {
@@ -543,11 +574,9 @@ impl Items {
     /// Marks an item gone: `pending` brokers must still be told, or have it in their outbox. With
     /// none, the slot is free at once.
     pub fn mark_gone(&mut self, slot: SlotId, pending: u16) {
-        let Some(item) = self.all.get_mut(slot.0 as usize) else {
-            return;
-        };
-        self.live -= usize::from(item.life == Life::Live);
-        item.life = Life::Gone { pending };
+        let item = self.at_mut(slot);
+        let was_live = std::mem::replace(&mut item.life, Life::Gone { pending }) == Life::Live;
+        self.live -= usize::from(was_live);
         if pending == 0 {
             self.release(slot);
         }
@@ -555,9 +584,7 @@ impl Items {
 
     /// One broker knows that the item is gone. `true` where it was the last, and the slot is free.
     pub fn told(&mut self, slot: SlotId) -> bool {
-        let Some(item) = self.all.get_mut(slot.0 as usize) else {
-            return false;
-        };
+        let item = self.at_mut(slot);
         let Life::Gone { pending } = &mut item.life else {
             return false;
         };
@@ -570,9 +597,7 @@ impl Items {
     }
 
     fn release(&mut self, slot: SlotId) {
-        let Some(item) = self.all.get(slot.0 as usize).copied() else {
-            return;
-        };
+        let item = *self.at(slot);
         let hash = hash(
             self.seed,
             item.device,
@@ -590,9 +615,7 @@ impl Items {
             }
             at = (at + 1) & mask;
         }
-        if let Some(item) = self.all.get_mut(slot.0 as usize) {
-            item.life = Life::Free;
-        }
+        self.at_mut(slot).life = Life::Free;
         self.free.push(slot);
         let path_bytes = self.names.bytes_of(item.path);
         self.names.release(item.path);

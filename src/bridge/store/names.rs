@@ -14,6 +14,11 @@ use dashmap::DashMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathId(u32);
 
+impl PathId {
+    /// The path of nothing.
+    pub const NONE: PathId = PathId(u32::MAX);
+}
+
 /// A path's text: in the program's tables, or shared by the two sides of the interner.
 #[derive(Debug, Clone)]
 enum Text {

@@ -97,8 +97,7 @@ impl Outlet {
             _ => match self.find(rest, &store.items) {
                 Some(slot) => {
                     if self.subscriber.covers(slot) {
-                        let item = store.items.get(slot);
-                        if item.is_some_and(|item| item.rule.publish == Publish::PortalId) {
+                        if store.items.at(slot).rule.publish == Publish::PortalId {
                             text_payload(&mut present, portal);
                         } else if store.values.has_value(slot) {
                             store.values.render(slot, &mut present);

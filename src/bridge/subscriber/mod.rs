@@ -537,8 +537,7 @@ impl Subscriber {
         if self.direct {
             return;
         }
-        let identifying =
-            |slot: &SlotId| items.get(*slot).is_some_and(|item| item.rule.identifying);
+        let identifying = |slot: &SlotId| items.at(*slot).rule.identifying;
         let gate = &self.gate;
         let shown = |slot: &SlotId| !gate.hides(*slot);
         for slot in items.all().filter(identifying).filter(shown) {

@@ -574,9 +574,7 @@ impl Outlet {
             let Some(slot) = self.find(&rest, items) else {
                 continue;
             };
-            let Some(item) = items.get(slot) else {
-                continue;
-            };
+            let item = items.at(slot);
             self.fit.holds(slot);
             self.added(slot, items.device_key(item.device), items.path(item));
             self.subscriber.changed(slot);

@@ -124,11 +124,11 @@ fn every_call_ends_once() {
     }
     scene.send();
     let ids: Vec<_> = scene.sent.iter().map(|call| call.id).collect();
-    assert_eq!(ids, [CALL_ID_MIN, CALL_ID_MIN + 1, CALL_ID_MIN + 2]);
+    assert_eq!(ids, [0, 1, 2].map(|n| CallId(CallId::MIN.0 + n)));
     assert_eq!(scene.answer(BUS).purpose, Some(Purpose::Names));
     let again = scene
         .calls
-        .answer(scene.now, CALL_ID_MIN, BUS, None, |_| false);
+        .answer(scene.now, CallId::MIN, BUS, None, |_| false);
     assert_eq!(again, Answered::default());
     assert_eq!(scene.pass(TIMEOUT), [Missing::TimedOut, Missing::TimedOut]);
     scene.call(BUS, Method::ListNames, Purpose::Names);
@@ -379,7 +379,7 @@ fn s2_10_only_who_was_asked_can_answer() {
     let stranger = |scene: &mut Scene, sender, error| {
         scene
             .calls
-            .answer(scene.now, CALL_ID_MIN, sender, error, |_| false)
+            .answer(scene.now, CallId::MIN, sender, error, |_| false)
     };
     assert_eq!(stranger(&mut scene, ":1.1", None), Answered::default());
     scene.send();
