@@ -90,7 +90,7 @@ pub fn bus_body(data: &[u8]) {
             serial: 1,
             reply_serial,
             path: "/Dc/0/Voltage".into(),
-            interface: bus_item::INTERFACE.into(),
+            interface: frame::INTERFACE.into(),
             member: member.into(),
             sender: ":1.42".into(),
             big_endian: first & 1 == 1,

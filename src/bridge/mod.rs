@@ -15,7 +15,8 @@ mod clients;
 mod discovery;
 mod reload;
 mod request;
-mod stats;
+mod settings;
+pub mod stats;
 mod store;
 mod subscriber;
 
@@ -28,14 +29,13 @@ use self::request::{RequestContext, RequestLimits};
 use self::store::Store;
 use self::subscriber::remote::{Outlet, Outlets};
 use crate::codec::bus_item;
-use crate::codec::frame::{Frame, Kind};
+use crate::codec::frame::{Frame, INTERFACE, Kind};
 use crate::model::name::PortalId;
 use crate::model::time::Now;
 use crate::model::topic;
 
 pub use self::bus::{calls, claim};
-pub use self::reload::{Bounds, Settings};
-pub use self::stats::Stats;
+pub use self::settings::{Bounds, Settings};
 pub use self::store::cache::{Reader, SlotId};
 pub use self::store::ids::BrokerId;
 pub use self::store::items::ItemRef;
@@ -182,7 +182,7 @@ impl Bridge {
     #[inline]
     pub fn bus_frame(&mut self, now: Now, frame: &Frame<'_>) -> bool {
         match frame.kind {
-            Kind::Signal if frame.interface == bus_item::INTERFACE => {
+            Kind::Signal if frame.interface == INTERFACE => {
                 self.on_bus().signal(now, frame);
             }
             Kind::Signal

@@ -5,15 +5,10 @@
 use std::cmp::Ordering;
 
 use super::cursor::{Cursor, Malformed, alignment, one_type};
-use super::frame::Frame;
+use super::frame::{Frame, PROPERTIES_CHANGED};
 use crate::model::item::ItemChange;
 use crate::model::outside::Outside;
 use crate::model::value::{IntType, Value};
-
-/// The interface of all items.
-pub const INTERFACE: &str = "com.victronenergy.BusItem";
-/// The signal of a single item.
-pub const PROPERTIES_CHANGED: &str = "PropertiesChanged";
 
 /// The items that one message speaks of, read one after the other.
 ///

@@ -3,8 +3,12 @@
 //! The format is that of the D-Bus specification, "Message Format". Bodies are read in
 //! [`super::bus_item`].
 
-use super::bus_item::{INTERFACE, PROPERTIES_CHANGED};
 use super::cursor::{Cursor, Malformed};
+
+/// The interface of all items.
+pub const INTERFACE: &str = "com.victronenergy.BusItem";
+/// The signal of a single item.
+pub const PROPERTIES_CHANGED: &str = "PropertiesChanged";
 
 /// The part of a message that tells how long it is.
 pub const FIXED_BYTES: usize = 16;

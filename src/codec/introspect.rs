@@ -2,7 +2,7 @@
 //!
 //! Needed for services that can neither `GetItems` nor `GetValue` on `/` (§2.2).
 
-use super::bus_item::INTERFACE;
+use super::frame::INTERFACE;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 

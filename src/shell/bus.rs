@@ -154,7 +154,7 @@ async fn send(connection: Connection, mut messages: mpsc::Receiver<Vec<Message>>
 }
 
 fn message(call: &Call) -> zbus::Result<Message> {
-    const ITEM: &str = crate::codec::bus_item::INTERFACE;
+    const ITEM: &str = crate::codec::frame::INTERFACE;
     const DBUS: &str = "org.freedesktop.DBus";
     let (interface, member) = match &call.method {
         Method::AddMatch(_) => (DBUS, "AddMatch"),

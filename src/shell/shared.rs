@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 #[cfg(feature = "listen")]
-use super::serve;
+use super::serve::exchange::Exchange;
 use super::supervisor::{Reach, Situation};
 use super::uplink::Uplink;
 use crate::bridge::{Bridge, LogRate, Settings};
@@ -74,7 +74,7 @@ pub struct Shared {
     stats: Arc<Stats>,
     /// The thread that serves clients which are connected to the bridge itself (§9).
     #[cfg(feature = "listen")]
-    clients: OnceLock<Arc<serve::Exchange>>,
+    clients: OnceLock<Arc<Exchange>>,
     /// How much of one kind is logged: for who must not ask the bridge, since he works for it.
     log: Mutex<LogRate>,
 }
@@ -124,7 +124,7 @@ impl Shared {
 
     /// Clients are served by this thread.
     #[cfg(feature = "listen")]
-    pub(super) fn serve(&self, clients: Arc<serve::Exchange>) {
+    pub(super) fn serve(&self, clients: Arc<Exchange>) {
         // Once, before any task runs.
         let _ = self.clients.set(clients);
     }

@@ -63,8 +63,6 @@ pub const BUS: &str = "org.freedesktop.DBus";
 pub const BUS_PATH: &str = "/org/freedesktop/DBus";
 /// The interface of all items.
 pub const BUS_ITEM: &str = "com.victronenergy.BusItem";
-/// What the name of every service begins with.
-pub const SERVICE_PREFIX: &str = "com.victronenergy.";
 
 /// How many messages a connection keeps for us while we are busy.
 const QUEUE_MESSAGES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);

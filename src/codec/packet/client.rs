@@ -3,8 +3,8 @@
 //! A packet is checked to its last byte before anything of it is used; what is wrong is a [`Fault`]
 //! with the reason code of MQTT 5. Nothing is copied and nothing is allocated.
 
+use super::parts::{RespondTo, Version, head_len};
 use super::properties::{Malformed, Name, Properties, Property, Reader};
-use super::{RespondTo, Version, head_len};
 
 /// A packet that a client must not send: the reason code of MQTT 5 for it [MQTT-4.13].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -498,7 +498,7 @@ fn plain<'a>(
             Property::Number(Name::PayloadFormat, 2..) => fault = Some(Fault::PROTOCOL),
             Property::Text(Name::ResponseTopic, text) => {
                 // [MQTT-3.3.2-14]
-                if !super::is_topic(text) {
+                if !super::parts::is_topic(text) {
                     fault = Some(Fault::PROTOCOL);
                 }
                 response = Some(text);
@@ -536,7 +536,7 @@ fn message(message: Message<'_>) -> Result<Message<'_>, Fault> {
             Err(Fault::PROTOCOL)
         };
     }
-    if super::is_topic(message.topic) {
+    if super::parts::is_topic(message.topic) {
         Ok(message)
     } else {
         Err(Fault::TOPIC)

@@ -2,7 +2,7 @@
 //! [`super::v5`].
 
 use super::client::Fault;
-use super::{Version, frame, variable};
+use super::parts::{Version, frame, variable};
 
 /// What CONNACK of MQTT 5 says besides its reason code (§9.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

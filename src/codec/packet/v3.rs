@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use mqttbytes::QoS;
 use mqttbytes::v4;
 
-use super::{
+use super::parts::{
     ConnAck, Connect, InPublish, Inbound, PAYLOAD_BYTES_USUAL, PacketError, Reason, Version,
     append, head_len, is_topic, set_length,
 };

@@ -9,11 +9,11 @@
 use mqttbytes::QoS;
 use mqttbytes::v5;
 
-use super::properties::{Malformed, Name, Property, Reader};
-use super::{
+use super::parts::{
     ConnAck, Connect, InPublish, Inbound, PAYLOAD_BYTES_USUAL, PacketError, Reason, RespondTo,
     ServerLimits, Version, append, frame, head_len, is_topic, variable,
 };
+use super::properties::{Malformed, Name, Property, Reader};
 
 /// Reads one whole packet.
 pub fn decode(packet: &mut [u8]) -> Result<Inbound<'_>, PacketError> {

@@ -13,7 +13,8 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Request, Response, StatusCode};
 
-use super::{Answer, JSON, host, plain, respond, schema, socket};
+use super::answer::{Answer, JSON, plain, respond};
+use super::{host, schema, socket};
 use crate::model::name::PortalId;
 use crate::schema::Schema;
 use crate::shell::shared::Shared;

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::{Answer, plain};
+use super::answer::{Answer, plain};
 use crate::shell::serve::Doorway;
 use crate::shell::shared::Shared;
 use crate::shell::transport::{self, Endpoint};

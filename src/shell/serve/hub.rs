@@ -21,6 +21,7 @@ use tracing::debug;
 
 use super::exchange::{Exchange, FromClients};
 use super::login::Logins;
+use super::settings::settings;
 use crate::bridge::{ClientAnswer, Reader, SlotId};
 use crate::config::Config;
 use crate::model::time::Now;
@@ -118,7 +119,7 @@ impl Hub {
     /// Other settings.
     pub(super) fn reload(self: &Rc<Self>, config: &Config) {
         self.logins.reload(&config.listeners);
-        let settings = super::settings(config);
+        let settings = settings(config);
         self.server.borrow_mut().reload(now(), settings);
         self.pump();
     }

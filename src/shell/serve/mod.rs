@@ -5,9 +5,10 @@
 //! is in [`exchange`], and what clients are to have is decided by [`crate::serve`].
 
 mod accept;
-mod exchange;
+pub(in crate::shell) mod exchange;
 mod hub;
 mod login;
+mod settings;
 
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -25,16 +26,16 @@ pub(in crate::shell) use self::exchange::Exchange;
 use self::exchange::FromClients;
 use self::hub::Hub;
 use self::login::Logins;
+use self::settings::{serves, settings};
 use super::held::Held;
 use super::shared::{Shared, now};
 use super::transport::Accepting;
 use crate::bridge::{Bridge, OutletConfig, Reader};
 use crate::codec::request::RequestReader;
-use crate::config::{Config, ListenConfig};
+use crate::config::Config;
 use crate::error::Fatal;
-use crate::model::access::{Access, AccessRule};
 use crate::model::request::ResponseAddress;
-use crate::serve::{ListenerSettings, Server, Settings};
+use crate::serve::Server;
 
 /// Enough for a handshake; what is not touched costs nothing.
 const STACK_BYTES: usize = 512 * 1024;
@@ -300,39 +301,3 @@ impl Thread {
         let _ = tokio::time::timeout(GOODBYE, gone).await;
     }
 }
-
-/// Whether the clients of a listener get anything of ours before the device says what they may do (§8).
-fn serves(listener: &ListenConfig) -> bool {
-    matches!(listener.access, AccessRule::Always(access) if access != Access::Off)
-}
-
-/// What the server is told.
-fn settings(config: &Config) -> Settings {
-    let limits = &config.limits;
-    let listener = |listener: &ListenConfig| ListenerSettings {
-        name: listener.name.as_str().into(),
-        login: listener.auth != crate::config::Auth::Anonymous,
-        retain: listener.retain,
-        serves: serves(listener),
-        publish: listener.lists.publish.clone(),
-        relay: listener.relay,
-        discovery_prefix: listener
-            .home_assistant
-            .as_ref()
-            .map(|home| home.prefix.as_str().into()),
-    };
-    Settings {
-        portal: config.portal_id.clone(),
-        listeners: config.listeners.iter().map(listener).collect(),
-        gather: config.gather,
-        client_writes_max: u32::try_from(limits.client_writes_max).unwrap_or(u32::MAX),
-        limits: crate::serve::Limits {
-            packet_bytes_max: limits.request_bytes_max + PACKET_HEAD_BYTES,
-            filters_max: limits.client_filters_max,
-            ..crate::serve::Limits::default()
-        },
-    }
-}
-
-/// Room beyond a request's payload: topic and properties.
-const PACKET_HEAD_BYTES: usize = 64 * 1024;

@@ -5,9 +5,15 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
+use super::error::TransportError;
+use super::layer::Layer;
+use super::socket::Socket;
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use super::stream::in_time;
+use super::stream::{Kind, Stream};
+use super::tcp;
 #[cfg(feature = "websocket")]
 use super::websocket;
-use super::{Kind, Socket, Stream, TransportError, tcp};
 use crate::config::{ListenConfig, ListenTransport};
 
 /// How one listener's connections begin.
@@ -66,26 +72,22 @@ impl Accepting {
     #[cfg(feature = "tls")]
     async fn decrypt(&self, tcp: tcp::Tcp) -> Result<(Socket, Option<Box<str>>), TransportError> {
         let Some(identity) = &self.identity else {
-            return Err(TransportError::NotBuilt {
-                layer: super::Layer::Tls,
-            });
+            return Err(TransportError::NotBuilt { layer: Layer::Tls });
         };
-        let accepted = super::in_time(super::Layer::Tls, identity.accept(tcp)).await?;
+        let accepted = in_time(Layer::Tls, identity.accept(tcp)).await?;
         Ok((Socket::Accepted(Box::new(accepted.0)), accepted.1))
     }
 
     #[cfg(not(feature = "tls"))]
     #[allow(clippy::unused_async)] // as its twin
     async fn decrypt(&self, _: tcp::Tcp) -> Result<(Socket, Option<Box<str>>), TransportError> {
-        Err(TransportError::NotBuilt {
-            layer: super::Layer::Tls,
-        })
+        Err(TransportError::NotBuilt { layer: Layer::Tls })
     }
 
     #[cfg(feature = "websocket")]
     async fn upgrade(&self, socket: Socket) -> Result<Stream, TransportError> {
         let accepted = websocket::accept_client(socket, &self.origins, self.packet_bytes_max);
-        let websocket = super::in_time(super::Layer::WebSocket, accepted).await?;
+        let websocket = in_time(Layer::WebSocket, accepted).await?;
         Ok(Stream(Kind::WebSocket(Box::new(websocket))))
     }
 
@@ -93,7 +95,7 @@ impl Accepting {
     #[allow(clippy::unused_async)] // as its twin
     async fn upgrade(&self, _: Socket) -> Result<Stream, TransportError> {
         Err(TransportError::NotBuilt {
-            layer: super::Layer::WebSocket,
+            layer: Layer::WebSocket,
         })
     }
 }

@@ -1,10 +1,15 @@
 //! Why there is no connection, or none any more, in one sentence that says which of the many reasons
 //! it was. Neither keys nor passwords are ever part of one.
 
-use std::fmt;
 use std::io;
+use std::time::Duration;
 
-use super::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT};
+use super::layer::Layer;
+
+/// How long a broker may take to accept a connection, over all its addresses.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a handshake may take, that of TLS and that of WebSocket each.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a broker is out of reach. Travels in an [`io::Error`] where a connection stood before.
 #[derive(Debug, thiserror::Error)]
@@ -42,30 +47,11 @@ pub enum TransportError {
     /// TLS failed.
     #[cfg(feature = "tls")]
     #[error(transparent)]
-    Tls(#[from] super::TlsError),
+    Tls(#[from] super::tls_error::TlsError),
     /// WebSocket failed.
     #[cfg(feature = "websocket")]
     #[error(transparent)]
-    WebSocket(#[from] super::WebSocketError),
-}
-
-/// What may lie between TCP and MQTT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layer {
-    /// TLS.
-    Tls,
-    /// WebSocket.
-    WebSocket,
-}
-
-impl Layer {
-    /// What to write for a port that does not speak it.
-    pub(super) fn without(self) -> &'static str {
-        match self {
-            Layer::Tls => "Without TLS, write mqtt:// or ws:// and give no certificate",
-            Layer::WebSocket => "Without WebSocket, write mqtt:// or mqtts://",
-        }
-    }
+    WebSocket(#[from] super::websocket_error::WebSocketError),
 }
 
 impl TransportError {
@@ -103,14 +89,5 @@ impl From<TransportError> for io::Error {
         } else {
             io::Error::other(error)
         }
-    }
-}
-
-impl fmt::Display for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Layer::Tls => "TLS",
-            Layer::WebSocket => "WebSocket",
-        })
     }
 }

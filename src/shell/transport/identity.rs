@@ -13,9 +13,10 @@ use tokio_rustls::rustls::{ALL_VERSIONS, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 use tracing::{error, info};
 
+use super::error::TransportError;
 use super::pem;
 use super::tcp::Tcp;
-use super::{TlsError, TransportError};
+use super::tls_error::{FileProblem, TlsError};
 use crate::config::ListenTls;
 
 /// How old the files were, and what was in them.
@@ -110,7 +111,7 @@ impl Identity {
             Some(ca) => {
                 let mut roots = RootCertStore::empty();
                 for root in pem::certificates(ca)? {
-                    let bad = |_| pem::at(ca, pem::FileProblem::BadCertificate);
+                    let bad = |_| pem::at(ca, FileProblem::BadCertificate);
                     roots.add(root).map_err(bad)?;
                 }
                 let verifier =
@@ -120,7 +121,7 @@ impl Identity {
                 } else {
                     verifier.allow_unauthenticated()
                 };
-                let bad = |_| pem::at(ca, pem::FileProblem::BadCertificate);
+                let bad = |_| pem::at(ca, FileProblem::BadCertificate);
                 builder.with_client_cert_verifier(verifier.build().map_err(bad)?)
             }
         };

@@ -10,10 +10,13 @@ mod accept;
 mod error;
 #[cfg(all(feature = "tls", feature = "listen"))]
 mod identity;
+mod layer;
 #[cfg(feature = "tls")]
 mod pem;
 #[cfg(feature = "websocket")]
 mod pieces;
+mod socket;
+mod stream;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
@@ -23,35 +26,28 @@ mod tls_error;
 mod trust;
 #[cfg(feature = "websocket")]
 mod websocket;
-
-#[cfg(any(feature = "tls", feature = "websocket"))]
-use std::future::Future;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(feature = "websocket")]
+mod websocket_error;
 
 #[cfg(feature = "listen")]
 pub use self::accept::Accepting;
 #[cfg(all(feature = "listen", feature = "websocket"))]
 pub use self::accept::upgraded;
-pub use self::error::{Layer, TransportError, needs_operator};
+use self::error::CONNECT_TIMEOUT;
+pub use self::error::{TransportError, needs_operator};
+pub use self::layer::Layer;
+use self::socket::Socket;
+use self::stream::Kind;
+pub use self::stream::Stream;
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use self::stream::in_time;
 #[cfg(feature = "tls")]
-pub use self::pem::FileProblem;
-#[cfg(feature = "tls")]
-pub use self::tls_error::{ClientProblem, ServerProblem, TlsError};
-#[cfg(feature = "websocket")]
-pub use self::websocket::WebSocketError;
+pub use self::tls_error::{ClientProblem, FileProblem, ServerProblem, TlsError};
 #[cfg(feature = "web")]
 pub(super) use self::websocket::{accept, accept_key};
+#[cfg(feature = "websocket")]
+pub use self::websocket_error::WebSocketError;
 use crate::config::{BrokerConfig, TlsConfig, Transport};
-
-/// How long a broker may take to accept a connection, over all its addresses.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a handshake may take, that of TLS and that of WebSocket each.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a broker is, and how to get there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,30 +75,6 @@ impl Endpoint {
             packet_bytes_max,
         }
     }
-}
-
-/// A connection to a broker: bytes of MQTT in both directions.
-///
-/// Whoever reads also drives what of a write is still on its way, so a writer need not flush.
-#[derive(Debug)]
-pub struct Stream(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    Direct(Socket),
-    #[cfg(feature = "websocket")]
-    WebSocket(Box<websocket::WebSocket<pieces::InPieces<Socket>>>),
-}
-
-/// A socket, encrypted perhaps.
-#[derive(Debug)]
-enum Socket {
-    Tcp(tcp::Tcp),
-    #[cfg(feature = "tls")]
-    Tls(Box<tls::TlsStream>),
-    /// Of a client that has connected to us.
-    #[cfg(all(feature = "tls", feature = "listen"))]
-    Accepted(Box<tokio_rustls::server::TlsStream<tcp::Tcp>>),
 }
 
 /// Connects, and speaks what has to be spoken before MQTT. Certificates are read anew each time, so a
@@ -157,126 +129,4 @@ async fn upgrade(
 async fn upgrade(_: &Endpoint, _: Socket, _: &str) -> Result<Stream, TransportError> {
     let layer = Layer::WebSocket;
     Err(TransportError::NotBuilt { layer })
-}
-
-#[cfg(any(feature = "tls", feature = "websocket"))]
-async fn in_time<T>(
-    layer: Layer,
-    handshake: impl Future<Output = Result<T, TransportError>>,
-) -> Result<T, TransportError> {
-    tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
-        .await
-        .unwrap_or(Err(TransportError::HandshakeTimeout { layer }))
-}
-
-impl AsyncRead for Stream {
-    #[inline]
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
-            Kind::Direct(socket) => Pin::new(socket).poll_read(context, buffer),
-            #[cfg(feature = "websocket")]
-            Kind::WebSocket(websocket) => websocket.poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    #[inline]
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().0 {
-            Kind::Direct(socket) => Pin::new(socket).poll_write(context, bytes),
-            #[cfg(feature = "websocket")]
-            Kind::WebSocket(websocket) => websocket.poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
-            Kind::Direct(socket) => Pin::new(socket).poll_flush(context),
-            #[cfg(feature = "websocket")]
-            Kind::WebSocket(websocket) => websocket.poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
-            Kind::Direct(socket) => Pin::new(socket).poll_shutdown(context),
-            #[cfg(feature = "websocket")]
-            Kind::WebSocket(websocket) => websocket.poll_close(context),
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    #[inline]
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.poll_read(context, buffer),
-            #[cfg(all(feature = "tls", feature = "listen"))]
-            Socket::Accepted(stream) => match Pin::new(stream).poll_read(context, buffer) {
-                // A client that dies says no goodbye.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    Poll::Ready(Ok(()))
-                }
-                other @ (Poll::Ready(_) | Poll::Pending) => other,
-            },
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    #[inline]
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.poll_write(context, bytes),
-            #[cfg(all(feature = "tls", feature = "listen"))]
-            Socket::Accepted(stream) => {
-                // One batch at a time: what rustls holds is stale by the time that the network takes it.
-                if stream.get_ref().1.wants_write() {
-                    std::task::ready!(Pin::new(&mut *stream).poll_flush(context))?;
-                }
-                Pin::new(stream).poll_write(context, bytes)
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_flush(context),
-            #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.poll_flush(context),
-            #[cfg(all(feature = "tls", feature = "listen"))]
-            Socket::Accepted(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-            #[cfg(feature = "tls")]
-            Socket::Tls(stream) => stream.poll_shutdown(context),
-            #[cfg(all(feature = "tls", feature = "listen"))]
-            Socket::Accepted(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
 }

@@ -2,46 +2,14 @@
 //!
 //! What is in a key file is never part of an error.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::TlsError;
+use super::tls_error::{FILE_BYTES_MAX, FileProblem, TlsError};
 use crate::config::open_regular;
-
-/// The largest file that is read; a bundle of all the CAs of the world has a quarter of it.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// What is wrong with a file of certificates or a key.
-#[derive(Debug, thiserror::Error)]
-pub enum FileProblem {
-    /// It cannot be read.
-    #[error("{0}")]
-    Unreadable(io::Error),
-    /// More than any such file has.
-    #[error("it is larger than {} KiB", FILE_BYTES_MAX / 1024)]
-    TooLarge,
-    /// Damaged: half a section, or letters that cannot be there.
-    #[error("it is damaged, or no PEM file")]
-    Malformed,
-    /// No section is a certificate.
-    #[error("there is no certificate in it (a PEM file has a line BEGIN CERTIFICATE)")]
-    NoCertificate,
-    /// The section is there, but what it holds is no certificate.
-    #[error("a certificate in it is damaged")]
-    BadCertificate,
-    /// No section is a private key.
-    #[error("there is no private key in it (a PEM file has a line BEGIN PRIVATE KEY)")]
-    NoKey,
-    /// The key wants a password, which nobody could type in.
-    #[error("the key in it is encrypted: keep it without a password, in a file only root can read")]
-    EncryptedKey,
-    /// The section is there, but what it holds is no key, or one of a kind that is not known.
-    #[error("the key in it is damaged, or of an unknown kind (RSA, ECDSA and Ed25519 work)")]
-    BadKey,
-}
 
 /// All certificates of a file: at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::TransportError;
+use super::error::TransportError;
 
 /// How many addresses of one name are tried.
 const ADDRESSES_MAX: usize = 8;

@@ -1,7 +1,6 @@
 //! TLS 1.2 and 1.3, by rustls with ring.
 
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,9 +13,11 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ALL_VERSIONS, ClientConfig, Error, InconsistentKeys};
 
-use super::pem::{self, FileProblem};
+use super::error::TransportError;
+use super::layer::Layer;
 use super::tcp::Tcp;
-use super::{Layer, TlsError, TransportError, trust};
+use super::tls_error::{FileProblem, Settings, TlsError};
+use super::{pem, trust};
 use crate::config::TlsConfig;
 
 /// All that a handshake needs, read and checked.
@@ -24,15 +25,6 @@ pub(super) struct Prepared {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     settings: Settings,
-}
-
-/// What the sentence of an error wants to know.
-#[derive(Debug, Clone)]
-pub(super) struct Settings {
-    /// The CA file, where there is one.
-    pub(super) ca: Option<PathBuf>,
-    /// Whether we have a certificate too.
-    pub(super) has_client: bool,
 }
 
 /// An encrypted connection.

@@ -1,6 +1,7 @@
 //! What can be wrong with TLS, told apart: whose certificate, and what about it.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use tokio_rustls::rustls::{
     PeerMisbehaved, ProtocolVersion,
 };
 
-use super::Layer;
-use super::pem::FileProblem;
-use super::tls::Settings;
-use super::trust::is_own_authority;
+use super::layer::Layer;
 use crate::model::outside::Outside;
+
+/// The largest file that is read; a bundle of all the CAs of the world has a quarter of it.
+pub(super) const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -352,6 +353,55 @@ impl fmt::Display for Rough {
 const NAMES_MAX: usize = 4;
 /// How much of each.
 const NAME_CHARS_MAX: usize = 100;
+
+/// What the sentence of an error wants to know.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// The CA file, where there is one.
+    pub(super) ca: Option<PathBuf>,
+    /// Whether we have a certificate too.
+    pub(super) has_client: bool,
+}
+
+/// What is wrong with a file of certificates or a key.
+#[derive(Debug, thiserror::Error)]
+pub enum FileProblem {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(io::Error),
+    /// More than any such file has.
+    #[error("it is larger than {} KiB", FILE_BYTES_MAX / 1024)]
+    TooLarge,
+    /// Damaged: half a section, or letters that cannot be there.
+    #[error("it is damaged, or no PEM file")]
+    Malformed,
+    /// No section is a certificate.
+    #[error("there is no certificate in it (a PEM file has a line BEGIN CERTIFICATE)")]
+    NoCertificate,
+    /// The section is there, but what it holds is no certificate.
+    #[error("a certificate in it is damaged")]
+    BadCertificate,
+    /// No section is a private key.
+    #[error("there is no private key in it (a PEM file has a line BEGIN PRIVATE KEY)")]
+    NoKey,
+    /// The key wants a password, which nobody could type in.
+    #[error("the key in it is encrypted: keep it without a password, in a file only root can read")]
+    EncryptedKey,
+    /// The section is there, but what it holds is no key, or one of a kind that is not known.
+    #[error("the key in it is damaged, or of an unknown kind (RSA, ECDSA and Ed25519 work)")]
+    BadKey,
+}
+
+/// Whether a server's certificate was refused because it is that of a CA.
+pub(super) fn is_own_authority(problem: &CertificateError) -> bool {
+    let CertificateError::Other(other) = problem else {
+        return false;
+    };
+    matches!(
+        other.0.downcast_ref(),
+        Some(webpki::Error::CaUsedAsEndEntity)
+    )
+}
 
 #[cfg(test)]
 mod tests {

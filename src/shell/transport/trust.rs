@@ -11,12 +11,10 @@ use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
-use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::TlsError;
-use super::pem::{self, FileProblem};
+use super::pem;
+use super::tls_error::{FileProblem, TlsError, is_own_authority};
 
 /// Checks the broker's certificate.
 pub(super) fn verifier(
@@ -114,15 +112,4 @@ impl ServerCertVerifier for Verifier {
 
 fn is_ca_as_server(error: &Error) -> bool {
     matches!(error, Error::InvalidCertificate(problem) if is_own_authority(problem))
-}
-
-/// Whether a server's certificate was refused because it is that of a CA.
-pub(super) fn is_own_authority(problem: &CertificateError) -> bool {
-    let CertificateError::Other(other) = problem else {
-        return false;
-    };
-    matches!(
-        other.0.downcast_ref(),
-        Some(webpki::Error::CaUsedAsEndEntity)
-    )
 }

@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::handshake::{self, server::ErrorResponse};
 #[cfg(feature = "listen")]
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+#[cfg(feature = "listen")]
 use tokio_tungstenite::tungstenite::http::StatusCode;
 #[cfg(any(feature = "web", feature = "listen"))]
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -31,8 +32,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use super::error::TransportError;
+use super::layer::Layer;
 use super::pieces::InPieces;
-use super::{Layer, Socket, TransportError};
+use super::socket::Socket;
+use super::websocket_error::WebSocketError;
 
 /// The longest frame that is sent: many a server takes no longer ones.
 const SEND_BYTES_MAX: usize = 64 * 1024;
@@ -47,58 +51,6 @@ const READ_BYTES: usize = 16 * 1024;
 const SERVER_READ_BYTES: usize = 4 * 1024;
 /// The subprotocol [MQTT-6.0.0-3].
 const SUBPROTOCOL: &str = "mqtt";
-
-/// Why there is no WebSocket, or none any more.
-#[derive(Debug, thiserror::Error)]
-pub enum WebSocketError {
-    /// The path of the configuration can be none.
-    #[error("{path:?} can be no path of a WebSocket")]
-    Path {
-        /// The path.
-        path: String,
-    },
-    /// A web server, but no WebSocket for us.
-    #[error("the server answered {status} when asked for the WebSocket {path}")]
-    Refused {
-        /// Its answer.
-        status: StatusCode,
-        /// What was asked for, without its query.
-        path: String,
-    },
-    /// A WebSocket for something else.
-    #[error(
-        "the WebSocket {path} is not one for MQTT (the server does not take the subprotocol mqtt)"
-    )]
-    Subprotocol {
-        /// What was asked for, without its query.
-        path: String,
-    },
-    /// No web server at all, or a broken one.
-    #[error("this port does not speak WebSocket. {}", Layer::WebSocket.without())]
-    NoWebSocket,
-    /// A text frame, where MQTT is binary [MQTT-6.0.0-1].
-    #[error("the broker sent text in the WebSocket, where MQTT is binary")]
-    Text,
-    /// A frame beyond the bound.
-    #[error("the broker sent a WebSocket frame of {bytes} bytes, more than {bytes_max}")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// What is taken.
-        bytes_max: usize,
-    },
-    /// The broker ended it, and not because it was done.
-    #[error("the broker closed the WebSocket (code {code}{})", said(reason))]
-    Closed {
-        /// Why, as a number.
-        code: u16,
-        /// Why, in its own words; empty perhaps.
-        reason: String,
-    },
-    /// The broker does not keep to the rules.
-    #[error("the broker does not speak WebSocket as it should: {0}")]
-    Protocol(Error),
-}
 
 /// A connection in WebSocket.
 #[derive(Debug)]
@@ -334,25 +286,6 @@ fn refusal(error: Error, path: &str) -> TransportError {
     reason.into()
 }
 
-impl WebSocketError {
-    /// Whether trying again soon is of no use.
-    pub(super) fn needs_operator(&self) -> bool {
-        match self {
-            // A web server whose broker is just not there, or that has too much to do, says so with 5xx.
-            WebSocketError::Refused { status, .. } => {
-                !status.is_server_error() && *status != StatusCode::TOO_MANY_REQUESTS
-            }
-            WebSocketError::Path { .. }
-            | WebSocketError::Subprotocol { .. }
-            | WebSocketError::NoWebSocket => true,
-            WebSocketError::Text
-            | WebSocketError::TooLarge { .. }
-            | WebSocketError::Closed { .. }
-            | WebSocketError::Protocol(_) => false,
-        }
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn new(stream: WebSocketStream<S>) -> WebSocket<S> {
         WebSocket {
@@ -497,13 +430,4 @@ fn is_gone(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
     )
-}
-
-/// Words of others, on one line.
-fn said(reason: &str) -> String {
-    if reason.is_empty() {
-        String::new()
-    } else {
-        format!(": {reason:?}")
-    }
 }

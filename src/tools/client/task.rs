@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::ClientError;
+use super::error::ClientError;
 use super::reading::Reading;
 use crate::config::BrokerConfig;
 use crate::link::session::LinkError;

@@ -1,6 +1,6 @@
 //! What a user asks for: topics below the portal id, with or without the wildcards of MQTT.
 
-use super::ClientError;
+use super::error::ClientError;
 use crate::model::filter::Filter;
 use crate::model::name::PortalId;
 use crate::model::topic::{parse_address, parse_any};

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::ClientError;
+use super::error::ClientError;
 use super::hint::likely;
 use super::portal::Portal;
 use super::reading::Reading;

@@ -13,10 +13,11 @@ use crate::bridge::claim::{Claim, Holders};
 use crate::codec::introspect;
 use crate::config::BusAddress;
 use crate::error::plain;
+use crate::model::name::SERVICE_PREFIX;
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::value::{TextType, Value};
 use crate::tools::ToolError;
-use crate::tools::bus::{BUS_ITEM, SERVICE_PREFIX, call, connect, next};
+use crate::tools::bus::{BUS_ITEM, call, connect, next};
 use crate::tools::value::{BusValue, as_f64, copy};
 
 /// Checks the bus, and what is on it. Gives the devices that are there, where all of them are known.

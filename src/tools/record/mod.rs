@@ -31,17 +31,7 @@ use crate::cli::RecordArgs;
 use crate::config::BusAddress;
 use crate::schema::Schema;
 use recorder::Recorder;
-
-/// What was recorded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// How many services have a file.
-    pub services: usize,
-    /// How many changes were written.
-    pub changes: u64,
-    /// Of those that were asked for, who never were on the bus.
-    pub missing: Vec<String>,
-}
+pub use recorder::{Summary, What};
 
 /// Runs the subcommand on a bus until `shutdown` or the given time.
 pub async fn run(
@@ -86,16 +76,6 @@ pub async fn run(
     }
 }
 
-/// What to record.
-#[derive(Debug, Clone, Copy)]
-pub struct What<'a> {
-    /// These services; without any, all. A name may leave out `com.victronenergy.` and, at its end,
-    /// whole parts.
-    pub services: &'a [String],
-    /// What it says is secret is written as stars.
-    pub schema: &'a Schema,
-}
-
 /// Records services into files in `out` until `stop`. `say` hears what happens, line by line.
 pub async fn record(
     bus: &str,
@@ -124,13 +104,6 @@ pub async fn record(
     }
     recorder.flush()?;
     Ok(recorder.summary())
-}
-
-fn file_error(path: &Path, reason: std::io::Error) -> ToolError {
-    ToolError::File {
-        path: path.to_owned(),
-        reason,
-    }
 }
 
 async fn after(time: Option<Duration>) {

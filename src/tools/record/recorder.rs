@@ -10,14 +10,36 @@ use zbus::message::Type;
 use zbus::{Connection, Message, OwnedVariant, Variant};
 
 use super::announced::{announced, answered, paths};
-use super::tape::{Tape, mask, masked_change};
-use super::{Summary, What, file_error};
+use super::tape::{Tape, file_error, mask, masked_change};
 use crate::codec::introspect;
+use crate::model::name::SERVICE_PREFIX;
+use crate::schema::Schema;
 use crate::tools::ToolError;
-use crate::tools::bus::{self, BUS, BUS_ITEM, BUS_PATH, SERVICE_PREFIX};
+use crate::tools::bus::{self, BUS, BUS_ITEM, BUS_PATH};
 use crate::tools::item::Item;
 use crate::tools::recording::Change;
 use crate::tools::value;
+
+/// What to record.
+#[derive(Debug, Clone, Copy)]
+pub struct What<'a> {
+    /// These services; without any, all. A name may leave out `com.victronenergy.` and, at its end,
+    /// whole parts.
+    pub services: &'a [String],
+    /// What it says is secret is written as stars.
+    pub schema: &'a Schema,
+}
+
+/// What was recorded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many services have a file.
+    pub services: usize,
+    /// How many changes were written.
+    pub changes: u64,
+    /// Of those that were asked for, who never were on the bus.
+    pub missing: Vec<String>,
+}
 
 /// The services of a bus, and where each is on its way to a file.
 pub(super) struct Recorder<'a> {

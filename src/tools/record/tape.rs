@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zbus::Variant;
 
-use super::file_error;
 use crate::schema::Schema;
 use crate::tools::ToolError;
 use crate::tools::item::Item;
@@ -173,5 +172,12 @@ mod tests {
 
         let again = Tape::begin(file, "com.victronenergy.x", BTreeMap::new());
         assert!(matches!(again, Err(ToolError::Exists { .. })));
+    }
+}
+
+pub(super) fn file_error(path: &Path, reason: std::io::Error) -> ToolError {
+    ToolError::File {
+        path: path.to_owned(),
+        reason,
     }
 }

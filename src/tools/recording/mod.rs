@@ -28,13 +28,15 @@ use std::path::{Path, PathBuf};
 
 use zbus::Variant;
 
+pub mod fault;
 mod line;
 
+use self::fault::{Fault, LINE_BYTES_MAX, RecordingError};
 use super::ToolError;
-use super::bus::SERVICE_PREFIX;
 use super::item::Item;
 use super::value::{self, BusValue, ValueError};
 use crate::config::open_regular;
+use crate::model::name::SERVICE_PREFIX;
 use line::{ChangeLine, Entry, Head, write_line};
 
 /// One service, recorded.
@@ -61,66 +63,6 @@ pub struct Change {
     pub value: BusValue,
     /// Its text, where it is known.
     pub text: Option<String>,
-}
-
-/// What is wrong with a recording, and where.
-#[derive(Debug, thiserror::Error)]
-#[error("{file}, line {line}: {fault}", file = file.display())]
-pub struct RecordingError {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, from 1.
-    pub line: usize,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
-
-/// What is wrong with one line of a recording.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// The file has no line.
-    #[error("the file is empty; the first line must be the start state of a service")]
-    Empty,
-    /// The line is no JSON, or lacks a field.
-    #[error("{0}")]
-    Json(#[from] serde_json::Error),
-    /// A value cannot be what the line says it is.
-    #[error("{path}: {reason}")]
-    Value {
-        /// The item.
-        path: String,
-        /// Why.
-        reason: ValueError,
-    },
-    /// A path is no D-Bus object path.
-    #[error("{path:?} is not a D-Bus path")]
-    Path {
-        /// What was there.
-        path: String,
-    },
-    /// The service has no bus name.
-    #[error("{name:?} is not a D-Bus name of a service")]
-    Name {
-        /// What was there.
-        name: String,
-    },
-    /// A service of another kind, on whose behalf nobody may speak.
-    #[error("{name:?} is not a Victron service: its name does not begin with {SERVICE_PREFIX}")]
-    Foreign {
-        /// What was there.
-        name: String,
-    },
-    /// No line of any recording is as long.
-    #[error("a line of more than {LINE_BYTES_MAX} bytes")]
-    Long,
-    /// Time runs backwards.
-    #[error("ts_ms {ts_ms} comes after {before}, but time must not run backwards")]
-    Order {
-        /// The time of this line.
-        ts_ms: u64,
-        /// The time of the line before.
-        before: u64,
-    },
 }
 
 impl Clone for Change {
@@ -343,9 +285,6 @@ pub fn load_all(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Recording)>, ToolErro
     }
     Ok(recordings)
 }
-
-/// Far more than the first line of the largest system has.
-const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 fn is_node_value(value: &Variant<'_>) -> bool {
     matches!(value, Variant::Dict(_))

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::fold::fold;
-use super::{text, types};
+use super::text::{self, types};
 use crate::schema::Schema;
 
 /// The whole document.

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use self::fold::{Family, fold};
+use self::text::types;
 use super::ToolError;
 use crate::cli::{SchemaArgs, SchemaCommand};
 use crate::config::{ConfigError, read_schema};
@@ -41,17 +42,6 @@ pub fn run(args: &SchemaArgs, schema: &Schema) -> Result<(), Fatal> {
     };
     print(text.as_bytes())?;
     Ok(mistakes?)
-}
-
-/// The name under which the rows go that every service may have.
-pub(super) const EVERY_TYPE: &str = "_default";
-
-/// All service types, and what every service may have.
-pub(super) fn types(schema: &Schema) -> Vec<(&str, &str)> {
-    let described = |name| (name, schema.describe(name).unwrap_or_default());
-    let own = schema.service_types().into_iter().map(described);
-    own.chain([(EVERY_TYPE, "what every service may have")])
-        .collect()
 }
 
 fn list(schema: &Schema, as_json: bool) -> String {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::schema::{self, Access, DataType, Publish, Rule};
+use crate::schema::{self, Access, DataType, Publish, Rule, Schema};
 
 /// The D-Bus type, as a schema file writes it; empty where it is not known.
 pub fn data(rule: &Rule) -> &str {
@@ -86,6 +86,17 @@ pub fn wrap<'t>(pieces: impl Iterator<Item = &'t str>, width: usize) -> Vec<Stri
     lines
         .iter()
         .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+/// The name under which the rows go that every service may have.
+pub(super) const EVERY_TYPE: &str = "_default";
+
+/// All service types, and what every service may have.
+pub(super) fn types(schema: &Schema) -> Vec<(&str, &str)> {
+    let described = |name| (name, schema.describe(name).unwrap_or_default());
+    let own = schema.service_types().into_iter().map(described);
+    own.chain([(EVERY_TYPE, "what every service may have")])
         .collect()
 }
 

@@ -9,8 +9,7 @@ use std::time::Duration;
 use zbus::message::{Flags, Header, Type};
 use zbus::{Message, Variant};
 
-use super::Update;
-use super::peer::{Core, State, apply, lock};
+use super::core::{Core, State, Update, apply, lock};
 use crate::tools::bus::BUS_ITEM;
 use crate::tools::item::{Item, Refusal};
 use crate::tools::tree::Node;

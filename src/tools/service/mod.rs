@@ -3,7 +3,7 @@
 //! It answers method calls from its [`Tree`](super::tree::Tree) and tells every change by signal, as the services of
 //! a GX device do. [`Behaviour`] makes it an old, a slow or a broken one. It must never let two
 //! messages overtake each other: what changes the tree and what leaves the connection are one step,
-//! under one lock, so that a reply and the signals around it arrive in the order in which they were
+//! under one lock (`core`), so that a reply and the signals around it arrive in the order in which they were
 //! true. `peer` is the connection, `answer` says what each method answers.
 //!
 //! ```text
@@ -12,24 +12,24 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use zbus::Message;
 
 mod answer;
+mod core;
 mod peer;
 #[cfg(test)]
 mod tests;
 
+pub use self::core::{Behaviour, Update, WriteHook};
 pub use peer::Peer;
 
+use self::core::{Core, State, apply};
 use super::ToolError;
 use super::bus::{self, BUS_ITEM};
-use super::item::{Item, Refusal};
-use super::tree::{self, Fields};
+use super::item::Item;
+use super::tree::{self, Fields, Tree};
 use super::value::{self, BusValue};
-use peer::{Core, apply};
 
 /// One service: a bus name and the tree behind it.
 ///
@@ -44,77 +44,48 @@ pub struct Service {
     name: String,
 }
 
-/// How a service differs from a new and healthy one. Tests change it at run time, with
-/// [`Service::behave`].
-#[derive(Debug, Clone)]
-#[allow(clippy::struct_excessive_bools)] // each is one switch of its own
-pub struct Behaviour {
-    /// Answers `GetItems`; else it is an unknown method, as with old services.
-    pub get_items: bool,
-    /// Answers `GetValue` on `/`; else it is an unknown method.
-    pub get_value_root: bool,
-    /// Never answers anything.
-    pub hang: bool,
-    /// Answers with a body of a wrong signature.
-    pub wrong_signature: bool,
-    /// How long each answer takes.
-    pub delay: Duration,
-    /// The code with which every write is refused.
-    pub refuse_writes: Option<i32>,
-    /// Tells changes by signal.
-    pub signals: bool,
-    /// Another process may take the name over.
-    pub replaceable: bool,
-    /// Takes the name over from a replaceable owner.
-    pub replaces: bool,
-}
-
-/// One change, for [`Service::set_many`].
-#[derive(Debug)]
-pub struct Update {
-    /// The path of the item; a new one is added, read only.
-    pub path: String,
-    /// The new value.
-    pub value: BusValue,
-    /// Its text. Without one, it has the form of the item's present text, if there is one.
-    pub text: Option<String>,
-}
-
-/// What a service asks before it takes a write that is in range: the path and the value. The answer
-/// may give the text of the new value. It runs in the task of the connection, and must not wait.
-pub type WriteHook = Arc<dyn Fn(&str, &BusValue) -> Result<Option<String>, Refusal> + Send + Sync>;
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Behaviour {
-            get_items: true,
-            get_value_root: true,
-            hang: false,
-            wrong_signature: false,
-            delay: Duration::ZERO,
-            refuse_writes: None,
-            signals: true,
-            replaceable: false,
-            replaces: false,
+impl Peer {
+    /// Adds a service: takes its name on the bus and answers for its items.
+    pub async fn add(
+        &self,
+        name: &str,
+        items: impl IntoIterator<Item = (String, Item)>,
+        behaviour: Behaviour,
+        on_write: Option<WriteHook>,
+    ) -> Result<Service, ToolError> {
+        let flags = REQUEST_DO_NOT_QUEUE
+            | if behaviour.replaceable {
+                REQUEST_ALLOW_REPLACEMENT
+            } else {
+                0
+            }
+            | if behaviour.replaces {
+                REQUEST_REPLACE
+            } else {
+                0
+            };
+        let id = self.lock().insert(State {
+            name: name.to_owned(),
+            tree: Tree::new(items),
+            behaviour,
+            on_write,
+            calls: BTreeMap::new(),
+        });
+        // From here on, dropping it removes what was inserted.
+        let service = Service {
+            peer: self.clone(),
+            id,
+            name: name.to_owned(),
+        };
+        let reply = bus::call(&self.connection(), "RequestName", &(name, flags)).await?;
+        let outcome = reply.body().deserialize::<u32>().unwrap_or_default();
+        if matches!(outcome, REQUEST_PRIMARY_OWNER | REQUEST_ALREADY_OWNER) {
+            Ok(service)
+        } else {
+            Err(ToolError::NameTaken {
+                name: name.to_owned(),
+            })
         }
-    }
-}
-
-impl Update {
-    /// A change whose text follows from the value.
-    pub fn new(path: impl Into<String>, value: impl Into<BusValue>) -> Self {
-        Update {
-            path: path.into(),
-            value: value.into(),
-            text: None,
-        }
-    }
-
-    /// With this text.
-    #[must_use]
-    pub fn text(mut self, text: impl Into<String>) -> Self {
-        self.text = Some(text.into());
-        self
     }
 }
 
@@ -306,3 +277,10 @@ impl Drop for Service {
         self.peer.lock().services.remove(&self.id);
     }
 }
+
+// Flags and replies of `RequestName`, as the D-Bus specification numbers them.
+const REQUEST_ALLOW_REPLACEMENT: u32 = 1;
+const REQUEST_REPLACE: u32 = 2;
+const REQUEST_DO_NOT_QUEUE: u32 = 4;
+const REQUEST_PRIMARY_OWNER: u32 = 1;
+const REQUEST_ALREADY_OWNER: u32 = 4;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Number, Value as Json};
 use zbus::{Array, Dict, ObjectPath, Signature, Str, Structure, Variant};
 
-use super::{BusValue, integer, invalid};
+use super::variant::{BusValue, integer, invalid};
 
 /// Why a value cannot go from or to JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::form::{AH, AMPERE, CELSIUS, KWH, PERCENT, SECONDS, VOLT, WATT};
-use super::{Device, Identity, element};
+use super::kit::{Device, Identity, element};
 use crate::tools::demo::plant::{Bank, Plant};
 use crate::tools::item::Item;
 use crate::tools::value;

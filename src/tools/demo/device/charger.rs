@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::form::{AMPERE, COUNT, KWH, MINUTES, NUMBER, STATE, VOLT, WATT};
-use super::{Control, Device, Identity, charge_state, element};
+use super::kit::{Control, Device, Identity, charge_state, element};
 use crate::tools::demo::plant::{Charger, DAYS, Plant, SolarDay};
 use crate::tools::item::Item;
 use crate::tools::value;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::form::{AMPERE_AC, CODE_I, Form, HERTZ, KWH, VOLT_AC, WATT};
-use super::{Control, Device, Identity, element};
+use super::kit::{Control, Device, Identity, element};
 use crate::tools::demo::plant::{Plant, PvInverter};
 use crate::tools::item::Item;
 use crate::tools::value;

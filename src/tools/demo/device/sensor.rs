@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::form::{CELSIUS, CUBIC_METRE, OHM, PERCENT, PERCENT_U};
-use super::{Device, Identity, element};
+use super::kit::{Device, Identity, element};
 use crate::tools::demo::plant::{Fluid, Place, Plant, Sensor, Tank};
 use crate::tools::item::Item;
 use crate::tools::value;

@@ -3,7 +3,7 @@
 use zbus::Variant;
 
 use super::form::{Form, NUMBER, WATT};
-use super::{Control, Device};
+use super::kit::{Control, Device};
 use crate::tools::demo::plant::Plant;
 use crate::tools::item::Item;
 

@@ -7,7 +7,7 @@ use zbus::{Signature, Variant};
 use super::form::{
     AH, AMPERE, AMPERE_AC, CELSIUS, CODE_I, COUNT, PERCENT, SECONDS, STATE, VOLT, WATT,
 };
-use super::{Control, Device, charge_state};
+use super::kit::{Control, Device, charge_state};
 use crate::tools::demo::plant::{Bank, Plant, PvInverter};
 use crate::tools::item::Item;
 use crate::tools::value;

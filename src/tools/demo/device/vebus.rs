@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use super::form::{
-    AMPERE, CODE_Y, COUNT, HERTZ, KWH, LED, PERCENT, STATE, VA, VOLT, VOLT_AC, WATT_I, WATT_N, YES,
+    AMPERE, CODE_Y, COUNT, Form, HERTZ, KWH, LED, PERCENT, STATE, VA, VOLT, VOLT_AC, WATT_I,
+    WATT_N, YES,
 };
-use super::{Control, Device, Identity, charge_state};
+use super::kit::{Control, Device, Identity, charge_state};
 use crate::tools::demo::plant::{INVERTER_MAX, Mode, Plant};
 use crate::tools::item::Item;
 use crate::tools::value;
@@ -290,7 +291,7 @@ fn state(plant: &Plant) -> f64 {
     }
 }
 
-fn alarm() -> super::Form {
+fn alarm() -> Form {
     COUNT.labels(&[(0, "ok"), (1, "warning"), (2, "alarm")])
 }
 

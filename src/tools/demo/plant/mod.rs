@@ -14,7 +14,7 @@ mod story;
 use std::time::Duration;
 
 pub(crate) use ambient::{Fluid, Place, Sensor, Tank};
-pub(crate) use day::{Dice, hour, outside};
+pub(crate) use day::{hour, outside};
 pub(crate) use flows::{Demand, Flows, INVERTER_MAX, Mode};
 pub(crate) use solar::{Charger, DAYS, PvInverter, SolarDay};
 pub(crate) use storage::Bank;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Dice;
+use super::day::Dice;
 
 /// A solar charger and its panels.
 #[derive(Debug, Clone)]
