@@ -110,6 +110,8 @@ pub struct Limits {
     pub logins_max: usize,
     /// The most filters of one client.
     pub filters_max: usize,
+    /// The most of them that are one topic, besides, where devices are described to Home Assistant.
+    pub topics_max: usize,
     /// The most levels of a topic or filter.
     pub levels_max: usize,
     /// How long a client may take to send CONNECT.
@@ -135,6 +137,7 @@ impl Default for Limits {
             login_bytes_max: 64 * 1024,
             logins_max: 32,
             filters_max: 200,
+            topics_max: 10_000,
             levels_max: 128,
             connect_timeout: Duration::from_secs(10),
             packet_timeout: Duration::from_secs(30),
@@ -355,8 +358,16 @@ pub struct Stats {
     pub logins: usize,
     /// Clients that were let in.
     pub connects: u64,
+    /// Messages that clients sent.
+    pub received: u64,
+    /// Messages to clients.
+    pub sent: u64,
     /// Writes to sockets.
     pub writes: u64,
+    /// Messages of clients that did not fit into another one's queue (§9.16).
+    pub dropped: u64,
+    /// Messages of clients under our `N/` (§9.14).
+    pub foreign: u64,
     /// Topics of clients that are retained.
     pub retained_topics: usize,
     /// Bytes of them.

@@ -11,10 +11,10 @@ use super::directory::Shared;
 use super::filter::Filter;
 use super::interface::{ClientId, ClientRequest, Close, LoginCheck, Response};
 use super::relay::Event;
-use super::session::{Greeting, State, Subscription, Will};
+use super::session::{Client, Greeting, State, Subscription, Will};
 use super::{
-    EXPIRY, NOT_AUTHORIZED, Route, Server, client_mut, count, discovery_prefix, open, queue,
-    relays, serves,
+    EXPIRY, NOT_AUTHORIZED, Route, Server, client_mut, discovery_prefix, open, queue, relays,
+    serves,
 };
 use crate::codec::packet::client::{self, Fault, Filters, FromClient, Hello, Message};
 use crate::codec::packet::{RespondTo, Version, server, v5};
@@ -236,10 +236,6 @@ impl Server {
         fault: Fault,
         close: Close,
     ) {
-        if let Some(client) = self.client(id) {
-            let listener = client.peer.listener;
-            count(&mut self.counts, listener, |counts| &mut counts.refused);
-        }
         self.leave(now, id, close);
         if let (Some(form), Some(client)) = (form, self.client_mut(id)) {
             client
@@ -358,7 +354,7 @@ impl Server {
                 });
             }
             Route::Relay => self.relay(now, None, event),
-            Route::Foreign => count(&mut self.counts, listener, |counts| &mut counts.foreign),
+            Route::Foreign => self.stats.foreign += 1,
             Route::Nowhere | Route::Denied | Route::TooDeep => {}
         }
     }
@@ -392,11 +388,10 @@ impl Server {
 
     /// A message of a client.
     fn publish(&mut self, now: Now, id: ClientId, message: &Message<'_>) -> Result<(), Fault> {
+        self.stats.received += 1;
         let Some(client) = client_mut(&mut self.places, id) else {
             return Ok(());
         };
-        let listener = client.peer.listener;
-        count(&mut self.counts, listener, |counts| &mut counts.received);
         let mut known = None;
         if let Some(alias) = message.alias {
             if alias > ALIASES_MAX {
@@ -425,6 +420,7 @@ impl Server {
         if message.qos == 2 && !again && client.unreleased.len() >= open_max {
             return Err(Fault::RECEIVE_MAXIMUM);
         }
+        let listener = client.peer.listener;
         let route = self.route(topic, listener);
         let code = match version {
             Version::V5 => route.code(),
@@ -481,12 +477,10 @@ impl Server {
 
     /// A client publishes what is ours: said once for each client (§9.14).
     fn foreign(&mut self, id: ClientId, topic: &str) {
-        let Some(client) = client_mut(&mut self.places, id) else {
-            return;
-        };
-        let listener = client.peer.listener;
-        count(&mut self.counts, listener, |counts| &mut counts.foreign);
-        if !std::mem::replace(&mut client.foreign_logged, true) {
+        self.stats.foreign += 1;
+        if let Some(client) = self.client_mut(id)
+            && !std::mem::replace(&mut client.foreign_logged, true)
+        {
             info!(
                 client = %Outside::new(&client.name),
                 "a client publishes to {}, which only the bridge may; dropped", Outside::new(topic)
@@ -524,8 +518,7 @@ impl Server {
             if client.out.push_event(&event, retain, bytes, messages) {
                 queue(&mut self.ready, client);
             } else {
-                let listener = client.peer.listener;
-                count(&mut self.counts, listener, |counts| &mut counts.dropped);
+                self.stats.dropped += 1;
             }
         }
     }
@@ -592,6 +585,9 @@ impl Server {
             codes.push(0);
         }
         self.renew_cover(id);
+        if codes.contains(&TOO_MANY) {
+            self.crowded(id);
+        }
         let Some(client) = client_mut(&mut self.places, id) else {
             return;
         };
@@ -635,11 +631,45 @@ impl Server {
             return Err(NOT_AUTHORIZED);
         }
         let has = |old: &Subscription| old.shared.filter.text() == text;
-        if client.subscriptions.len() >= limits.filters_max && !client.subscriptions.iter().any(has)
-        {
+        let has = client.subscriptions.iter().any(has);
+        if !has && self.has_enough(client, &filter) {
             return Err(TOO_MANY);
         }
         Ok(filter)
+    }
+
+    /// Whether a client has as many filters as it may (§9.22). Home Assistant has one for each value: where
+    /// devices are described to it, filters of one topic have a bound of their own.
+    fn has_enough(&self, client: &Client, filter: &Filter) -> bool {
+        let limits = &self.settings.limits;
+        let is_topic = |filter: &Filter| {
+            let topic = filter.only();
+            topic.is_some_and(|topic| topic.len() <= TOPIC_BYTES_MAX)
+        };
+        if discovery_prefix(&self.settings, client.peer.listener).is_some() {
+            let subscriptions = client.subscriptions.iter();
+            let topics = subscriptions.filter(|one| is_topic(&one.shared.filter));
+            let topics = topics.count();
+            return if is_topic(filter) {
+                topics >= limits.topics_max
+            } else {
+                client.subscriptions.len() - topics >= limits.filters_max
+            };
+        }
+        client.subscriptions.len() >= limits.filters_max
+    }
+
+    /// A client asks for more filters than it may have: said once for each client.
+    fn crowded(&mut self, id: ClientId) {
+        let filters_max = self.settings.limits.filters_max;
+        if let Some(client) = self.client_mut(id)
+            && !std::mem::replace(&mut client.crowded_logged, true)
+        {
+            info!(
+                client = %Outside::new(&client.name),
+                "a client asks for more than {filters_max} filters and does not get them; client-filters-max sets how many"
+            );
+        }
     }
 
     /// A client's filters are others.
@@ -716,6 +746,8 @@ const ALIASES_MAX: u16 = 10;
 const LINGER: Duration = Duration::from_secs(1);
 /// When a client that takes too little of what it asks for is looked at again.
 const RESUME: Duration = Duration::from_millis(100);
+/// The longest topic that counts as one of a value, in bytes.
+const TOPIC_BYTES_MAX: usize = 512;
 
 // Reason codes [MQTT-2.4].
 const WITH_WILL: u8 = 0x04;

@@ -73,6 +73,8 @@ pub struct Client {
     pub all_flagged: bool,
     /// Whether it was said that it publishes under our `N/` (§9.14).
     pub foreign_logged: bool,
+    /// Whether it was said that it wants more filters than it may have.
+    pub crowded_logged: bool,
     /// How many filters it may have looked at before it has to wait.
     pub tokens: Tokens,
 }
@@ -192,6 +194,7 @@ impl Client {
             flagged: Vec::new(),
             all_flagged: false,
             foreign_logged: false,
+            crowded_logged: false,
             tokens: Tokens::new(now),
         }
     }

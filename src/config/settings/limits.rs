@@ -54,6 +54,9 @@ settings! {
         /// Beyond that values are gathered for longer.
         client_writes_max: usize = count("client-writes-max").or("1_000").reload();
         /// The most topic filters of one such client
+        ///
+        /// Where a listener has home-assistant, besides 10,000 topics without wildcards: Home Assistant asks for
+        /// each value.
         client_filters_max: usize = count("client-filters-max").or("200").reload();
         /// The most bytes of one D-Bus message
         frame_bytes_max: usize = count("frame-bytes-max").or("33_554_432");

@@ -33,11 +33,34 @@ fn s9_7_suback_grants_qos_0_or_says_why_not() {
     check(plain, &[(&deep, 0)], ["0", "0", "0"]);
     let deeper = "a/".repeat(128) + "a";
     check(plain, &[(&deeper, 0)], ["8f", "80", "0"]);
-    let few = |settings: &mut Settings| settings.limits.filters_max = 2;
+    let few = |settings: &mut Settings| {
+        settings.limits.filters_max = 2;
+        settings.listeners[0].discovery_prefix = None;
+    };
     check(
         few,
         &[("a", 0), ("b", 0), ("a", 0), ("c", 0)],
         ["0 0 0 97", "0 0 0 80", "0 0 0 0"],
+    );
+    // Home Assistant asks for each value.
+    let home = |settings: &mut Settings| {
+        few(settings);
+        settings.limits.topics_max = 3;
+        settings.listeners[0].discovery_prefix = Some("homeassistant".into());
+    };
+    check(
+        home,
+        &[
+            ("a", 0),
+            ("b", 0),
+            ("+", 0),
+            ("c", 0),
+            ("d", 0),
+            ("a/#", 0),
+            ("b/#", 0),
+            ("c", 0),
+        ],
+        ["0 0 0 0 97 0 97 0", "0 0 0 0 80 0 80 0", "0 0 0 0 0 0 0 0"],
     );
     let alone = |settings: &mut Settings| settings.listeners[0].relay = false;
     let ours = format!("N/{PORTAL}/#");
