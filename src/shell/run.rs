@@ -1,6 +1,7 @@
 //! The bridge as a whole: its tasks, what they share, and its end (§4.9).
 
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -273,7 +274,33 @@ fn discovery(config: &Config, home: Option<&HomeAssistant>) -> Option<DiscoveryC
         names: Names::new(&home.prefix, &config.portal_id),
         enabled: home.enabled,
         keep: home.keep,
+        page: page(config).into(),
     })
+}
+
+/// Where others than this device find the page, if they can.
+fn page(config: &Config) -> String {
+    let Some(mut at) = config
+        .web
+        .filter(|at| !at.ip().to_canonical().is_loopback())
+    else {
+        return String::new();
+    };
+    if at.ip().is_unspecified() {
+        let Some(own) = own_address() else {
+            return String::new();
+        };
+        at.set_ip(own);
+    }
+    format!("http://{at}")
+}
+
+/// The address that this device has towards others. Nothing is sent: an address for documentation
+/// (RFC 5737) is asked the way to.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 fn bridge_config(config: &Config) -> BridgeConfig {

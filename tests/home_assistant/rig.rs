@@ -70,6 +70,7 @@ pub fn outlet(enabled: bool, keep: Option<Duration>, retain: bool) -> OutletConf
             names: Names::new("homeassistant", &frames::portal()),
             enabled,
             keep,
+            page: "".into(),
         }),
         ..frames::outlet(retain, Some(Duration::from_secs(60)))
     }

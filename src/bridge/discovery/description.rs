@@ -108,6 +108,14 @@ impl Known<'_> {
             about.name = format!("{} ({instance})", about.name);
         }
         let gateway = &words.device.gateway;
+        let page = &board.config.page;
+        if !page.is_empty() {
+            about.url = if *key == **gateway {
+                format!("{page}/")
+            } else {
+                format!("{page}/#/devices/{key}")
+            };
+        }
         let via = (*key != **gateway && self.describes_gateway(gate, words))
             .then(|| names.identifier(&Names::object(gateway)));
         let connected = &*words.device.connected;

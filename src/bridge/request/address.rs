@@ -90,6 +90,7 @@ mod tests {
                 names: Names::new(prefix, &id),
                 enabled: true,
                 keep: None,
+                page: "".into(),
             }),
         }
     }

@@ -26,6 +26,8 @@ pub struct DiscoveryConfig {
     pub enabled: bool,
     /// How long the configuration of a device that is gone is kept; `None`: without limit.
     pub keep: Option<Duration>,
+    /// Where the page of this bridge is, `http://192.168.1.5:8080`; empty where people cannot open it.
+    pub page: Box<str>,
 }
 
 /// What one broker holds of our configurations.
@@ -193,6 +195,7 @@ mod tests {
             names: Names::new("homeassistant", &PortalId::new("c0619ab12345").unwrap()),
             enabled: true,
             keep: None,
+            page: "".into(),
         });
         let start = Instant::now();
         let (mut now, mut sent) = (start, 0);
