@@ -278,6 +278,7 @@ fn look(look: &Look) -> String {
         shown,
         offer,
         with,
+        switch,
     } = look;
     let offer = offer.map_or("None".to_owned(), |(min, max, step)| {
         format!("Some(({}, {}, {}))", double(min), double(max), double(step))
@@ -289,7 +290,8 @@ fn look(look: &Look) -> String {
     let with = with.join(", ");
     format!(
         "Look {{ show: Show::{show:?}, entity: Kind::{entity:?}, class: Borrowed({class:?}), \
-         shown: Borrowed({shown:?}), offer: {offer}, with: Borrowed(&[{with}]) }}"
+         shown: Borrowed({shown:?}), offer: {offer}, with: Borrowed(&[{with}]), \
+         switch: Borrowed({switch:?}) }}"
     )
 }
 

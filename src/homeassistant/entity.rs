@@ -90,6 +90,8 @@ pub enum Form<'a> {
     Level(Level<'a>),
     /// Off or on, to be switched.
     Switch(OnOff<'a>),
+    /// Off or on by the sense of a label, `off (x)` or `x`, to be switched.
+    Toggle,
     /// One of the labels, to be chosen.
     Select,
     /// A number to be set, as it is shown.
@@ -156,6 +158,30 @@ impl<'a> Item<'a> {
             unit,
             factor: factor.unwrap_or(1.0),
             writable: writable || (commands && matches!(form, Form::Update)),
+        })
+    }
+
+    /// The switch beside it, for labels that are there as `x` and as `off (x)`.
+    pub fn toggle(self, words: &'a Words, commands: bool) -> Option<Entity<'a>> {
+        let ending = &*self.row.rule.look.switch;
+        if ending.is_empty() || self.toggles().next().is_none() {
+            return None;
+        }
+        let list = self.entity(words, commands)?;
+        matches!(list.form, Form::Select).then(|| Entity {
+            name: format!("{} {ending}", list.name),
+            form: Form::Toggle,
+            ..list
+        })
+    }
+
+    /// Code by code, what is off and what the same is when it is on.
+    pub fn toggles(self) -> impl Iterator<Item = (i64, i64)> + 'a {
+        let labels = &self.row.rule.labels;
+        labels.iter().filter_map(|(off, label)| {
+            let label = label.strip_prefix("off (")?.strip_suffix(')')?;
+            let (on, _) = labels.iter().find(|(_, other)| other == label)?;
+            Some((*off, *on))
         })
     }
 
@@ -338,6 +364,7 @@ impl<'a> Item<'a> {
         let rule = self.row.rule;
         let control = match form {
             Form::Switch(_)
+            | Form::Toggle
             | Form::Select
             | Form::Number { .. }
             | Form::Text
@@ -373,6 +400,7 @@ impl<'a> Item<'a> {
             | Form::Enum
             | Form::Bits
             | Form::Switch(_)
+            | Form::Toggle
             | Form::Select
             | Form::Number { .. }
             | Form::Text
@@ -428,7 +456,7 @@ impl Entity<'_> {
         match self.form {
             Form::Sensor | Form::Moment | Form::Enum | Form::Bits => "sensor",
             Form::BinarySensor(_) | Form::Level(_) => "binary_sensor",
-            Form::Switch(_) => "switch",
+            Form::Switch(_) | Form::Toggle => "switch",
             Form::Select => "select",
             Form::Number { .. } => "number",
             Form::Text => "text",
@@ -449,6 +477,7 @@ impl Entity<'_> {
             | Form::BinarySensor(_)
             | Form::Level(_)
             | Form::Switch(_)
+            | Form::Toggle
             | Form::Text
             | Form::Button
             | Form::Time
@@ -573,6 +602,34 @@ mod tests {
         };
         let value = Kind::Integer(16.0);
         assert_eq!(form((None, None), &whole, value), Some((0.0, 100.0, 1.0)));
+    }
+
+    #[test]
+    fn what_the_service_does_not_take_is_not_offered() {
+        let rule = Rule {
+            labels: LABELS,
+            ..WRITE
+        };
+        let codes = |limits, value| {
+            let item = Item {
+                limits,
+                ..item("/Mode", &rule, value)
+            };
+            let codes: Vec<i64> = item.choices().into_iter().map(|(code, _)| code).collect();
+            codes
+        };
+        let to_three = (Some(1.0), Some(3.0));
+        assert_eq!(codes((None, None), Kind::Integer(3.0)), [1, 3, 4]);
+        assert_eq!(codes(to_three, Kind::Integer(3.0)), [1, 3]);
+        assert_eq!(
+            codes(to_three, Kind::Integer(4.0)),
+            [1, 3, 4],
+            "it is so now"
+        );
+        assert_eq!(codes(to_three, Kind::Nothing), [1, 3]);
+        // 0 and 0 is how settings say that they have no limits.
+        let none = (Some(0.0), Some(0.0));
+        assert_eq!(codes(none, Kind::Integer(3.0)), [1, 3, 4]);
     }
 
     #[test]

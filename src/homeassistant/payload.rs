@@ -239,7 +239,13 @@ fn write_component(components: &mut Object<'_>, device: &Device<'_>, entity: &En
         } else {
             component.text("name", &entity.name);
         }
-        component.text("uniq_id", &[device.whole, item.path].concat());
+        // Beside the list that it belongs to.
+        let beside = if matches!(entity.form, Form::Toggle) {
+            "/enabled"
+        } else {
+            ""
+        };
+        component.text("uniq_id", &[device.whole, item.path, beside].concat());
         match entity.category {
             Category::Primary => {}
             Category::Config => component.text("ent_cat", "config"),
@@ -343,6 +349,38 @@ fn write_form(component: &mut Object<'_>, device: &Device<'_>, entity: &Entity<'
                 };
                 component.text(key, &format!("{{\"value\": {value}}}"));
             }
+        }
+        Form::Toggle => {
+            let states = entity
+                .item
+                .toggles()
+                .flat_map(|(off, on)| [(off, "OFF"), (on, "ON")]);
+            let states = states.map(|(code, state)| (code.to_string(), quoted(state)));
+            component.text(
+                "val_tpl",
+                &format!("{{{{ {}.get({VALUE}) }}}}", map(states)),
+            );
+            // What it is now says what it becomes. An empty payload is no JSON, and would be complained of.
+            component.text("json_attr_t", &state);
+            component.text(
+                "json_attr_tpl",
+                &format!("{{{{ {{'value': {VALUE}}}|to_json }}}}"),
+            );
+            component.text("cmd_t", &write);
+            component.text("stat_on", "ON");
+            component.text("stat_off", "OFF");
+            let to = |turn: fn((i64, i64)) -> (i64, i64)| {
+                let codes = entity.item.toggles().map(turn);
+                map(codes.map(|(from, to)| (from.to_string(), to.to_string())))
+            };
+            component.text(
+                "cmd_tpl",
+                &format!(
+                    "{{% set v = this.attributes.value %}}{{\"value\": {{{{ ({} if value == 'ON' else {}).get(v, v) }}}} }}",
+                    to(|(off, on)| (off, on)),
+                    to(|(off, on)| (on, off)),
+                ),
+            );
         }
         Form::Select => {
             let choices = entity.item.choices();

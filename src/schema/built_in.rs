@@ -203,7 +203,7 @@ mod tests {
         for rule in &tables::RULES {
             texts.insert(&*rule.unit);
             looks.insert(std::ptr::from_ref(&*rule.look));
-            texts.extend([&*rule.look.class, &*rule.look.shown]);
+            texts.extend([&*rule.look.class, &*rule.look.shown, &*rule.look.switch]);
             for codes in [&rule.labels, &rule.bits] {
                 texts.extend(codes.iter().map(|(_, label)| &**label));
                 sets.insert(codes);

@@ -57,6 +57,9 @@ pub struct Look {
     pub offer: Option<(f64, f64, f64)>,
     /// The paths of the items that the entity has besides.
     pub with: Cow<'static, [Text]>,
+    /// What the name of a switch ends with that its labels `off (x)` and `x` make beside it; empty where
+    /// there is none.
+    pub switch: Text,
 }
 
 /// What a row says of it: in the program's tables, or owned by a schema that was read at run time.
@@ -235,6 +238,7 @@ impl Look {
         shown: Cow::Borrowed(""),
         offer: None,
         with: Cow::Borrowed(&[]),
+        switch: Cow::Borrowed(""),
     };
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::frames::wire::V;
 use crate::home_assistant::{Config, check, text};
-use crate::rig::{DAY, Rig, Sent, battery, gps, gx, one, outlet, switch, vebus};
+use crate::rig::{DAY, Rig, Sent, battery, device, gps, gx, one, outlet, switch, vebus};
 use dbus_mqtt::homeassistant::payload::BYTES_MAX;
 use dbus_mqtt::model::access::{Access, AccessRule};
 use dbus_mqtt::model::filter::Filter;
@@ -405,7 +405,7 @@ for line in sys.stdin:
     template, payload, known = json.loads(line)
     if template not in compiled:
         compiled[template] = environment.from_string(template)
-    variables = {'value': payload}
+    variables = payload if isinstance(payload, dict) else {'value': payload}
     if not known:
         try:
             variables['value_json'] = json.loads(payload)
@@ -496,6 +496,67 @@ fn options(entity: &serde_json::Map<String, Value>) -> BTreeSet<&str> {
         .iter()
         .map(text)
         .collect()
+}
+
+/// A schedule of charging is a list of days, and a switch beside it.
+#[test]
+fn a_schedule_is_switched_without_losing_its_days() {
+    let day = "/Settings/CGwacs/BatteryLife/Schedule/Charge/1/Day";
+    let settings = device("settings", ":1.12", &[(day, V::I(-8))]);
+    let mut rig = Rig::start(vec![settings], outlet(true, Some(DAY), true));
+    let config = one(&rig.connect(&[]));
+    let entities: BTreeMap<_, _> = config
+        .entities()
+        .into_iter()
+        .map(|(_, entity)| (text(&entity["platform"]).to_owned(), entity.clone()))
+        .collect();
+    let (list, switch) = (&entities["select"], &entities["switch"]);
+    assert_eq!(text(&list["name"]), "Scheduled charge 2");
+    assert_eq!(text(&switch["name"]), "Scheduled charge 2 enabled");
+    assert_ne!(list["unique_id"], switch["unique_id"]);
+    assert_eq!(switch["command_topic"], list["command_topic"]);
+    assert_eq!(switch["json_attributes_topic"], list["state_topic"]);
+    let states = [
+        (-8, "OFF"),
+        (8, "ON"),
+        (0, "ON"),
+        (-10, "OFF"),
+        (11, "None"),
+    ];
+    let turns = [
+        ("ON", -8, 8),
+        ("ON", 8, 8),
+        ("OFF", 8, -8),
+        ("OFF", 0, -10),
+        ("ON", -10, 0),
+        ("OFF", -1, -1),
+    ];
+    let mut cases = Vec::new();
+    for (code, _) in states {
+        let payload = json!(json!({ "value": code }).to_string());
+        cases.push((text(&switch["value_template"]).to_owned(), payload, false));
+    }
+    for (turn, from, _) in turns {
+        let known = json!({ "value": turn, "this": { "attributes": { "value": from } } });
+        cases.push((text(&switch["command_template"]).to_owned(), known, true));
+    }
+    let Some(rendered) = render(&cases) else {
+        return;
+    };
+    let (shown, written) = rendered.split_at(states.len());
+    assert_eq!(shown, states.map(|(_, state)| state));
+    let written: Vec<Value> = written
+        .iter()
+        .map(|command| serde_json::from_str(command).unwrap())
+        .collect();
+    assert_eq!(written, turns.map(|(.., to)| json!({ "value": to })));
+    // Where nothing can be written there is nothing to switch.
+    let mut outlet = outlet(true, Some(DAY), true);
+    outlet.access = AccessRule::Always(Access::ReadOnly);
+    let settings = device("settings", ":1.12", &[(day, V::I(-8))]);
+    let mut rig = Rig::start(vec![settings], outlet);
+    let config = one(&rig.connect(&[]));
+    assert_eq!(config.entities().len(), 1);
 }
 
 #[test]

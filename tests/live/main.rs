@@ -31,7 +31,6 @@ mod limits;
 mod links;
 #[cfg(feature = "listen")]
 mod listener;
-mod listener_peers;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod mqtt5;

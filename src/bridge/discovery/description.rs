@@ -233,7 +233,7 @@ impl Known<'_> {
             .items
             .slots(device)
             .filter(|slot| !gate.hides(*slot));
-        open.filter_map(move |slot| {
+        let described = open.filter_map(move |slot| {
             if !self.store.items.at(slot).shown {
                 return None;
             }
@@ -241,8 +241,10 @@ impl Known<'_> {
             let may = |path: &str| gate.writes(key, path);
             let with = &item.row.rule.look.with;
             let may_all = may(item.path) && with.iter().all(|path| may(path));
-            item.entity(words, gate.access() == Access::Full && may_all)
-        })
+            let commands = gate.access() == Access::Full && may_all;
+            Some([item.entity(words, commands), item.toggle(words, commands)])
+        });
+        described.flatten().flatten()
     }
 
     /// Whether another device of the same type has the same name.

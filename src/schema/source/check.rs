@@ -30,6 +30,9 @@ pub(crate) fn row_mistakes(row: &Row, units: &HashSet<&str>) -> Vec<Mistake> {
     if look.with.len() != needed || look.with.iter().any(|path| !path.starts_with('/')) {
         mistakes.push(Mistake::With { kind, needed });
     }
+    if !look.switch.is_empty() && row.labels.is_none() {
+        mistakes.push(Mistake::Switch);
+    }
     if matches!(row.data, DataType::Text | DataType::Compound(_)) {
         let numeric = [
             ("unit", !row.unit.is_empty()),

@@ -96,6 +96,8 @@ pub(crate) enum Mistake {
         "`with` names the other items of an entity of kind {kind}, as paths: it needs {needed}"
     )]
     With { kind: &'static str, needed: usize },
+    #[error("`switch` needs `labels` that are there as `x` and as `off (x)`")]
+    Switch,
     #[error(
         "the label `{label}` would be no state for Home Assistant: say what it is that is not there"
     )]

@@ -421,7 +421,8 @@ fn fingerprint(rule: &Rule) -> u64 {
     let range = range.map(|(min, max)| (min.to_bits(), max.to_bits()));
     let mut hasher = DefaultHasher::new();
     (unit, labels, bits, access, confirm, range).hash(&mut hasher);
-    (look.show, look.entity, &look.class, &look.shown, &look.with).hash(&mut hasher);
+    (look.show, look.entity, &look.class, &look.shown).hash(&mut hasher);
+    (&look.with, &look.switch).hash(&mut hasher);
     hasher.finish()
 }
 

@@ -227,12 +227,12 @@ impl Reader<'_> {
             }
             "description" => row.description = self.text("description", value).unwrap_or_default(),
             "name" => row.name = self.text("name", value).unwrap_or_default(),
-            "show" | "entity" | "class" | "shown" | "offer" | "with" => {
+            "show" | "entity" | "class" | "shown" | "offer" | "with" | "switch" => {
                 self.look(key.get_ref(), value, &mut row.look);
             }
             _ => self.unknown(
                 key,
-                "type, unit, access, confirm, range, labels, bits, publish, secret, identifying, role, description, name, show, entity, class, shown, offer and with",
+                "type, unit, access, confirm, range, labels, bits, publish, secret, identifying, role, description, name, show, entity, class, shown, offer, with and switch",
             ),
         }
     }
@@ -266,6 +266,7 @@ impl Reader<'_> {
             "class" => look.class = self.text("class", value).unwrap_or_default().into(),
             "shown" => look.shown = self.text("shown", value).unwrap_or_default().into(),
             "offer" => look.offer = self.offer(value),
+            "switch" => look.switch = self.text("switch", value).unwrap_or_default().into(),
             _ => {
                 let paths = self.texts("with", value).into_iter();
                 look.with = paths.map(Into::into).collect::<Vec<_>>().into();

@@ -49,8 +49,6 @@ pub(super) struct Hub {
     /// The main task is to look at its deadline again.
     pub(super) timer: Notify,
     armed: Cell<Option<Instant>>,
-    /// What was counted is told, and nothing has happened since.
-    is_noted: Cell<bool>,
     counted: RefCell<HashMap<std::net::IpAddr, usize>>,
     /// How many clients each listener has.
     listening: RefCell<Vec<usize>>,
@@ -103,7 +101,6 @@ impl Hub {
             logins,
             timer: Notify::new(),
             armed: Cell::new(None),
-            is_noted: Cell::new(false),
             counted: RefCell::default(),
             listening: RefCell::default(),
         }
@@ -176,7 +173,6 @@ impl Hub {
     pub(super) fn pump(self: &Rc<Self>) {
         let now = now();
         let mut context = Context::from_waker(Waker::noop());
-        let mut has_acted = false;
         loop {
             self.server.borrow_mut().advance(now);
             let mut is_idle = true;
@@ -227,13 +223,9 @@ impl Hub {
             if is_idle {
                 break;
             }
-            has_acted = true;
         }
         let deadline = self.server.borrow().poll_timeout();
         let armed = self.armed.get();
-        if has_acted && self.is_noted.replace(false) {
-            self.timer.notify_one();
-        }
         if deadline.is_some_and(|at| armed.is_none_or(|armed| at < armed)) {
             self.timer.notify_one();
         }
@@ -420,14 +412,8 @@ impl Hub {
     }
 
     /// What was counted.
-    pub(super) fn note_counts(&self) {
-        self.exchange.note(self.server.borrow().counts());
-        self.is_noted.set(true);
-    }
-
-    /// Whether nothing has happened since.
-    pub(super) fn is_noted(&self) -> bool {
-        self.is_noted.get()
+    pub(super) fn note_stats(&self) {
+        self.exchange.note(self.server.borrow().stats());
     }
 
     /// The server has words of its own. One who asks for everything and leaves does so for all (§9.9).
