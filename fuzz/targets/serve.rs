@@ -158,13 +158,17 @@ impl World {
 
     fn answer(&mut self, length: u8, client: usize) {
         let id = self.lines[client].id;
-        let answer = match length % 4 {
+        let answer = match length % 5 {
             0 => Answer::Read {
                 slots: (0..u32::from(length % 11)).map(Slot).collect(),
             },
             1 => Answer::Republish {
                 client: Some(id).filter(|_| length & 4 == 0),
                 echo: Some("1".into()).filter(|_| length & 8 == 0),
+            },
+            2 => Answer::Serves {
+                listener: 0,
+                serves: length & 8 == 0,
             },
             _ => Answer::Say {
                 listener: 0,

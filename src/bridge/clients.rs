@@ -13,6 +13,7 @@ use super::subscriber::outbox::{Control, Entry};
 use super::subscriber::remote::OutletConfig;
 use super::subscriber::sink::PublishSink;
 use crate::model::access::Access;
+use crate::model::counts::ClientCounts;
 use crate::model::request::{Rejection, Request, ResponseAddress};
 use crate::model::time::Now;
 use crate::model::topic;
@@ -78,6 +79,11 @@ impl Bridge {
     /// Whether the clients of this listener get anything of ours (§8).
     pub fn serves(&self, listener: usize) -> bool {
         self.outlets.at(listener.into()).subscriber.gate().access() != Access::Off
+    }
+
+    /// What was counted of the clients of this listener.
+    pub fn clients_counted(&mut self, listener: usize, counts: ClientCounts) {
+        self.outlets.at_mut(listener.into()).tally.clients = Some(counts);
     }
 
     /// A client is gone.

@@ -11,6 +11,7 @@ use super::Bridge;
 use super::subscriber::remote::Outlet;
 use super::subscriber::tally::BrokerStats;
 use crate::codec::payload;
+use crate::model::counts::CLIENT_COUNTS;
 use crate::model::time::Now;
 
 /// What the bridge as a whole has done.
@@ -100,6 +101,16 @@ impl Bridge {
         }
         if broker.hides_retained {
             out.extend_from_slice(b"\"hides-retained\": true, ");
+        }
+        if let Some(counts) = &broker.clients {
+            out.extend_from_slice(b"\"listener\": {");
+            for (index, count) in CLIENT_COUNTS.iter().enumerate() {
+                if index > 0 {
+                    out.extend_from_slice(b", ");
+                }
+                member(out, count.name, (count.of)(counts));
+            }
+            out.extend_from_slice(b"}, ");
         }
         out.extend_from_slice(b"\"refused\": {");
         for (index, (code, count)) in broker.refused.iter().enumerate() {

@@ -3,7 +3,7 @@
 //! `--listen` says where, `[[listen]]` in the settings file says everything. What a listener has in common
 //! with a broker (access, lists, `retain`, Home Assistant) is read as a broker's.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,6 +87,17 @@ pub struct ListenConfig {
 }
 
 impl ListenConfig {
+    /// Where a program on this device reaches it, if it has an address.
+    pub fn reached(&self) -> Option<SocketAddr> {
+        let address = self.address?;
+        let ip = match address.ip() {
+            IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+        };
+        Some(SocketAddr::new(ip, address.port()))
+    }
+
     /// Takes over what can change while clients are connected: who may connect, and what they may do. Gives
     /// what differs and needs a restart. (Certificates are read anew at each connection.)
     pub(super) fn take_over(&mut self, new: &ListenConfig) -> Vec<&'static str> {

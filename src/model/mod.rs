@@ -4,6 +4,7 @@
 //! that is *invalid* is a value of its own, not an absence.
 
 pub mod access;
+pub mod counts;
 pub mod filter;
 pub mod item;
 pub mod name;

@@ -358,16 +358,8 @@ pub struct Stats {
     pub logins: usize,
     /// Clients that were let in.
     pub connects: u64,
-    /// Messages that clients sent.
-    pub received: u64,
-    /// Messages to clients.
-    pub sent: u64,
     /// Writes to sockets.
     pub writes: u64,
-    /// Messages of clients that did not fit into another one's queue (§9.16).
-    pub dropped: u64,
-    /// Messages of clients under our `N/` (§9.14).
-    pub foreign: u64,
     /// Topics of clients that are retained.
     pub retained_topics: usize,
     /// Bytes of them.

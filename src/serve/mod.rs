@@ -26,6 +26,7 @@ use self::set::Bits;
 use crate::codec::packet::client::Fault;
 use crate::codec::packet::{RespondTo, Version, v5};
 use crate::codec::payload;
+use crate::model::counts::ClientCounts;
 use crate::model::time::Now;
 use crate::model::topic;
 
@@ -77,6 +78,8 @@ pub struct Server {
     /// Client ids that were assigned.
     assigned: u64,
     stats: Stats,
+    /// Of each listener.
+    counts: Vec<ClientCounts>,
     ending: bool,
 }
 
@@ -122,6 +125,7 @@ impl Server {
         let mut server = Server {
             prefixes: ["N", "R", "W"].map(|kind| format!("{kind}/{portal}/").into()),
             directory: Directory::new(portal.as_str(), lists(&settings)),
+            counts: vec![ClientCounts::default(); settings.listeners.len()],
             pace: Pace::new(settings.gather, settings.client_writes_max),
             settings,
             places: Vec::new(),
@@ -408,7 +412,8 @@ impl Server {
             return;
         };
         if client.version != Version::V5 || !client.out.has_room() {
-            self.stats.dropped += 1;
+            let listener = client.peer.listener;
+            count(&mut self.counts, listener, |counts| &mut counts.dropped);
             return;
         }
         let to = RespondTo {
@@ -419,7 +424,8 @@ impl Server {
         v5::write_response(&mut packet, to, |out| out.extend_from_slice(payload));
         if packet.len() <= client.packet_bytes_max {
             client.out.push(|out| out.extend_from_slice(&packet));
-            self.stats.sent += 1;
+            let listener = client.peer.listener;
+            count(&mut self.counts, listener, |counts| &mut counts.sent);
             queue(&mut self.ready, client);
         }
     }
@@ -552,11 +558,17 @@ impl Server {
         let mut clients = 0;
         for client in open(&mut self.places) {
             let cover = client.cover.bits();
+            let mut conflated = 0;
             for &word in &self.marked {
                 let bits = self.marks.word(word as usize) & cover.word(word as usize);
-                client.out.pending.insert_word(word, bits);
+                conflated += client.out.pending.insert_word(word, bits);
             }
             drop(cover);
+            if conflated > 0
+                && let Some(counts) = self.counts.get_mut(client.peer.listener)
+            {
+                counts.conflated += u64::from(conflated);
+            }
             if !client.out.pending.is_empty() && !client.blocked {
                 clients += 1;
                 queue(&mut self.ready, client);
@@ -653,6 +665,8 @@ impl Server {
         client.queued = false;
         client.blocked = true;
         let mut done = false;
+        let mut sent = 0;
+        let listener = client.peer.listener;
         let rest = client.out.rest.get(client.out.written..);
         if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
             let length = rest.len();
@@ -679,13 +693,9 @@ impl Server {
                 },
                 packet_bytes_max: client.packet_bytes_max,
             };
-            if !(shared
-                && self
-                    .scratch
-                    .recall(key, &mut client.out.pending, &mut self.stats.sent))
-            {
+            if !(shared && self.scratch.recall(key, &mut client.out.pending, &mut sent)) {
                 self.scratch.begin(shared, key, &client.out.pending);
-                let sent = self.stats.sent;
+                let before = sent;
                 let mut out = std::mem::take(&mut client.out);
                 let wants = |topic: &str| client.wants(topic);
                 let mut context = Context {
@@ -698,23 +708,23 @@ impl Server {
                     values,
                     version: client.version,
                     packet_bytes_max: client.packet_bytes_max,
-                    listener: client.peer.listener,
-                    serves: serves(&self.settings, client.peer.listener),
-                    relays: relays(&self.settings, client.peer.listener),
+                    listener,
+                    serves: serves(&self.settings, listener),
+                    relays: relays(&self.settings, listener),
                     stored_values: self
                         .settings
                         .listeners
-                        .get(client.peer.listener)
+                        .get(listener)
                         .is_some_and(|listener| listener.retain),
                     cover: &client.cover,
                     flags: client.flags(),
                     wants: &wants,
-                    sent: &mut self.stats.sent,
+                    sent: &mut sent,
                 };
                 out.fill(&mut self.scratch.bytes, &mut context);
                 client.out = out;
-                let sent = self.stats.sent - sent;
-                self.scratch.end(client.out.pending.is_empty(), sent);
+                let messages = sent - before;
+                self.scratch.end(client.out.pending.is_empty(), messages);
             }
             let bytes = &self.scratch.bytes;
             let taken = if bytes.is_empty() {
@@ -725,9 +735,11 @@ impl Server {
             if let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
                 client.out.rest.extend_from_slice(rest);
                 self.scratch.slim();
+                add(&mut self.counts, listener, sent);
                 return false;
             }
         }
+        add(&mut self.counts, listener, sent);
         self.scratch.slim();
         client.blocked = false;
         if let State::Closing(close, _) = client.state
@@ -749,7 +761,19 @@ impl Server {
             .min()
     }
 
-    /// What is counted.
+    /// What is counted of each listener.
+    pub fn counts(&self) -> Vec<ClientCounts> {
+        let mut all = self.counts.clone();
+        for client in self.clients().filter(|client| client.is_open()) {
+            if let Some(counts) = all.get_mut(client.peer.listener) {
+                counts.clients += 1;
+                counts.subscriptions += client.subscriptions.len() as u64;
+            }
+        }
+        all
+    }
+
+    /// What is counted of all.
     pub fn stats(&self) -> Stats {
         let (retained_topics, retained_bytes) = self.retained.size();
         Stats {
@@ -800,6 +824,24 @@ impl Server {
 fn lists(settings: &Settings) -> impl Iterator<Item = crate::model::filter::List> {
     let listeners = settings.listeners.iter();
     listeners.map(|listener| listener.publish.clone())
+}
+
+/// Counts messages that were sent.
+fn add(all: &mut [ClientCounts], listener: usize, sent: u64) {
+    if let Some(counts) = all.get_mut(listener) {
+        counts.sent += sent;
+    }
+}
+
+/// Counts one more.
+fn count(
+    all: &mut [ClientCounts],
+    listener: usize,
+    number: impl FnOnce(&mut ClientCounts) -> &mut u64,
+) {
+    if let Some(counts) = all.get_mut(listener) {
+        *number(counts) += 1;
+    }
 }
 
 /// Whether the clients of a listener get anything of ours.

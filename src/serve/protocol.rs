@@ -13,8 +13,8 @@ use super::interface::{ClientId, ClientRequest, Close, LoginCheck, Response};
 use super::relay::Event;
 use super::session::{Client, Greeting, State, Subscription, Will};
 use super::{
-    EXPIRY, NOT_AUTHORIZED, Route, Server, client_mut, discovery_prefix, open, queue, relays,
-    serves,
+    EXPIRY, NOT_AUTHORIZED, Route, Server, client_mut, count, discovery_prefix, open, queue,
+    relays, serves,
 };
 use crate::codec::packet::client::{self, Fault, Filters, FromClient, Hello, Message};
 use crate::codec::packet::{RespondTo, Version, server, v5};
@@ -236,6 +236,10 @@ impl Server {
         fault: Fault,
         close: Close,
     ) {
+        if let Some(client) = self.client(id) {
+            let listener = client.peer.listener;
+            count(&mut self.counts, listener, |counts| &mut counts.refused);
+        }
         self.leave(now, id, close);
         if let (Some(form), Some(client)) = (form, self.client_mut(id)) {
             client
@@ -354,7 +358,7 @@ impl Server {
                 });
             }
             Route::Relay => self.relay(now, None, event),
-            Route::Foreign => self.stats.foreign += 1,
+            Route::Foreign => count(&mut self.counts, listener, |counts| &mut counts.foreign),
             Route::Nowhere | Route::Denied | Route::TooDeep => {}
         }
     }
@@ -388,10 +392,11 @@ impl Server {
 
     /// A message of a client.
     fn publish(&mut self, now: Now, id: ClientId, message: &Message<'_>) -> Result<(), Fault> {
-        self.stats.received += 1;
         let Some(client) = client_mut(&mut self.places, id) else {
             return Ok(());
         };
+        let listener = client.peer.listener;
+        count(&mut self.counts, listener, |counts| &mut counts.received);
         let mut known = None;
         if let Some(alias) = message.alias {
             if alias > ALIASES_MAX {
@@ -420,7 +425,6 @@ impl Server {
         if message.qos == 2 && !again && client.unreleased.len() >= open_max {
             return Err(Fault::RECEIVE_MAXIMUM);
         }
-        let listener = client.peer.listener;
         let route = self.route(topic, listener);
         let code = match version {
             Version::V5 => route.code(),
@@ -477,10 +481,12 @@ impl Server {
 
     /// A client publishes what is ours: said once for each client (§9.14).
     fn foreign(&mut self, id: ClientId, topic: &str) {
-        self.stats.foreign += 1;
-        if let Some(client) = self.client_mut(id)
-            && !std::mem::replace(&mut client.foreign_logged, true)
-        {
+        let Some(client) = client_mut(&mut self.places, id) else {
+            return;
+        };
+        let listener = client.peer.listener;
+        count(&mut self.counts, listener, |counts| &mut counts.foreign);
+        if !std::mem::replace(&mut client.foreign_logged, true) {
             info!(
                 client = %Outside::new(&client.name),
                 "a client publishes to {}, which only the bridge may; dropped", Outside::new(topic)
@@ -518,7 +524,8 @@ impl Server {
             if client.out.push_event(&event, retain, bytes, messages) {
                 queue(&mut self.ready, client);
             } else {
-                self.stats.dropped += 1;
+                let listener = client.peer.listener;
+                count(&mut self.counts, listener, |counts| &mut counts.dropped);
             }
         }
     }

@@ -121,12 +121,17 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Puts the bits of one word in.
+    /// Puts the bits of one word in; gives how many of them were in it.
     #[inline]
-    pub fn insert_word(&mut self, index: u32, bits: u32) {
-        if bits != 0 && self.bits.insert_word(index as usize, bits) == 0 {
+    pub fn insert_word(&mut self, index: u32, bits: u32) -> u32 {
+        if bits == 0 {
+            return 0;
+        }
+        let before = self.bits.insert_word(index as usize, bits);
+        if before == 0 {
             self.order.push_back(index);
         }
+        (before & bits).count_ones()
     }
 
     /// Puts `number` in, and tells whether it was not in it.

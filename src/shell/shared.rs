@@ -143,6 +143,18 @@ impl Shared {
         result
     }
 
+    /// The bridge, for who looks at what it has counted.
+    #[cfg(feature = "metrics")]
+    pub(super) fn counted<R>(&self, look: impl FnOnce(&Bridge) -> R) -> R {
+        #[allow(unused_mut, reason = "without listeners")]
+        let mut bridge = self.bridge();
+        #[cfg(feature = "listen")]
+        if let Some(clients) = self.clients.get() {
+            clients.hand_counts(&mut bridge);
+        }
+        look(&bridge)
+    }
+
     /// Wakes who has something to do now.
     pub(super) fn wake(&self, bridge: &mut Bridge) {
         #[cfg(feature = "listen")]

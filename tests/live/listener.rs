@@ -97,7 +97,7 @@ fn s9_11_a_client_that_never_reads_delays_nobody() {
 }
 
 /// A bridge with this settings file, and free ports in the places of `PORT` and `OTHER`.
-fn configured(bus: &Bus, folder: &Path, text: &str) -> (Bridge, [SocketAddr; 2]) {
+pub fn configured(bus: &Bus, folder: &Path, text: &str) -> (Bridge, [SocketAddr; 2]) {
     let ports = [free_port(), free_port()];
     let file = folder.join("settings.toml");
     std::fs::write(&file, filled(text, ports)).unwrap();
@@ -117,7 +117,7 @@ fn filled(text: &str, ports: [u16; 2]) -> String {
 }
 
 /// Has the bridge read another settings file.
-fn reload(bridge: &Bridge, folder: &Path, text: &str, addresses: [SocketAddr; 2]) {
+pub fn reload(bridge: &Bridge, folder: &Path, text: &str, addresses: [SocketAddr; 2]) {
     let ports = addresses.map(|address| address.port());
     let count = bridge.log_with(&["the settings were read again"]).len();
     std::fs::write(folder.join("settings.toml"), filled(text, ports)).unwrap();

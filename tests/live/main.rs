@@ -31,6 +31,7 @@ mod limits;
 mod links;
 #[cfg(feature = "listen")]
 mod listener;
+mod listener_peers;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod mqtt5;

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::support::bridge::Bridge;
 use crate::support::broker::{Broker, free_port};
+use crate::support::bus::Bus;
 use crate::support::fake_broker::{FakeBroker, Manner, Packet, SUBSCRIBE};
 use crate::support::peer::Peer;
 use crate::support::program::{Said, program, run};
-use crate::support::rig::{Rig, n};
+use crate::support::rig::{PORTAL, Rig, n};
 use crate::support::service::{BATTERY, Reply, Service, battery, vebus};
 use crate::support::wire::{V, s};
+use crate::support::{PATIENCE, poll};
 use rustix::process::Signal;
 
 /// Runs the doctor with the settings of a rig's bridge.
@@ -409,4 +411,47 @@ fn secrets_that_others_can_read_and_settings_that_are_wrong() {
     write(&schema.join("battery.toml"), "nonsense = 1\n", 0o644);
     let said = doctor(&rig, &format!("--schema {} --timeout 1", schema.display()));
     assert_found(&said, "FAULT", "settings", &["battery.toml"]);
+}
+
+#[test]
+fn a_listener_is_looked_at_as_a_client_sees_it() {
+    let Some(bus) = Bus::start() else { return };
+    let _peer = bus.serve(battery());
+    let folder = tempfile::tempdir().unwrap();
+    let (open, closed) = (free_port(), free_port());
+    write(&folder.path().join("users"), "me:x\n", 0o600);
+    let settings = format!(
+        "[[listen]]\naddress = '{open}'\n[[listen]]\naddress = '{closed}'\nauth = 'users'\nusers = '{}'\n",
+        folder.path().join("users").display()
+    );
+    let file = folder.path().join("settings.toml");
+    write(&file, &settings, 0o600);
+    let (file, address) = (file.display().to_string(), bus.address());
+    let args = ["--dbus", &address, "--portal-id", PORTAL, "--config", &file];
+    let doctor = |more: &[&str]| {
+        let args = [&["doctor", "--timeout", "5"], &args[..], more].concat();
+        run(program(open, &args).env_remove("DBUS_MQTT_SERVER"))
+    };
+    let said = doctor(&[]);
+    assert_found(
+        &said,
+        "FAULT",
+        "listener",
+        &["listener 1", "is the bridge running"],
+    );
+    let _bridge = bus.scanned_by(|| {
+        let bridge = Bridge::spawn(&args);
+        poll("the listener", PATIENCE, || {
+            std::net::TcpStream::connect(("127.0.0.1", closed)).ok()
+        });
+        bridge
+    });
+    let said = doctor(&[]);
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_found(&said, "ok", "listener", &["lets clients in"]);
+    assert_found(&said, "ok", "bridge", &["a bridge answers"]);
+    assert_found(&said, "ok", "values", &["1 devices have values"]);
+    assert!(said.out.contains("it asks for a password"), "{}", said.out);
+    let said = doctor(&["--quick"]);
+    assert_found(&said, "ok", "bridge", &["is online"]);
 }

@@ -33,6 +33,7 @@ use crate::bridge::store::ids::BrokerId;
 use crate::bridge::store::items::{Item, Items, Life};
 use crate::bridge::store::marks::Marks;
 use crate::model::access::{Access, AccessRule};
+use crate::model::counts::ClientCounts;
 use crate::model::filter::Lists;
 use crate::model::topic::{self, Misfit, TopicRules};
 use crate::schema::rule::Publish;
@@ -258,6 +259,7 @@ impl Outlet {
         );
         outlet.config = config;
         outlet.subscriber.serve_directly();
+        outlet.tally.clients = Some(ClientCounts::default());
         for control in [Control::Online, Control::Serial, Control::KeepAlive] {
             outlet.subscriber.queue(control);
         }
@@ -295,6 +297,7 @@ impl Outlet {
             requests: self.tally.requests,
             skipped: self.tally.skipped,
             refused: &self.tally.refused,
+            clients: self.tally.clients,
         }
     }
 

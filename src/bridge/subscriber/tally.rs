@@ -1,5 +1,7 @@
 //! What was done for one broker, counted: what the bridge tells of it (`super::super::stats`).
 
+use crate::model::counts::ClientCounts;
+
 /// What was done for one broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BrokerStats<'a> {
@@ -29,6 +31,8 @@ pub struct BrokerStats<'a> {
     pub skipped: u64,
     /// Those that were refused, by reason; each reason once.
     pub refused: &'a [(&'static str, u64)],
+    /// Of a listener: what was counted of its clients.
+    pub clients: Option<ClientCounts>,
 }
 
 /// The counts of one broker.
@@ -52,6 +56,8 @@ pub struct Tally {
     /// Messages that were too large for us (§4.14).
     pub skipped: u64,
     pub(super) refused: Vec<(&'static str, u64)>,
+    /// Of a listener: what was counted of its clients.
+    pub clients: Option<ClientCounts>,
 }
 
 impl Tally {

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::bridge::{Bridge, BrokerStats};
+use crate::model::counts::{CLIENT_COUNTS, Kind};
 use crate::model::time::Now;
 
 /// What the format is called.
@@ -145,6 +146,23 @@ pub(super) fn render(bridge: &Bridge, now: Now, memory_bytes: Option<u64>) -> St
         text.family(name, kind, help);
         for broker in bridge.broker_stats() {
             text.sample(name, &[("broker", broker.name)], number(&broker));
+        }
+    }
+    for count in CLIENT_COUNTS {
+        let (kind, end) = match count.kind {
+            Kind::Gauge => ("gauge", ""),
+            Kind::Counter => ("counter", "_total"),
+        };
+        let name = format!("listener_{}{end}", count.name);
+        let listeners = bridge.broker_stats();
+        let mut listeners = listeners
+            .filter_map(|stats| Some((stats.name, stats.clients?)))
+            .peekable();
+        if listeners.peek().is_some() {
+            text.family(&name, kind, count.help.trim());
+        }
+        for (listener, counts) in listeners {
+            text.sample(&name, &[("listener", listener)], (count.of)(&counts));
         }
     }
     let name = "requests_refused_total";

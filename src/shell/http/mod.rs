@@ -241,7 +241,8 @@ async fn answer(request: Request<Incoming>, client: &Client) -> Response<Answer>
         }
         METRICS => {
             let memory_bytes = memory::resident_bytes();
-            let body = metrics::render(&client.shared.bridge(), now(), memory_bytes);
+            let render = |bridge: &_| metrics::render(bridge, now(), memory_bytes);
+            let body = client.shared.counted(render);
             respond(StatusCode::OK, metrics::CONTENT_TYPE, body)
         }
         HEALTH => health(&client.shared),

@@ -20,8 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::bridge::{Bridge, ClientAnswer, Directory, Marks};
+use crate::model::counts::ClientCounts;
 use crate::model::time::Now;
-use crate::serve::{ClientRequest, Stats};
+use crate::serve::ClientRequest;
 
 /// How many requests may wait for the bus thread; each client has a separate budget besides.
 const REQUESTS_MAX: usize = 16_384;
@@ -40,7 +41,9 @@ pub(in crate::shell) struct Exchange {
     /// For the bus thread.
     pub(super) bus_bell: Notify,
     ending: AtomicBool,
-    stats: Mutex<Stats>,
+    /// What was counted of each listener, and whether the bus thread has not seen it.
+    counts: Mutex<Vec<ClientCounts>>,
+    is_counted: AtomicBool,
     /// The outlet of the first listener; the others follow it.
     first: usize,
     /// Whether the clients of each were last told that they get what is ours (§8).
@@ -83,7 +86,8 @@ impl Exchange {
             requests: Mutex::default(),
             bus_bell: Notify::new(),
             ending: AtomicBool::new(false),
-            stats: Mutex::default(),
+            counts: Mutex::default(),
+            is_counted: AtomicBool::new(false),
             first,
             serves: serves.map(AtomicBool::new).collect(),
         }
@@ -109,6 +113,7 @@ impl Exchange {
             }
             rings = true;
         }
+        self.hand_counts(bridge);
         for (listener, served) in self.serves.iter().enumerate() {
             let outlet = self.outlet(listener);
             let serves = bridge.serves(outlet);
@@ -154,10 +159,13 @@ impl Exchange {
         self.bell.notify_one();
     }
 
-    /// What was counted, not long ago.
-    #[allow(dead_code, reason = "for the metrics")]
-    pub(in crate::shell) fn stats(&self) -> Stats {
-        *lock(&self.stats)
+    /// Hands over what was counted, not long ago.
+    pub(in crate::shell) fn hand_counts(&self, bridge: &mut Bridge) {
+        if self.is_counted.swap(false, Ordering::Acquire) {
+            for (listener, counts) in lock(&self.counts).iter().enumerate() {
+                bridge.clients_counted(self.outlet(listener), *counts);
+            }
+        }
     }
 
     // The serving thread.
@@ -190,8 +198,9 @@ impl Exchange {
     }
 
     /// Tells what was counted.
-    pub(super) fn note(&self, stats: Stats) {
-        *lock(&self.stats) = stats;
+    pub(super) fn note(&self, counts: Vec<ClientCounts>) {
+        *lock(&self.counts) = counts;
+        self.is_counted.store(true, Ordering::Release);
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Hub {
     /// The main task is to look at its deadline again.
     pub(super) timer: Notify,
     armed: Cell<Option<Instant>>,
+    /// What was counted is told, and nothing has happened since.
+    is_noted: Cell<bool>,
     counted: RefCell<HashMap<std::net::IpAddr, usize>>,
     /// How many clients each listener has.
     listening: RefCell<Vec<usize>>,
@@ -101,6 +103,7 @@ impl Hub {
             logins,
             timer: Notify::new(),
             armed: Cell::new(None),
+            is_noted: Cell::new(false),
             counted: RefCell::default(),
             listening: RefCell::default(),
         }
@@ -173,6 +176,7 @@ impl Hub {
     pub(super) fn pump(self: &Rc<Self>) {
         let now = now();
         let mut context = Context::from_waker(Waker::noop());
+        let mut has_acted = false;
         loop {
             self.server.borrow_mut().advance(now);
             let mut is_idle = true;
@@ -223,9 +227,13 @@ impl Hub {
             if is_idle {
                 break;
             }
+            has_acted = true;
         }
         let deadline = self.server.borrow().poll_timeout();
         let armed = self.armed.get();
+        if has_acted && self.is_noted.replace(false) {
+            self.timer.notify_one();
+        }
         if deadline.is_some_and(|at| armed.is_none_or(|armed| at < armed)) {
             self.timer.notify_one();
         }
@@ -412,8 +420,14 @@ impl Hub {
     }
 
     /// What was counted.
-    pub(super) fn note_stats(&self) {
-        self.exchange.note(self.server.borrow().stats());
+    pub(super) fn note_counts(&self) {
+        self.exchange.note(self.server.borrow().counts());
+        self.is_noted.set(true);
+    }
+
+    /// Whether nothing has happened since.
+    pub(super) fn is_noted(&self) -> bool {
+        self.is_noted.get()
     }
 
     /// The server has words of its own. One who asks for everything and leaves does so for all (§9.9).

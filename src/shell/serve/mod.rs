@@ -266,11 +266,15 @@ impl Thread {
         let mut noted = Instant::now();
         while !exchange.is_ending() {
             hub.take_in();
-            if noted.elapsed() >= STATS_EVERY {
+            if !hub.is_noted() && noted.elapsed() >= STATS_EVERY {
                 noted = Instant::now();
-                hub.note_stats();
+                hub.note_counts();
             }
-            let deadline = hub.deadline();
+            let mut deadline = hub.deadline();
+            if !hub.is_noted() {
+                let soon = noted + STATS_EVERY;
+                deadline = Some(deadline.map_or(soon, |at| at.min(soon)));
+            }
             // Nobody need wake it for values while it waits for its pace, or for clients.
             let soon = Instant::now() + self.config.gather;
             let is_paced = deadline.is_some_and(|at| at <= soon) || hub.connections() == 0;

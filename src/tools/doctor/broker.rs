@@ -65,8 +65,8 @@ pub async fn check_quickly(
     }
 }
 
-/// A conversation about one broker.
-struct Doctor<'a> {
+/// A conversation about one broker, or with a listener of ours.
+pub(super) struct Doctor<'a> {
     talk: Talk,
     version: Version,
     place: String,
@@ -100,7 +100,7 @@ enum Opening {
 
 impl<'a> Doctor<'a> {
     /// Reaches the broker in the version that it has. What is found where that fails may be in order.
-    async fn at(
+    pub(super) async fn at(
         broker: &'a BrokerConfig,
         portal_id: &'a PortalId,
         time: Duration,
@@ -184,6 +184,26 @@ impl<'a> Doctor<'a> {
                 })
             }
         }
+    }
+
+    /// The version that is spoken.
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// What is wrong with what came by.
+    pub(super) fn findings(&self, devices: Option<&BTreeSet<String>>) -> Vec<Finding> {
+        self.notes.findings(&self.place, devices)
+    }
+
+    /// Whether the serial number was in store, and how many devices have values.
+    pub(super) fn stored(&self) -> (bool, usize) {
+        (self.notes.serial, self.notes.published.len())
+    }
+
+    /// Ends the conversation.
+    pub(super) async fn close(self) {
+        self.talk.close().await;
     }
 
     fn silent(&self, check: &'static str) -> Finding {
@@ -279,7 +299,7 @@ impl<'a> Doctor<'a> {
     }
 
     /// Whether the bridge is online, as the broker knows it from its status and its last will (§4.10).
-    async fn status(&mut self) -> Finding {
+    pub(super) async fn status(&mut self) -> Finding {
         let status = self.notification(topic::STATUS);
         let mut seen = Seen::default();
         self.talk.subscribe(status.clone());
@@ -338,7 +358,7 @@ impl<'a> Doctor<'a> {
     }
 
     /// Whether a bridge answers, and only one: each sends our word back, after all its values.
-    async fn bridge(&mut self) -> Finding {
+    pub(super) async fn bridge(&mut self) -> Finding {
         let word = format!(
             "doctor-{:016x}",
             RandomState::new().hash_one(Instant::now())

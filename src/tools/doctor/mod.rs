@@ -1,11 +1,12 @@
 //! `dbus-mqtt doctor`: finds out why values do not flow, and says in plain words what to do.
 //!
 //! Each check is one line, takes a bounded time and changes nothing. They follow the way of a value:
-//! the settings ([`settings`]), the bus ([`bus`]), each broker ([`broker`]) and, seen through it, the
+//! the settings ([`settings`]), the bus ([`bus`]), each broker ([`broker`]) and listener ([`listener`]) and, seen through it, the
 //! running bridge. What they find is a [`report::Finding`].
 
 pub mod broker;
 pub mod bus;
+pub mod listener;
 pub mod report;
 pub mod settings;
 mod talk;
@@ -93,6 +94,10 @@ async fn check(
         } else {
             broker::check(report, portal_id, broker, devices.as_ref(), time).await?;
         }
+    }
+    for listener in &config.listeners {
+        let portal_id = &config.portal_id;
+        listener::check(report, portal_id, listener, devices.as_ref(), quick, time).await?;
     }
     Ok(())
 }

@@ -32,11 +32,18 @@ pub fn summary(config: &Config, source: &PortalSource) -> Finding {
         .iter()
         .map(|broker| format!("{} ({})", broker.name, broker.address()))
         .collect();
-    let says = format!(
-        "{portal_id}bus {}, brokers: {}; the schema has no mistakes",
-        config.bus,
-        brokers.join(", ")
-    );
+    let listeners: Vec<String> = config
+        .listeners
+        .iter()
+        .filter_map(|listener| Some(format!("{} ({})", listener.name, listener.address?)))
+        .collect();
+    let mut says = format!("{portal_id}bus {}", config.bus);
+    for (what, places) in [("brokers", brokers), ("listeners", listeners)] {
+        if !places.is_empty() {
+            says = format!("{says}, {what}: {}", places.join(", "));
+        }
+    }
+    says.push_str("; the schema has no mistakes");
     Finding::fine("settings", says)
 }
 

@@ -1,0 +1,474 @@
+//! Who connects to the bridge itself (§9): other people's clients over TCP, TLS and WebSocket, a broker as bridge, and
+//! peers that do not behave.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+
+use crate::listener::{configured, reload};
+use crate::support::broker::Broker;
+use crate::support::bus::Bus;
+use crate::support::certificates::{Authority, trusted};
+use crate::support::client::{Client, packet, put_text, read_packet};
+use crate::support::process::find;
+use crate::support::rig::{ONLINE, PORTAL, n, r, value, w};
+use crate::support::service::{battery, vebus};
+use crate::support::wire::V;
+use crate::support::{PATIENCE, poll};
+
+/// Runs a program and gives what it prints; it must succeed.
+#[track_caller]
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {text}{error}");
+    text
+}
+
+/// `mosquitto_sub` for one message of a topic, with these arguments.
+#[track_caller]
+fn one_message(port: u16, topic: &str, more: &[&str]) -> String {
+    let mut command = Command::new("mosquitto_sub");
+    let port = port.to_string();
+    command.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-t",
+        topic,
+        "-C",
+        "1",
+        "-W",
+        "30",
+    ]);
+    said(command.args(more)).trim().to_owned()
+}
+
+#[test]
+fn s9_23_tls_and_secure_websocket() {
+    let (Some(bus), Some(_)) = (Bus::start(), find("mosquitto_sub")) else {
+        return;
+    };
+    let _peer = bus.serve(battery());
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new("boat");
+    let (certificate, key) = authority
+        .server(&["127.0.0.1"])
+        .write(folder.path(), "server");
+    let ca = trusted(folder.path(), "ca.crt", &authority);
+    let text = format!(
+        "[[listen]]\naddress = 'PORT'\ntransport = 'tls'\ncertificate = '{0}'\nkey = '{1}'\n\
+         [[listen]]\naddress = 'OTHER'\ntransport = 'wss'\ncertificate = '{0}'\nkey = '{1}'\n",
+        certificate.display(),
+        key.display()
+    );
+    let (_bridge, addresses) = configured(&bus, folder.path(), &text);
+    let soc = n("battery/258/Soc");
+    for version in ["tlsv1.2", "tlsv1.3"] {
+        let more = ["--cafile", &ca, "--tls-version", version];
+        assert_eq!(one_message(addresses[0].port(), &soc, &more), value("87.5"));
+    }
+    let server = format!("wss://{}/any/path", addresses[1]);
+    let got = said(Command::new(crate::support::program::path()).args([
+        "get",
+        "-q",
+        &server,
+        "-c",
+        &ca,
+        "--portal-id",
+        PORTAL,
+        "battery/258/Soc",
+    ]));
+    assert_eq!(got.trim(), "battery/258/Soc  87.5 %");
+    // Another authority's client does not trust it, and nothing is the worse for that.
+    let other = trusted(folder.path(), "other.crt", &Authority::new("other"));
+    let port = addresses[0].port().to_string();
+    let refused = Command::new("mosquitto_sub")
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-t",
+            "#",
+            "-C",
+            "1",
+            "-W",
+            "5",
+        ])
+        .args(["--cafile", &other])
+        .output()
+        .unwrap();
+    assert!(!refused.status.success());
+    let more = ["--cafile", &ca];
+    assert_eq!(one_message(addresses[0].port(), &soc, &more), value("87.5"));
+}
+
+/// What CONNACK says to this user in MQTT 3.1.1.
+fn login(address: std::net::SocketAddr, user: &str, password: &str) -> u8 {
+    let mut body = Vec::new();
+    put_text(&mut body, "MQTT");
+    body.extend([4, 0xc2, 0, 60]);
+    for text in ["", user, password] {
+        put_text(&mut body, text);
+    }
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&packet(0x10, &body)).unwrap();
+    let (head, body) = read_packet(&mut stream).unwrap();
+    assert_eq!(head, 0x20);
+    body[1]
+}
+
+#[test]
+fn s9_20_users_of_a_file_right_wrong_and_changed() {
+    let Some(bus) = Bus::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    let row = |user: &str, password| format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap());
+    std::fs::write(&users, row("me", "secret")).unwrap();
+    let text = format!(
+        "[[listen]]\naddress = 'PORT'\nauth = 'users'\nusers = '{}'\n",
+        users.display()
+    );
+    let (bridge, addresses) = configured(&bus, folder.path(), &text);
+    let at = addresses[0];
+    assert_eq!(login(at, "me", "secret"), 0);
+    assert_eq!(login(at, "me", "wrong"), 4);
+    bridge.wait_log(&["me", "may not connect"]);
+    assert!(
+        bridge.log_with(&["wrong"]).is_empty(),
+        "a password is in the log"
+    );
+    // The file changes: it is read again, without a signal.
+    std::fs::write(&users, row("me", "secret") + &row("you", "another one")).unwrap();
+    assert_eq!(login(at, "you", "another one"), 0);
+    // Another file, with a signal.
+    let others = folder.path().join("others");
+    std::fs::write(&others, row("they", "third")).unwrap();
+    let text = text.replace("/users'", "/others'");
+    reload(&bridge, folder.path(), &text, addresses);
+    assert_eq!(login(at, "they", "third"), 0);
+    assert_eq!(login(at, "me", "secret"), 4);
+}
+
+#[test]
+fn s9_11_a_flood_and_who_never_reads_cost_others_nothing() {
+    let Some(bus) = Bus::start() else { return };
+    let peer = bus.serve(battery());
+    let folder = tempfile::tempdir().unwrap();
+    let (bridge, addresses) = configured(&bus, folder.path(), "listen = 'PORT'\n");
+    let client = Client::connect(addresses[0], None);
+    client.subscribe(&n("battery/#"));
+    client.expect(0, &n("battery/258/Soc"), &value("87.5"));
+    let stopped = raw_client(addresses[0], "stopped", 0);
+    (&stopped).write_all(&subscribe("#")).unwrap();
+    let before = bridge.peak_kib();
+    let flooder = Client::connect(addresses[0], None);
+    let topic = "chat/flood";
+    let payload = vec![b'x'; 500];
+    for round in 0..40 {
+        flooder.burst((0..500).map(|_| (topic, &payload[..])));
+        let soc = f64::from(round) + 0.5;
+        peer.changed("/Soc", V::D(soc));
+        client.expect(0, &n("battery/258/Soc"), &value(&format!("{soc:?}")));
+    }
+    flooder.fence();
+    let grown = bridge.peak_kib() - before;
+    assert!(grown < 8 * 1024, "{grown} KiB");
+}
+
+/// A connection that has logged in with MQTT 3.1.1, this keep-alive, and a will on `last/words`.
+fn raw_client(address: std::net::SocketAddr, name: &str, keep_alive_s: u8) -> TcpStream {
+    let mut body = Vec::new();
+    put_text(&mut body, "MQTT");
+    body.extend([4, 0x06, 0, keep_alive_s]);
+    for text in [name, "last/words", name] {
+        put_text(&mut body, text);
+    }
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&packet(0x10, &body)).unwrap();
+    assert_eq!(read_packet(&mut stream).unwrap(), (0x20, vec![0, 0]));
+    stream
+}
+
+fn subscribe(filter: &str) -> Vec<u8> {
+    let mut body = vec![0, 1];
+    put_text(&mut body, filter);
+    body.push(0);
+    packet(0x82, &body)
+}
+
+/// Whether the other side closes, whatever it says before.
+fn is_closed(stream: &mut TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+}
+
+#[test]
+fn s9_6_and_s9_22_half_open_connections_end() {
+    let Some(bus) = Bus::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (_bridge, addresses) = configured(&bus, folder.path(), "listen = 'PORT'\n");
+    let watcher = Client::connect(addresses[0], None);
+    watcher.subscribe("last/words");
+    // Nothing at all, half of a CONNECT, and one who fell silent.
+    let mut nothing = TcpStream::connect(addresses[0]).unwrap();
+    let mut half = TcpStream::connect(addresses[0]).unwrap();
+    half.write_all(b"\x10\x20\0\x04MQ").unwrap();
+    let mut silent = raw_client(addresses[0], "silent", 1);
+    for stream in [&mut silent, &mut nothing, &mut half] {
+        is_closed(stream);
+    }
+    watcher.expect(0, "last/words", "silent");
+}
+
+#[test]
+fn s9_2_a_broker_as_bridge_in_both_directions() {
+    let (Some(bus), Some(broker)) = (Bus::start(), Broker::absent()) else {
+        return;
+    };
+    let (battery, inverter) = (bus.serve(battery()), bus.serve(vebus()));
+    let folder = tempfile::tempdir().unwrap();
+    let (_bridge, addresses) = configured(&bus, folder.path(), "listen = 'PORT'\n");
+    let mut broker = broker;
+    let lines = format!(
+        "connection gx\naddress {}\nremote_clientid gx\nrestart_timeout 1\nnotifications false\n\
+         topic N/# in 0\ntopic R/{PORTAL}/# out 0\ntopic W/{PORTAL}/# out 0\ntopic chat/# both 0\n",
+        addresses[0]
+    );
+    broker.listen("127.0.0.1", &lines);
+    broker.restart();
+    let there = broker.client();
+    there.subscribe("N/#");
+    there.expect(0, &n("battery/258/Soc"), &value("87.5"));
+    battery.changed("/Soc", V::D(88.5));
+    there.expect(0, &n("battery/258/Soc"), &value("88.5"));
+    // What changed is retained there too: who comes later finds it.
+    let late = broker.client();
+    late.subscribe(&n("battery/258/Soc"));
+    let (_, message) = late.wait(0, "the value in store", |message| {
+        message.topic.ends_with("Soc")
+    });
+    assert_eq!(message.text(), value("88.5"));
+    there.publish(&w("vebus/257/Mode"), r#"{"value": 4}"#);
+    poll("the write", PATIENCE, || {
+        (inverter.writes("/Mode") == [V::U(4)]).then_some(())
+    });
+    // No message comes back to where it was said.
+    let here = Client::connect(addresses[0], None);
+    here.subscribe("chat/#");
+    there.subscribe("chat/#");
+    there.publish("chat/a", "there");
+    here.expect(0, "chat/a", "there");
+    here.publish("chat/b", "here");
+    there.expect(0, "chat/b", "here");
+    there.fence();
+    here.fence();
+    assert_eq!(there.payloads(0, "chat/a"), ["there"]);
+    assert_eq!(here.payloads(0, "chat/b"), ["here"]);
+}
+
+#[test]
+fn s9_15_mosquitto_rr_gets_its_answer() {
+    let (Some(bus), Some(_)) = (Bus::start(), find("mosquitto_rr")) else {
+        return;
+    };
+    let inverter = bus.serve(vebus());
+    let folder = tempfile::tempdir().unwrap();
+    let (_bridge, addresses) = configured(&bus, folder.path(), "listen = 'PORT'\n");
+    let ask = |topic: &str, payload: &str| -> serde_json::Value {
+        let port = addresses[0].port().to_string();
+        let text = said(Command::new("mosquitto_rr").args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-V",
+            "5",
+            "-W",
+            "30",
+            "-t",
+            topic,
+            "-e",
+            "answers/1",
+            "-m",
+            payload,
+        ]));
+        serde_json::from_str(&text).unwrap()
+    };
+    // Its item is there.
+    let client = Client::connect(addresses[0], None);
+    client.subscribe(&n("vebus/#"));
+    client.wait(0, "the inverter", |message| {
+        message.topic.ends_with("/Mode")
+    });
+    let answer = ask(&w("vebus/257/Mode"), r#"{"value": 4}"#);
+    assert_eq!(
+        (&answer["status"], &answer["value"]),
+        (&"ok".into(), &4.into())
+    );
+    assert_eq!(inverter.writes("/Mode"), [V::U(4)]);
+    let answer = ask(&w("vebus/257/Nowhere"), r#"{"value": 4}"#);
+    assert_eq!(answer["status"], "error");
+    let answer = ask(&r("vebus/257/Mode"), "");
+    assert_eq!(answer["value"], 4);
+}
+
+/// A Python with paho-mqtt: the one that is there, or one made for this test, where the package can be had.
+fn paho(folder: &Path) -> Option<std::path::PathBuf> {
+    let python = find("python3")?;
+    let has = |python: &Path| {
+        let output = Command::new(python)
+            .args(["-c", "import paho.mqtt"])
+            .output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if has(&python) {
+        return Some(python);
+    }
+    let venv = folder.join("venv");
+    let made = Command::new(&python)
+        .args(["-m", "venv"])
+        .arg(&venv)
+        .output();
+    let own = venv.join("bin/python");
+    if made.is_ok_and(|made| made.status.success()) {
+        let pip = [
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--timeout",
+            "10",
+            "--retries",
+            "1",
+            "paho-mqtt>=2,<3",
+        ];
+        // Whether that went well is seen next.
+        let _ = Command::new(&own).args(pip).output();
+        if has(&own) {
+            return Some(own);
+        }
+    }
+    // Past the harness, which would swallow it.
+    let _ = writeln!(
+        std::io::stderr(),
+        "SKIPPED: paho-mqtt is not installed, and pip does not reach it"
+    );
+    None
+}
+
+const PAHO: &str = r#"
+import sys, time, json, threading
+import paho.mqtt.client as mqtt
+from paho.mqtt.properties import Properties
+from paho.mqtt.packettypes import PacketTypes
+port, version, transport, portal = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+protocol = {"3": mqtt.MQTTv31, "4": mqtt.MQTTv311, "5": mqtt.MQTTv5}[version]
+client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="paho" + version, protocol=protocol, transport=transport)
+got, ready = {}, threading.Event()
+def on_connect(client, userdata, flags, reason, properties):
+    assert not reason.is_failure, reason
+    client.subscribe("N/" + portal + "/#", qos=1)
+def on_message(client, userdata, message):
+    got[message.topic] = (message.payload.decode(), bool(message.retain), message)
+client.on_connect, client.on_message = on_connect, on_message
+client.connect("127.0.0.1", port, keepalive=5)
+client.loop_start()
+def wait(what, test):
+    end = time.time() + 30
+    while not test():
+        assert time.time() < end, (what, got)
+        time.sleep(0.01)
+mode = "N/" + portal + "/vebus/257/Mode"
+wait("the value in store", lambda: mode in got)
+assert got[mode][1], "retained"
+if version == "5":
+    properties = Properties(PacketTypes.PUBLISH)
+    properties.ResponseTopic, properties.CorrelationData = "answers/1", b"7"
+    client.publish("W/" + portal + "/vebus/257/Mode", '{"value": 1}', qos=2, properties=properties).wait_for_publish(30)
+    wait("the answer", lambda: "answers/1" in got)
+    assert json.loads(got["answers/1"][0]) == {"status": "ok", "value": 1}, got["answers/1"]
+    assert got["answers/1"][2].properties.CorrelationData == b"7"
+else:
+    client.publish("W/" + portal + "/vebus/257/Mode", '{"value": 1}', qos=1).wait_for_publish(30)
+wait("the new value", lambda: json.loads(got[mode][0])["value"] == 1 and not got[mode][1])
+client.publish("W/" + portal + "/vebus/257/Mode", '{"value": 3}', qos=2).wait_for_publish(30)
+wait("the old one", lambda: json.loads(got[mode][0])["value"] == 3)
+client.disconnect()
+client.loop_stop()
+print("done")
+"#;
+
+#[test]
+fn s9_2_paho_in_all_versions_over_tcp_and_websocket() {
+    let Some(bus) = Bus::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let Some(python) = paho(folder.path()) else {
+        return;
+    };
+    let _peer = bus.serve(vebus());
+    let text = "[[listen]]\naddress = 'PORT'\n[[listen]]\naddress = 'OTHER'\ntransport = 'ws'\n";
+    let (_bridge, addresses) = configured(&bus, folder.path(), text);
+    let client = Client::connect(addresses[0], None);
+    client.subscribe(&n("vebus/#"));
+    client.expect(0, &n("vebus/257/Mode"), &value("3"));
+    for version in ["3", "4", "5"] {
+        for (address, transport) in addresses.iter().zip(["tcp", "websockets"]) {
+            let port = address.port().to_string();
+            let mut command = Command::new(&python);
+            command.args(["-c", PAHO, &port, version, transport, PORTAL]);
+            assert_eq!(said(&mut command), "done\n");
+        }
+    }
+}
+
+#[test]
+fn what_clients_do_is_counted_for_each_listener() {
+    let Some(bus) = Bus::start() else { return };
+    let peer = bus.serve(battery());
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = crate::support::broker::free_port();
+    let text = format!(
+        "metrics = '127.0.0.1:{metrics}'\nstats = 3\n\
+         [[listen]]\naddress = 'PORT'\nname = 'hall'\n[[listen]]\naddress = 'OTHER'\nname = 'cabin'\n"
+    );
+    let (_bridge, addresses) = configured(&bus, folder.path(), &text);
+    let client = Client::connect(addresses[0], None);
+    client.subscribe("#");
+    client.expect(0, &n("bridge/status"), ONLINE);
+    client.expect(0, &n("battery/258/Soc"), &value("87.5"));
+    client.publish(&n("battery/258/Soc"), "1");
+    peer.changed("/Soc", V::D(88.5));
+    client.expect(0, &n("battery/258/Soc"), &value("88.5"));
+    let count = |name: &str, listener: &str| -> Option<u64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", metrics)).unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let head = format!("dbus_mqtt_listener_{name}{{listener=\"{listener}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&head))?;
+        Some(line.parse().unwrap())
+    };
+    poll("the numbers", PATIENCE, || {
+        (count("foreign_total", "hall") == Some(1)).then_some(())
+    });
+    assert_eq!(count("clients", "hall"), Some(1));
+    assert_eq!(count("subscriptions", "hall"), Some(1));
+    assert_eq!(count("received_total", "hall"), Some(1));
+    assert!(count("sent_total", "hall").unwrap() > 7);
+    assert_eq!(count("sent_total", "cabin"), Some(0));
+    let (_, stats) = client.wait(0, "statistics", |message| {
+        message.topic == n("bridge/stats") && message.text().contains("\"clients\": 1")
+    });
+    let stats: serde_json::Value = serde_json::from_str(stats.text()).unwrap();
+    assert_eq!(stats["value"]["listener"]["clients"], 1, "{stats}");
+    assert_eq!(stats["value"]["listener"]["refused"], 0, "{stats}");
+}
