@@ -104,6 +104,11 @@ impl Directory {
         self.items.get(slot as usize)?.as_ref()
     }
 
+    /// The slot of an item, by its topic below the portal id.
+    pub fn slot(&self, topic: &str) -> Option<Slot> {
+        self.slots.get(topic).copied()
+    }
+
     /// Those that come first in a full publish.
     pub fn identifying(&self) -> &Bits {
         &self.identifying

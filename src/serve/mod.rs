@@ -361,6 +361,7 @@ impl Server {
         {
             self.marked.push(word);
         }
+        self.pace.changed(word, bits);
         self.scratch.forget();
     }
 
@@ -759,6 +760,11 @@ impl Server {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Whether a client waits for the change of an item that it has written: marks are to be given at once.
+    pub fn awaits_change(&self, now: Now) -> bool {
+        self.pace.awaits(now.monotonic)
     }
 
     /// What is counted of each listener.

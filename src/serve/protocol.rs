@@ -443,14 +443,17 @@ impl Server {
         // What comes again is not executed again (§9.13).
         if !again {
             match route {
-                Route::Request => self.requests.push_back(ClientRequest {
-                    client: id,
-                    listener,
-                    topic: topic.into(),
-                    payload: message.payload.into(),
-                    retained: message.retain && bridge,
-                    response: message.respond_to.map(response),
-                }),
+                Route::Request => {
+                    self.await_change(now, topic);
+                    self.requests.push_back(ClientRequest {
+                        client: id,
+                        listener,
+                        topic: topic.into(),
+                        payload: message.payload.into(),
+                        retained: message.retain && bridge,
+                        response: message.respond_to.map(response),
+                    });
+                }
                 Route::Relay => {
                     if self.is_birth(topic, listener) {
                         self.requests.push_back(ClientRequest {
@@ -477,6 +480,14 @@ impl Server {
                 .push(|out| server::write_ack(out, version, 4, message.id, code));
         }
         Ok(())
+    }
+
+    /// What a client writes comes back at once (§5.6).
+    fn await_change(&mut self, now: Now, topic: &str) {
+        let written = topic.strip_prefix(&*self.prefixes[2]);
+        if let Some(slot) = written.and_then(|rest| self.directory.slot(rest)) {
+            self.pace.await_change(now.monotonic, slot.0);
+        }
     }
 
     /// A client publishes what is ours: said once for each client (§9.14).

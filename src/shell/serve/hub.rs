@@ -176,7 +176,7 @@ impl Hub {
     pub(super) fn pump(self: &Rc<Self>) {
         let now = now();
         let mut context = Context::from_waker(Waker::noop());
-        let mut has_acted = false;
+        let (mut has_acted, mut has_asked) = (false, false);
         loop {
             self.server.borrow_mut().advance(now);
             let mut is_idle = true;
@@ -185,6 +185,7 @@ impl Hub {
                 server.poll_request()
             } {
                 is_idle = false;
+                has_asked = true;
                 if !self.exchange.push(FromClients::Request(request)) {
                     debug!("a client's request is lost: too many wait");
                 }
@@ -231,7 +232,9 @@ impl Hub {
         }
         let deadline = self.server.borrow().poll_timeout();
         let armed = self.armed.get();
-        if has_acted && self.is_noted.replace(false) {
+        // Who waits for a change that was written does not sleep until the pace allows others.
+        let hurries = has_asked && self.awaits_change();
+        if has_acted && self.is_noted.replace(false) || hurries {
             self.timer.notify_one();
         }
         if deadline.is_some_and(|at| armed.is_none_or(|armed| at < armed)) {
@@ -423,6 +426,11 @@ impl Hub {
     pub(super) fn note_counts(&self) {
         self.exchange.note(self.server.borrow().counts());
         self.is_noted.set(true);
+    }
+
+    /// Whether a client waits for the change of an item that it has written.
+    pub(super) fn awaits_change(&self) -> bool {
+        self.server.borrow().awaits_change(now())
     }
 
     /// Whether nothing has happened since.

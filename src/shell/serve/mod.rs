@@ -277,7 +277,8 @@ impl Thread {
             }
             // Nobody need wake it for values while it waits for its pace, or for clients.
             let soon = Instant::now() + self.config.gather;
-            let is_paced = deadline.is_some_and(|at| at <= soon) || hub.connections() == 0;
+            let is_paced = deadline.is_some_and(|at| at <= soon) && !hub.awaits_change()
+                || hub.connections() == 0;
             if !is_paced && !exchange.marks.rest() {
                 continue;
             }

@@ -179,3 +179,26 @@ fn what_home_assistant_says_of_itself_goes_to_the_rules_and_to_others() {
         assert_eq!(bench.get(other), ["homeassistant/status online"]);
     }
 }
+
+#[test]
+fn s5_6_what_a_client_writes_comes_back_at_once() {
+    let mut bench = Bench::with(|settings| settings.gather = std::time::Duration::from_secs(1));
+    let client = bench.client("c", 4);
+    bench.subscribe(client, &soc('N'), 0);
+    bench.set(1, "51");
+    bench.settle();
+    assert_eq!(bench.get(client), [r#"N/P/battery/0/Soc {"value": 51}"#]);
+    // Others' changes are gathered; what was written is not, and takes along what waits.
+    bench.send(client, &publish(0, 0, &soc('W'), "1"));
+    bench.set(2, "13");
+    bench.settle();
+    assert_eq!(bench.get(client), Vec::<String>::new());
+    bench.set(1, "52");
+    bench.settle();
+    assert_eq!(bench.get(client), [r#"N/P/battery/0/Soc {"value": 52}"#]);
+    bench.set(1, "53");
+    bench.settle();
+    assert_eq!(bench.get(client), Vec::<String>::new());
+    bench.pass(1_000);
+    assert_eq!(bench.get(client), [r#"N/P/battery/0/Soc {"value": 53}"#]);
+}
