@@ -141,7 +141,7 @@ class Tab {
 
     /** The text of the first element of a selector. */
     text(selector) {
-        return this.eval(`document.querySelector(${JSON.stringify(selector)})?.innerText ?? null`);
+        return this.eval(`document.querySelector(${JSON.stringify(selector)})?.innerText.replaceAll('\\u00a0', ' ') ?? null`);
     }
 
     /** Waits for a text in the first element of a selector. */

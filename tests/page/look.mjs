@@ -21,12 +21,12 @@ try {
         const web = await freePort();
         // No broker is there, and none is needed.
         const child = await bridge(program, recorded.address, web, '--stats', '2');
-        for (const [kind, options] of [['wide', { width: 1180, height: 820 }], ['phone', { width: 375, height: 780, phone: true, scale: 1.5, dark: true }]]) {
+        for (const [kind, options] of [['wide', { width: 1180, height: 1500 }], ['phone', { width: 375, height: 1200, phone: true, scale: 1.5, dark: true }]]) {
             const tab = await browser.tab(options);
             await tab.open(`http://127.0.0.1:${web}/`);
             await until('the values', () => tab.eval('globalThis.page?.store.size > 20'));
             await sleep(2_500);
-            const take = async (what) => writeFileSync(join(out, `${name}-${kind}-${what.replace(/\W+/g, '_')}.png`), await tab.picture(true));
+            const take = async (what) => writeFileSync(join(out, `${name}-${kind}-${what.replace(/\W+/g, '_')}.png`), await tab.picture());
             await take('overview');
             const devices = await tab.eval('[...page.store.devices.keys()]');
             const some = kind === 'wide' ? devices : devices.slice(0, 3);

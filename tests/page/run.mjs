@@ -416,6 +416,8 @@ const tests = {
             for (const hash of ['#/', '#/devices/vebus/276', '#/raw']) {
                 await tab.eval(`location.hash = ${JSON.stringify(hash)}`);
                 await sleep(800);
+                // Hundreds of rows are all alike, and each is looked at for a tenth of a second.
+                await tab.eval(`for (const rows of ['.value-row', '.messages li']) for (const row of [...document.querySelectorAll(rows)].slice(60)) row.remove()`);
                 const found = await tab.eval(`axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => violations.map(({ id, impact, nodes }) => [impact, id, nodes.length, nodes[0].html.slice(0, 160), nodes[0].failureSummary]))`);
                 const bad = found.filter(([impact]) => impact === 'serious' || impact === 'critical');
                 check(bad.length === 0, `${hash}${dark ? ', dark' : ''}: ${JSON.stringify(bad, null, 1)}`);

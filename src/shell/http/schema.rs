@@ -2,12 +2,13 @@
 //! by its topic.
 //!
 //! ```json
-//! {"types": {"battery": {"description": "…", "items": {"/Soc": [3, 17], "/Voltages/Cell{n}": [4, 18]}}},
+//! {"types": {"battery": {"description": "…", "items": {"/Soc": [3, 17, 5], "/Voltages/Cell{n}": [4, 18]}}},
 //!  "rules": [{"type": "d", "unit": "%", "access": "r", "range": [0, 100], "labels": [[0, "off"]]}],
-//!  "descriptions": ["", "…"]}
+//!  "descriptions": ["", "…"], "names": ["…"]}
 //! ```
 //!
-//! An item is the number of its rule and of its description: many share them. What every type may have is
+//! An item is the number of its rule, of its description, and of its name where it has one: many share them.
+//! In a name `{1}` is what stands in the first open place of the path, `{1+1}` one more than the number there. What every type may have is
 //! under `_default`.
 
 use std::collections::HashMap;
@@ -18,7 +19,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
 
-use crate::schema::{Access, Codes, DataType, Publish, Rule, Schema, type_word};
+use crate::schema::{Access, Codes, DataType, Kind, Publish, Rule, Schema, type_word};
+
+/// The name of an item that goes by the name of its device.
+const THE_DEVICE: &str = "{device}";
 
 /// The name under which the rows go that every service may have.
 const EVERY_TYPE: &str = "_default";
@@ -38,6 +42,7 @@ fn render(schema: &Schema) -> Value {
     let mut rules = Numbers::default();
     let mut descriptions = Numbers::default();
     descriptions.of(Value::from(""));
+    let mut names = Numbers::default();
     let mut types = Map::new();
     for name in schema.service_types().into_iter().chain([EVERY_TYPE]) {
         let mut items = Map::new();
@@ -46,14 +51,24 @@ fn render(schema: &Schema) -> Value {
             if known.publish != Publish::Blocked {
                 let rule = rules.of(self::rule(known.rule));
                 let description = descriptions.of(known.description.into());
-                items.insert(path, json!([rule, description]));
+                let mut item = vec![rule, description];
+                // One that goes by the name of its device has none.
+                if !known.name.is_empty() && known.name != THE_DEVICE {
+                    item.push(names.of(known.name.into()));
+                }
+                items.insert(path, item.into());
             }
         }
         let description = schema.describe(name).unwrap_or_default();
         let entry = json!({ "description": description, "items": items });
         types.insert(name.to_owned(), entry);
     }
-    json!({ "types": types, "rules": rules.all, "descriptions": descriptions.all })
+    json!({
+        "types": types,
+        "rules": rules.all,
+        "descriptions": descriptions.all,
+        "names": names.all,
+    })
 }
 
 /// Each value once, by its number.
@@ -103,6 +118,12 @@ fn rule(rule: &Rule) -> Value {
     }
     if rule.secret {
         put("secret", true.into());
+    }
+    if rule.look.entity == Kind::Button {
+        put("button", true.into());
+    }
+    if !rule.look.shown.is_empty() {
+        put("shown", (*rule.look.shown).into());
     }
     Value::Object(members)
 }

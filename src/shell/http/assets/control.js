@@ -33,6 +33,9 @@ export class Control {
         this.made = kind;
         this.button = h('button', { type: 'button', onclick: () => this.commit() }, 'Set');
         switch (kind) {
+            case 'button':
+                this.element.append(h('button', { type: 'button', 'aria-label': `Do it: ${this.label}`, onclick: () => this.write(1) }, 'Do it'));
+                return;
             case 'switch':
                 this.input = h('button', { type: 'button', role: 'switch', class: 'switch', 'aria-label': this.label, onclick: () => this.write(this.item.value ? this.off() : this.on()) }, h('span', { class: 'knob' }));
                 this.element.append(this.input);
@@ -68,6 +71,7 @@ export class Control {
     kind() {
         const { value } = this.item;
         const { words } = this.rule;
+        if (this.rule.button) return 'button';
         if (typeof value === 'boolean' || this.rule.type === 'b') return 'switch';
         if (words && words.size === 2 && words.has(0) && words.has(1)) return 'switch';
         if (words && words.size <= WORDS_MAX) return 'list';
@@ -112,7 +116,7 @@ export class Control {
     }
 
     update() {
-        if (this.touched || this.pending) return;
+        if (this.touched || this.pending || this.made === 'button') return;
         const { value } = this.item;
         if (this.made === 'switch') {
             attribute(this.input, 'aria-checked', String(Boolean(value)));
@@ -177,7 +181,9 @@ export class Control {
         const told = plain(wanted, this.rule);
         if (this.rule.confirm) {
             const device = name(item.device, app.schema);
-            const sure = await app.ask(`${this.label}: ${told}?`, `${device}. It is ${plain(item.value, this.rule)} now. This changes what the installation does.`);
+            const isButton = this.made === 'button';
+            const before = isButton ? '' : ` It is ${plain(item.value, this.rule)} now.`;
+            const sure = await app.ask(isButton ? `${this.label}?` : `${this.label}: ${told}?`, `${device}.${before} This changes what the installation does.`);
             if (!sure) return this.forget();
         }
         this.pending = true;

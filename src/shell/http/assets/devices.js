@@ -4,7 +4,7 @@
 import { attribute, h, icon, shown, text } from './dom.js';
 import { Control, isWritable } from './control.js';
 import { value, words } from './format.js';
-import { glance, iconOf, linkTo, name, title } from './names.js';
+import { glance, iconOf, linkTo, name, remark, title } from './names.js';
 import { Plot, pinButton } from './plot.js';
 
 /** A search shows this many values at first. */
@@ -13,6 +13,10 @@ const FOUND_MAX = 100;
 const PACE_MS = 500;
 /** Groups that nobody opens first. */
 const CLOSED = /^(History|Settings|About|Link|Mgmt|Devices|Debug|Interfaces|Pv\/Disable|Services|Diagnostics|Info)/;
+/** Groups with a group for each of their members. */
+const SPLIT = new Set(['Settings', 'SwitchableOutput', 'GenericInput']);
+/** Groups whose path says little. */
+const CALLED = { __proto__: null, Mgmt: 'Driver' };
 /** What a device is, in separate items. */
 const ABOUT = new Set(['Connected', 'CustomName', 'DeviceInstance', 'FirmwareVersion', 'GroupId', 'HardwareVersion', 'ProductId', 'ProductName', 'Serial', 'DeviceType', 'AllowedRoles', 'NrOfDistributors', 'Model', 'DeviceName', 'Identifier']);
 /** Types that come last. */
@@ -105,7 +109,7 @@ export class Devices {
         for (const { device, name: called, type, glance: seen, link } of this.cards.values()) {
             text(called, name(device, schema));
             text(type, shown(device.key, 40));
-            text(seen, glance(device, schema).join(' · '));
+            text(seen, glance(device, schema).join(' · ') || (device.items.size === 1 ? 'one value' : `${device.items.size.toLocaleString('en')} values`));
             attribute(link, 'aria-current', device.key === this.selected ? 'true' : null);
         }
         if (!this.search.value.trim()) text(this.count, `${this.cards.size} devices, ${store.size.toLocaleString('en')} values`);
@@ -123,7 +127,7 @@ export class Devices {
         for (const item of [...device.items.values()].sort(byPath)) {
             const parts = item.path.split('/').filter(Boolean);
             let group = parts.length > 1 ? parts[0] : ABOUT.has(parts[0]) ? 'About' : '';
-            if (group === 'Settings' && parts.length > 2) group = `${parts[0]}/${parts[1]}`;
+            if (SPLIT.has(group) && parts.length > 2) group = `${parts[0]}/${parts[1]}`;
             if (!groups.has(group)) groups.set(group, []);
             groups.get(group).push(item);
         }
@@ -151,11 +155,14 @@ export class Devices {
             return h('section', { class: 'group', 'aria-label': 'General' }, list);
         }
         const wanted = items.some((item) => item.path === this.at);
+        // What its owner calls an output.
+        const { device } = items[0];
+        const own = device.value(`/${group}/Settings/CustomName`) || device.value(`/${group}/Name`);
         const isOpen = wanted || (opened.groups.get(group) ?? !(CLOSED.test(group) || (items.length > 60 && groups > 3)));
         const details = h('details', { class: 'group', open: isOpen, ontoggle: () => {
             opened.groups.set(group, details.open);
             if (details.open) fill();
-        } }, h('summary', {}, h('span', {}, words(`/${group}`)), h('span', { class: 'note' }, String(items.length))), list);
+        } }, h('summary', {}, h('span', {}, CALLED[group] ?? words(`/${group}`)), h('span', { class: 'note' }, own ? `${shown(own, 40)} · ${items.length}` : String(items.length))), list);
         if (isOpen) fill();
         return details;
     }
@@ -193,12 +200,12 @@ export class Devices {
         for (const device of store.devices.values()) {
             const of = `${name(device, schema)} ${device.key}`.toLowerCase();
             for (const item of device.items.values()) {
-                const { rule, description } = schema.of(item.type, item.path);
+                const { rule, description, name: called } = schema.of(item.type, item.path);
                 const told = value(item.value, rule);
-                const all = `${of}${item.path} ${words(item.path)} ${description} ${told.text} ${told.unit}`.toLowerCase();
+                const all = `${of}${item.path} ${words(item.path)} ${called} ${description} ${told.text} ${told.unit}`.toLowerCase();
                 if (terms.every((term) => all.includes(term))) {
                     // What is said of the value itself goes before the name of its device.
-                    const own = `${item.path} ${words(item.path)} ${description}`.toLowerCase();
+                    const own = `${item.path} ${words(item.path)} ${called} ${description}`.toLowerCase();
                     const rank = terms.filter((term) => own.includes(term)).length + (item.value === null ? -2 : 0) + (item.type === 'settings' ? -1 : 0);
                     found.push([rank, item]);
                 }
@@ -224,11 +231,12 @@ class Row {
         Object.assign(this, { app, item });
         this.rule = app.schema.of(item.type, item.path).rule;
         this.label = title(item, app.schema);
+        const said = remark(item, app.schema);
         this.number = h('span', { class: 'number' });
         this.unit = h('span', { class: 'unit' });
         const path = withDevice ? h('a', { class: 'path', href: linkTo(item.device, item.path) }, `${name(item.device, app.schema)} · ${shown(item.path, 120)}`) : h('span', { class: 'path' }, shown(item.path, 120));
         this.buttons = h('span', { class: 'tools' });
-        this.element = h('div', { class: 'value-row' }, h('span', { class: 'what' }, h('span', { class: 'label' }, this.label), path), h('span', { class: 'value' }, this.number, this.unit), this.buttons);
+        this.element = h('div', { class: 'value-row' }, h('span', { class: 'what' }, h('span', { class: 'label' }, this.label), said && h('span', { class: 'note' }, said), path), h('span', { class: 'value' }, this.number, this.unit), this.buttons);
         if (typeof item.value === 'number' && !this.rule.bits) {
             this.plotButton = h('button', { type: 'button', class: 'plain', 'aria-expanded': 'false', 'aria-label': `Plot ${this.label}`, title: 'Plot', onclick: () => this.togglePlot() }, icon('chart'));
             this.buttons.append(this.plotButton);
@@ -269,7 +277,11 @@ class Row {
 
 /** Numbers in paths by their size. */
 const collator = new Intl.Collator('en', { numeric: true });
-const byPath = (a, b) => {
-    const depth = (item) => (item.path.lastIndexOf('/') > 0 ? 1 : 0);
-    return depth(a) - depth(b) || collator.compare(a.path, b.path);
-};
+/** What stands beside others goes before what lies below them. */
+function byPath(a, b) {
+    const one = a.path.split('/'), other = b.path.split('/');
+    let at = 0;
+    while (at < one.length - 1 && at < other.length - 1 && one[at] === other[at]) at++;
+    const isLeaf = (parts) => Number(at === parts.length - 1);
+    return isLeaf(other) - isLeaf(one) || collator.compare(one[at], other[at]);
+}

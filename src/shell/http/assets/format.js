@@ -2,7 +2,11 @@
 
 import { shown } from './dom.js';
 
-const DIGITS = { W: 0, VA: 0, 'var': 0, V: 2, A: 1, Ah: 1, kWh: 2, '%': 1, '°C': 1, Hz: 2, s: 0, h: 1, min: 0, hPa: 0, 'm³': 3, 'm/s': 1, rpm: 0 };
+const DIGITS = { W: 0, VA: 0, 'var': 0, V: 2, A: 1, Ah: 1, kWh: 2, '%': 1, '°C': 1, Hz: 2, s: 0, h: 1, min: 0, hPa: 0, 'm³': 3, L: 0, 'm/s': 1, rpm: 0 };
+/** Units that people read in another one: how many of it are one of these. */
+const SHOWN = { __proto__: null, 's h': 1 / 3_600, 's min': 1 / 60, 'kPa hPa': 10, 'm³ L': 1_000 };
+/** So many seconds are told in minutes, hours and days. */
+const LONG_S = 120;
 const formats = new Map();
 
 /** A number with so many digits after the point, and a real minus. */
@@ -47,13 +51,22 @@ export function value(value, rule = {}) {
         if (word !== undefined) return { text: word, unit: '' };
         if (rule.bits && Number.isInteger(value)) return { text: bits(value, rule.bits), unit: '' };
         if (rule.unit === 'unix s' && value > 1e8) return { text: clock(value), unit: '' };
-        const known = DIGITS[rule.unit];
-        const places = known === undefined || (known === 0 && Math.abs(value) < 10 && !Number.isInteger(value)) ? digits(value) : known;
-        return { text: number(value, places), unit: rule.unit ?? '' };
+        const factor = typeof value === 'number' && SHOWN[`${rule.unit} ${rule.shown}`];
+        if (factor) return measured(value * factor, rule.shown);
+        if (rule.unit === 's' && Math.abs(value) >= LONG_S) return { text: duration(Number(value)), unit: '' };
+        return measured(value, rule.unit ?? '');
     }
     if (typeof value === 'boolean') return { text: rule.words?.get(Number(value)) ?? (value ? 'yes' : 'no'), unit: '' };
     if (typeof value === 'string') return { text: value === '' ? '(empty)' : shown(value), unit: '' };
     return { text: shown(JSON.stringify(value)), unit: '' };
+}
+
+function measured(value, unit) {
+    const known = DIGITS[unit];
+    const places = known === undefined || (known === 0 && Math.abs(value) < 10 && !Number.isInteger(value)) ? digits(value) : known;
+    // Without a unit it may be a serial number.
+    if (!unit && places === 0) return { text: String(value).replace('-', '−'), unit };
+    return { text: number(value, places), unit };
 }
 
 function bits(value, words) {
@@ -69,7 +82,8 @@ function clock(seconds) {
 /** The same as one text. */
 export function plain(item, rule) {
     const { text, unit } = value(item, rule);
-    return unit ? `${text} ${unit}` : text;
+    // No line ends between a number and its unit.
+    return unit ? `${text}\u00a0${unit}` : text;
 }
 
 /** The time of day. */

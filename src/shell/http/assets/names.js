@@ -58,8 +58,22 @@ const GLANCE = [
     '/Humidity', '/Speed',
 ];
 
-/** A title for an item: what the schema says of it, else its path in words. */
+/** A title for an item: what people call it, else what the schema says of it, else its path in words. */
 export function title(item, schema) {
-    const { description } = schema.of(item.type, item.path);
-    return description ? capital(description) : words(item.path);
+    const { description, name } = schema.of(item.type, item.path);
+    if (name) return name;
+    // An output stands in a group with its name.
+    return description ? capital(description) : words(item.path.replace(/^\/(SwitchableOutput|GenericInput)\/[^/]+(?=\/)/, ''));
 }
+
+/** What the schema says of an item besides its title; nothing where that says as much. */
+export function remark(item, schema) {
+    const { description, name } = schema.of(item.type, item.path);
+    if (!name) return '';
+    const said = new Set(name.toLowerCase().split(/\W+/));
+    if (/\bL[123]\b/.test(name)) said.add('phase');
+    return description.toLowerCase().split(/\W+/).every((word) => said.has(word) || FILLERS.has(word)) ? '' : description;
+}
+
+/** Words that say nothing by themselves. */
+const FILLERS = new Set(['', 'of', 'the', 'a', 'an', 'it', 'its', 'is', 'are', 'at', 'in', 'on', 'to', 'for', 'that', 'this', 'there', 'how', 'many', 'much', 'what', 'which', 'whether']);

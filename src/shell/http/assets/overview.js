@@ -116,7 +116,8 @@ export class Overview {
         const [told, unit] = power(part.power === null ? null : Math.abs(part.power));
         text(nodes.number, told);
         text(nodes.unit, unit);
-        text(nodes.note, part.note || (STEADY.has(part.id) ? '' : '\u00a0'));
+        nodes.hadNote ||= Boolean(part.note);
+        text(nodes.note, part.note || (nodes.hadNote && !STEADY.has(part.id) ? '\u00a0' : ''));
         attribute(nodes.element, 'data-lost', part.lost);
         attribute(nodes.element, 'data-idle', part.power === null || Math.abs(part.power) < 5);
         nodes.phases.forEach((node, index) => text(node, power(part.phases[index]).join(' ')));
@@ -126,10 +127,10 @@ export class Overview {
             nodes.level.style.height = `${level}%`;
             attribute(nodes.element, 'data-low', part.soc !== null && part.soc < 20);
             const words = [];
-            if (part.volts !== null) words.push(`${number(part.volts, 2)} V`);
-            if (part.amps !== null) words.push(`${number(part.amps, 1)} A`);
+            if (part.volts !== null) words.push(`${number(part.volts, 2)}\u00a0V`);
+            if (part.amps !== null) words.push(`${number(part.amps, 1)}\u00a0A`);
             text(nodes.extra, words.join(' · '));
-            text(nodes.more, part.toGo > 0 ? `${duration(part.toGo)} to go` : part.temperature !== null ? `${number(part.temperature, 0)} °C` : '');
+            text(nodes.more, part.toGo > 0 ? `${duration(part.toGo)} to go` : part.temperature !== null ? `${number(part.temperature, 0)}\u00a0°C` : '');
         }
     }
 

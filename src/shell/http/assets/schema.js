@@ -1,13 +1,14 @@
 // What is known of a value by its topic: its unit, its words, whether it can be written. From
 // /schema.json, which the bridge makes of its tables and the operator's overlays.
 
-const NOTHING = Object.freeze({ rule: {}, description: '' });
+const NOTHING = Object.freeze({ rule: {}, description: '', name: '' });
 
 export class Schema {
-    constructor({ types = {}, rules = [], descriptions = [] } = {}) {
+    constructor({ types = {}, rules = [], descriptions = [], names = [] } = {}) {
         this.types = types;
         this.rules = rules.map((rule) => ({ ...rule, words: rule.labels && new Map(rule.labels) }));
         this.descriptions = descriptions;
+        this.names = names;
         this.patterns = new Map();
         this.known = new Map();
     }
@@ -40,20 +41,30 @@ export class Schema {
             patterns = open.map((row) => [expression(row), items[row]]);
             this.patterns.set(type, patterns);
         }
-        const match = patterns.find(([expression]) => expression.test(path));
-        return match && this.entry(match[1]);
+        for (const [expression, entry] of patterns) {
+            const match = expression.exec(path);
+            if (match) return this.entry(entry, match.slice(1));
+        }
+        return undefined;
     }
 
-    entry([rule, description]) {
-        return { rule: this.rules[rule] ?? {}, description: this.descriptions[description] ?? '' };
+    /** `places` is what stands in the open places of the path. */
+    entry([rule, description, name], places = []) {
+        // `{1}` is the first of them, `{1+1}` one more than the number there.
+        const fill = (_, place, more) => (more ? String(Number(places[place - 1]) + Number(more)) : places[place - 1] ?? '');
+        return {
+            rule: this.rules[rule] ?? {},
+            description: this.descriptions[description] ?? '',
+            name: (this.names[name] ?? '').replace(/\{(\d+)(?:\+(\d+))?\}/g, fill),
+        };
     }
 }
 
 function expression(row) {
     const parts = row.split(/(\{\w+\})/);
     const own = parts.map((part) => {
-        if (part === '{n}') return '\\d+';
-        if (/^\{\w+\}$/.test(part)) return '[^/]+';
+        if (part === '{n}') return '(\\d+)';
+        if (/^\{\w+\}$/.test(part)) return '([^/]+)';
         return part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
     });
     return new RegExp(`^${own.join('')}$`);
