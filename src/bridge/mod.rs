@@ -48,7 +48,7 @@ pub use self::subscriber::gate::Admission;
 pub use self::subscriber::refresh::EXPIRY_MIN;
 pub use self::subscriber::remote::OutletConfig;
 pub use self::subscriber::sink::{PublishSink, text_payload};
-pub use self::subscriber::tally::BrokerStats;
+pub use self::subscriber::tally::{BrokerStats, METRICS};
 
 /// What a bridge is told at the start.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Bridge;
 use super::subscriber::remote::Outlet;
-use super::subscriber::tally::BrokerStats;
+use super::subscriber::tally::{BrokerStats, METRICS};
 use crate::codec::payload;
 use crate::model::counts::CLIENT_COUNTS;
 use crate::model::time::Now;
@@ -85,16 +85,11 @@ impl Bridge {
             ("changes", Some(all.changes)),
             ("too-long", Some(all.too_long)),
             ("bus-reconnects", Some(all.bus_reconnects)),
-            ("reconnects", Some(broker.reconnects)),
-            ("published", Some(broker.published)),
-            ("conflated", Some(broker.conflated)),
-            ("foreign", Some(broker.foreign)),
-            ("corrected", Some(broker.corrected)),
-            ("left-out", Some(broker.left_out)),
-            ("requests", Some(broker.requests)),
-            ("skipped", Some(broker.skipped)),
         ];
-        for (key, number) in numbers {
+        let of_broker = METRICS
+            .iter()
+            .filter_map(|metric| Some((metric.key?, Some((metric.read)(&broker)))));
+        for (key, number) in numbers.into_iter().chain(of_broker) {
             let Some(number) = number else { continue };
             member(out, key, number);
             out.extend_from_slice(b", ");

@@ -155,8 +155,8 @@ impl Rig {
     }
 
     fn refused(&self, broker: usize, code: &str) -> u64 {
-        let refused = self.stats(broker).refused;
-        let found = refused.iter().find(|(known, _)| *known == code);
+        let stats = self.stats(broker);
+        let found = stats.refused.iter().find(|(known, _)| *known == code);
         found.map_or(0, |(_, count)| *count)
     }
 }

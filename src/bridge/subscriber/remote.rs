@@ -287,17 +287,8 @@ impl Outlet {
         BrokerStats {
             name: self.name(),
             connected: self.subscriber.is_connected(),
-            reconnects: self.tally.connections.saturating_sub(1),
-            published: self.tally.published,
             conflated: self.subscriber.conflated,
-            foreign: self.tally.foreign,
-            corrected: self.tally.corrected,
-            left_out: self.tally.left_out,
-            hides_retained: self.tally.hides_retained,
-            requests: self.tally.requests,
-            skipped: self.tally.skipped,
-            refused: &self.tally.refused,
-            clients: self.tally.clients,
+            tally: &self.tally,
         }
     }
 

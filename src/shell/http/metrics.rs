@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::bridge::{Bridge, BrokerStats};
+use crate::bridge::{Bridge, METRICS};
 use crate::model::counts::{CLIENT_COUNTS, Kind};
 use crate::model::time::Now;
 
@@ -15,71 +15,6 @@ type Label<'a> = (&'static str, &'a str);
 
 #[derive(Default)]
 struct Text(String);
-
-/// A number of each broker: its name, its type, its help, and how to tell it.
-type OfBroker = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&BrokerStats<'_>) -> u64,
-);
-
-const OF_BROKERS: [OfBroker; 9] = [
-    (
-        "broker_connected",
-        "gauge",
-        "Whether the broker is connected.",
-        |broker| broker.connected.into(),
-    ),
-    (
-        "broker_reconnects_total",
-        "counter",
-        "How often the broker was connected again.",
-        |broker| broker.reconnects,
-    ),
-    (
-        "published_total",
-        "counter",
-        "Messages that were published.",
-        |broker| broker.published,
-    ),
-    (
-        "conflated_total",
-        "counter",
-        "Changes of a value that waited to be sent already.",
-        |broker| broker.conflated,
-    ),
-    (
-        "foreign_total",
-        "counter",
-        "Wrong messages of other clients below the topics of this installation.",
-        |broker| broker.foreign,
-    ),
-    (
-        "corrected_total",
-        "counter",
-        "Those of them that were put right.",
-        |broker| broker.corrected,
-    ),
-    (
-        "broker_hides_retained",
-        "gauge",
-        "Whether subscriptions with wildcards get no retained messages.",
-        |broker| broker.hides_retained.into(),
-    ),
-    (
-        "requests_total",
-        "counter",
-        "Requests of clients.",
-        |broker| broker.requests,
-    ),
-    (
-        "skipped_total",
-        "counter",
-        "Messages that were too large to be taken.",
-        |broker| broker.skipped,
-    ),
-];
 
 /// All that the bridge tells of itself.
 pub(super) fn render(bridge: &Bridge, now: Now, memory_bytes: Option<u64>) -> String {
@@ -142,10 +77,13 @@ pub(super) fn render(bridge: &Bridge, now: Now, memory_bytes: Option<u64>) -> St
         text.family(name, kind, help);
         text.sample(name, &[], number);
     }
-    for (name, kind, help, number) in OF_BROKERS {
+    for metric in METRICS {
+        let Some((name, kind, help)) = metric.family else {
+            continue;
+        };
         text.family(name, kind, help);
         for broker in bridge.broker_stats() {
-            text.sample(name, &[("broker", broker.name)], number(&broker));
+            text.sample(name, &[("broker", broker.name)], (metric.read)(&broker));
         }
     }
     for count in CLIENT_COUNTS {
@@ -168,7 +106,7 @@ pub(super) fn render(bridge: &Bridge, now: Now, memory_bytes: Option<u64>) -> St
     let name = "requests_refused_total";
     text.family(name, "counter", "Requests of clients that were refused.");
     for broker in bridge.broker_stats() {
-        for (reason, count) in broker.refused {
+        for (reason, count) in &broker.refused {
             let labels = [("broker", broker.name), ("reason", *reason)];
             text.sample(name, &labels, *count);
         }
