@@ -1,4 +1,4 @@
-//! The documentation: every link from one page to another leads somewhere.
+//! The documentation: links lead somewhere, and files that are named are there.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -73,4 +73,47 @@ fn every_link_leads_somewhere() {
     }
     assert!(links > 40, "{links} links: are the pages still found?");
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The names of files and folders that a text has in backticks, or at the start of a line of a diagram.
+fn names(text: &str) -> BTreeSet<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let drawn = text.lines().filter_map(|line| line.split("  ").next());
+    let is_name = |name: &&str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "./_-".contains(c);
+        let is_path = name.contains('/') || name.contains(".rs") || name.contains(".md");
+        is_path && name.chars().all(plain)
+    };
+    quoted.chain(drawn).filter(is_name).collect()
+}
+
+#[test]
+fn the_architecture_names_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    // Diagrams first: their fences would be taken for backticks.
+    let text = text.replace("```", "");
+    let names = names(&text);
+    assert!(names.len() > 40, "{names:?}");
+    let missing: Vec<_> = names
+        .into_iter()
+        .filter(|name| {
+            let places = [
+                "",
+                "src",
+                "src/bridge",
+                "src/bridge/request",
+                "src/bridge/subscriber",
+            ];
+            let more = ["src/model", "src/shell", "src/serve", "src/shell/serve"];
+            let mut places = places.iter().chain(&more);
+            !places.any(|place| root.join(place).join(name).exists())
+        })
+        .collect();
+    assert!(missing.is_empty(), "not there: {missing:?}");
+    let lines = text.lines().count();
+    assert!(
+        lines <= 150,
+        "{lines} lines: say less, or say it in the code"
+    );
 }

@@ -1,4 +1,4 @@
-//! The table `[limits]`: every bound of the program. What happens when one is reached is in `ARCHITECTURE.md`.
+//! The table `[limits]`: every bound of the program. What happens when one is reached is in `docs/limits.md`.
 
 use std::time::Duration;
 
@@ -88,8 +88,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_limit_is_in_the_table_of_the_architecture() {
-        let text = include_str!("../../../ARCHITECTURE.md");
+    fn every_limit_is_in_the_table() {
+        let text = include_str!("../../../docs/limits.md");
         for setting in LIMITS {
             let key = setting.key;
             let row = text
