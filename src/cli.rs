@@ -52,11 +52,11 @@ pub enum Command {
     #[cfg(feature = "client")]
     #[command(flatten)]
     Client(ClientCommand),
-    /// Write what the services of a bus say into files, for a bug report or a test
+    /// Record the services of a bus into files, for a bug report or a test
     Record(RecordArgs),
-    /// Play such files on a bus, as if the devices were there
+    /// Play recordings on a bus, as if the devices were there
     Replay(ReplayArgs),
-    /// Print the settings that hold, each with where it is from; passwords are not shown
+    /// Print the effective settings and where each comes from; passwords are not shown
     Config(Box<ConfigArgs>),
     /// Find out why values do not flow: checks settings, bus, brokers and the running bridge, and says
     /// what to do
@@ -64,7 +64,7 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Show what values there are: types, units, ranges, and what their numbers mean
     Schema(SchemaArgs),
-    /// Print what makes a shell complete these commands and flags
+    /// Print a script with which a shell completes these commands and flags
     #[cfg(feature = "client")]
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
@@ -118,7 +118,7 @@ pub struct DemoArgs {
     /// kettle at 12:30, and a grid failure at 15:00
     #[arg(long, value_name = "X", default_value_t = 360.0, value_parser = positive, allow_negative_numbers = true)]
     pub fast: f64,
-    /// Tell Home Assistant of the devices, by way of the demo's broker
+    /// Set up the devices in Home Assistant, which must use the demo's broker
     #[arg(long)]
     pub home_assistant: bool,
     /// What clients that ask for it are told of the keep-alive, in seconds. Values flow for as long as somebody
@@ -128,7 +128,7 @@ pub struct DemoArgs {
     /// Port of the page (default: 8080, or the next one that is free)
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub web: Option<u16>,
-    /// Let page and MQTT be on this address, such as 0.0.0.0, for a phone to look at
+    /// Address of the page and of MQTT, such as 0.0.0.0 to look from a phone
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub bind: IpAddr,
     /// Stop after so many seconds (default: run until Ctrl-C)
@@ -213,27 +213,27 @@ pub struct SchemaArgs {
 /// What to do with the schema.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum SchemaCommand {
-    /// All service types
+    /// List all service types
     List,
-    /// The values of one service type
+    /// Show the values of one service type
     Show {
         /// The service type, such as vebus; _default is what every service may have
         #[arg(value_name = "TYPE")]
         service_type: String,
     },
-    /// The values that have a word in their path, description or labels
+    /// Find the values with a word in their path, description or labels
     Find {
         /// What to search for
         #[arg(value_name = "WORD")]
         word: String,
     },
-    /// Whether the schema files of a directory have mistakes
+    /// Check the schema files of a directory for mistakes
     Check {
         /// The directory
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
-    /// The whole schema as a document
+    /// Print the whole schema as a document
     #[command(hide = true)]
     Docs,
 }
@@ -360,7 +360,7 @@ fn after_help() -> String {
 const DOCTOR_HELP: &str = "\
 Run it as the user that the bridge runs as, with the settings of the bridge. It changes nothing: it
 asks the services for their values, sends a message to itself, and asks the running bridge for its
-values once, as every client does. The exit status is 0 where nothing is wrong, else 1.
+values once, as every client does. The exit status is 0 if nothing is wrong, else 1.
 
 Examples:
   dbus-mqtt doctor --config /data/conf/dbus-mqtt.toml
@@ -391,7 +391,7 @@ const EXAMPLES: &str = "
     dbus-mqtt record --seconds 600 --out report";
 
 const CLIENT_EXAMPLES: &str = "
-  What is there, from anywhere the broker can be reached:
+  List devices, from anywhere that can reach the broker:
     dbus-mqtt devices -q 192.168.1.5
   The charge of all batteries, as it changes:
     dbus-mqtt watch -q 192.168.1.5 'battery/+/Soc'";

@@ -221,7 +221,7 @@ async fn read_again(
             // The bridge is ending where it takes none any more.
             Ok(config) => drop(tell.send(config)),
             Err(error) => {
-                tracing::error!("the settings stay as they are: {}", one_line(&error));
+                tracing::error!("settings not reloaded: {}", one_line(&error));
                 supervisor.reloaded();
             }
         }
@@ -280,7 +280,6 @@ async fn second_signal(mut signals: Signals, stop: oneshot::Sender<()>) -> ExitC
         let number = signals.next().await.as_raw_value();
         match stop.take() {
             Some(stop) => {
-                tracing::info!("stopping; a second signal stops at once");
                 // The program may be ending by itself just now.
                 let _ = stop.send(());
             }

@@ -15,7 +15,7 @@ pub enum ClientCommand {
     Get(GetArgs),
     /// Print values as they change: dbus-mqtt watch 'battery/+/Dc/0/#'
     Watch(WatchArgs),
-    /// Change a value, and tell what the device made of it: dbus-mqtt set vebus/276/Mode 3
+    /// Change a value, and print what the device made of it: dbus-mqtt set vebus/276/Mode 3
     Set(SetArgs),
     /// Clear all that a broker retains of an installation that is gone, such as after a trial
     Forget(ForgetArgs),

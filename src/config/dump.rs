@@ -224,6 +224,5 @@ fn quoted_path(path: &Path) -> String {
 }
 
 const HEAD: &str = "\
-# The configuration as dbus-mqtt understands it. Behind each value stands where it is from. Passwords
-# are not shown.
+# The effective settings, each followed by where it comes from. Passwords are not shown.
 ";

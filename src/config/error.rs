@@ -64,7 +64,7 @@ pub enum ConfigError {
         count: usize,
     },
     /// None of the sources of §6 knows the portal id.
-    #[error("this device has no portal id to go by (tried: {}); give one with --portal-id", tried.join("; "))]
+    #[error("no portal id was found on this device (tried: {}); give one with --portal-id", tried.join("; "))]
     NoPortalId {
         /// Each source, and why it was of no use.
         tried: Vec<String>,
@@ -112,7 +112,7 @@ pub enum Problem {
     #[error("{0}")]
     Value(String),
     /// Bytes that are no text.
-    #[error("the value is no UTF-8 text")]
+    #[error("the value is not valid UTF-8")]
     NotText,
     /// No address of a broker.
     #[error(transparent)]
@@ -126,7 +126,9 @@ pub enum Problem {
     )]
     ClientId(String),
     /// No D-Bus address.
-    #[error("{0:?} is no D-Bus address; one looks like unix:path=/var/run/dbus/system_bus_socket")]
+    #[error(
+        "{0:?} is not a D-Bus address; one looks like unix:path=/var/run/dbus/system_bus_socket"
+    )]
     BusAddress(String),
     /// The session bus is asked for where there is none.
     #[error("there is no session bus here: DBUS_SESSION_BUS_ADDRESS is not set")]

@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn s6_all_that_was_tried_is_named() {
         Device::new().has_none(
-            "this device has no portal id to go by (tried: /unique-id: No such file or directory; \
+            "no portal id was found on this device (tried: /unique-id: No such file or directory; \
              /get-unique-id: No such file or directory; \
              /net/eth0/address: No such file or directory); give one with --portal-id",
         );
@@ -293,7 +293,7 @@ mod tests {
             .command("exit 3")
             .interface("eth0", "00:00:00:00:00:00\n");
         device.has_none(
-            "this device has no portal id to go by (tried: /unique-id: No such file or directory; \
+            "no portal id was found on this device (tried: /unique-id: No such file or directory; \
              /get-unique-id: ended with exit status: 3; \
              /net/eth0/address: the MAC address is all zeros); give one with --portal-id",
         );

@@ -21,7 +21,7 @@ pub(super) struct Server {
 pub enum InvalidServer {
     /// Something else before `://`.
     #[error(
-        "{scheme}:// is no MQTT address; write HOST, HOST:PORT, or one that begins with mqtt://, mqtts://, ws:// or wss://"
+        "{scheme}:// is not an MQTT address; write HOST, HOST:PORT, or one that begins with mqtt://, mqtts://, ws:// or wss://"
     )]
     Scheme {
         /// What stands before `://`.
@@ -330,7 +330,7 @@ mod tests {
         );
         refused(
             "http://broker",
-            "http:// is no MQTT address; write HOST, HOST:PORT, or one that begins with mqtt://, mqtts://, ws:// or wss://",
+            "http:// is not an MQTT address; write HOST, HOST:PORT, or one that begins with mqtt://, mqtts://, ws:// or wss://",
         );
     }
 }

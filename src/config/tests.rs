@@ -320,7 +320,7 @@ fn s2_8_the_bus() {
         .refused("--dbus: there is no session bus here: DBUS_SESSION_BUS_ADDRESS is not set");
     for wrong in ["gx", "tcp:host=a b", "unix:path=/x;", ":path=/x"] {
         let complaint =
-            "is no D-Bus address; one looks like unix:path=/var/run/dbus/system_bus_socket";
+            "is not a D-Bus address; one looks like unix:path=/var/run/dbus/system_bus_socket";
         flags(&["-b", wrong]).refused(&format!("--dbus: {wrong:?} {complaint}"));
     }
 }
@@ -460,7 +460,7 @@ fn what_is_wrong_in_a_file_has_its_line() {
     );
     wrong(
         "mqtt-server = 'http://x'",
-        "FILE:1: mqtt-server: http:// is no MQTT address; write HOST, HOST:PORT, or one that begins with mqtt://, mqtts://, ws:// or wss://",
+        "FILE:1: mqtt-server: http:// is not an MQTT address; write HOST, HOST:PORT, or one that begins with mqtt://, mqtts://, ws:// or wss://",
     );
     wrong(
         "gather-ms = 1001",
@@ -472,7 +472,7 @@ fn what_is_wrong_in_a_file_has_its_line() {
     );
     wrong(
         "dbus = 'x'",
-        "FILE:1: dbus: \"x\" is no D-Bus address; one looks like unix:path=/var/run/dbus/system_bus_socket",
+        "FILE:1: dbus: \"x\" is not a D-Bus address; one looks like unix:path=/var/run/dbus/system_bus_socket",
     );
     // The settings file cannot name another.
     wrong(

@@ -171,7 +171,7 @@ fn suspected(
     let found = suspects.ended(Instant::now(), ending);
     if found && !tried && suspects.left() > 0 {
         info!(
-            "{} {}:{}: closed twice just after something was published; the last {} topics are tried one by one",
+            "{} {}:{}: closed twice right after a publish; trying the last {} topics one by one",
             broker.name,
             broker.host,
             broker.port,
@@ -781,7 +781,7 @@ impl<'a> Connection<'a> {
             }
             Finding::Unwatched => {
                 debug!(
-                    "{name} {host}:{port}: the broker sends us our own messages: those of others below our topics are not looked at"
+                    "{name} {host}:{port}: the broker sends us our own messages; those of other clients below our topics are ignored"
                 );
                 self.shared
                     .with(|bridge| bridge.broker_watched(now(), self.index, false));

@@ -474,7 +474,7 @@ impl Reader {
                 if may_warn(&mut self.warnings, self.log) {
                     let sender = frame::parse_header(bytes).map_or("", |frame| frame.sender);
                     warn!(
-                        "bus: a message of {len} bytes from {sender} is thrown away: more than {}",
+                        "bus: a message of {len} bytes from {sender} was dropped: more than {}",
                         self.frame_bytes_max
                     );
                 }
@@ -490,7 +490,7 @@ impl Reader {
                 }
             } else if may_warn(&mut self.warnings, self.log) {
                 // A bus checks what it passes on; this one does not.
-                warn!("bus: a malformed message is left out");
+                warn!("bus: dropped a malformed message");
             }
             self.start += len;
             messages += 1;
@@ -502,7 +502,7 @@ impl Reader {
 fn may_warn(warnings: &mut Throttle, rate: LogRate) -> bool {
     let allowed = warnings.allow(Instant::now(), rate);
     if let Some(suppressed @ 1..) = allowed {
-        warn!("bus: {suppressed} more messages that were thrown away are not shown");
+        warn!("bus: {suppressed} more dropped messages are not shown");
     }
     allowed.is_some()
 }

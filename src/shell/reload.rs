@@ -10,10 +10,10 @@ use crate::config::{Config, Limits};
 /// Takes over what can be changed while the bridge runs, in one step, and names the rest.
 pub(super) fn apply(shared: &Shared, config: &mut Config, new: Config) {
     for key in config.reload(new) {
-        warn!("{key} has changed in the settings, and stays as it was until the next start");
+        warn!("{key} has changed in the settings; restart to apply it");
     }
     shared.reconfigure(settings(config));
-    info!("the settings were read again");
+    info!("settings reloaded");
 }
 
 /// What the bridge can be told anew.

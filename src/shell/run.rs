@@ -147,7 +147,7 @@ pub async fn run_with(
             }
         }
     }
-    info!("stopping: clearing retained topics");
+    info!("stopping: clearing retained topics; a second signal stops at once");
     supervisor.stopping();
     shared.end();
     #[cfg(feature = "listen")]
@@ -165,7 +165,7 @@ pub async fn run_with(
         .is_err()
     {
         warn!(
-            "a broker did not take everything within {} s",
+            "some retained topics were not cleared within {} s",
             config.limits.shutdown.as_secs()
         );
     }

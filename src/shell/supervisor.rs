@@ -48,7 +48,7 @@ impl Supervisor {
             Ok(line) => Supervisor(Some(Arc::new(line))),
             Err(error) => {
                 let error = plain(&error);
-                warn!("the service manager cannot be told anything: {error}");
+                warn!("cannot reach the service manager: {error}");
                 Supervisor::default()
             }
         }
@@ -92,7 +92,7 @@ impl Supervisor {
         let Some(line) = &self.0 else { return true };
         let sent = line.socket.send_to_addr(message.as_bytes(), &line.address);
         if let Err(error) = &sent {
-            debug!("the service manager takes nothing: {error}");
+            debug!("cannot notify the service manager: {error}");
         }
         sent.is_ok()
     }

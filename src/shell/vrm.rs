@@ -34,7 +34,7 @@ enum RegisterError {
     Io(#[from] io::Error),
     #[error("no answer within {} s", ATTEMPT_MAX.as_secs())]
     NoAnswer,
-    #[error("the server answered with something else than HTTP")]
+    #[error("the server did not answer with HTTP")]
     NoHttp,
     #[error("the server refused it, with status {0}")]
     Refused(u16),

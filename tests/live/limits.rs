@@ -54,7 +54,7 @@ impl Site {
         let ports = [self.brokers[0].port, self.brokers[1].port];
         write_settings(&self.file, &self.bus, ports, top, limits);
         self.bridge.signal(Signal::HUP);
-        self.bridge.wait_log(&["the settings were read again"]);
+        self.bridge.wait_log(&["settings reloaded"]);
     }
 
     /// A read whose answer comes after all requests before it.

@@ -119,11 +119,11 @@ fn filled(text: &str, ports: [u16; 2]) -> String {
 /// Has the bridge read another settings file.
 pub fn reload(bridge: &Bridge, folder: &Path, text: &str, addresses: [SocketAddr; 2]) {
     let ports = addresses.map(|address| address.port());
-    let count = bridge.log_with(&["the settings were read again"]).len();
+    let count = bridge.log_with(&["settings reloaded"]).len();
     std::fs::write(folder.join("settings.toml"), filled(text, ports)).unwrap();
     bridge.signal(Signal::HUP);
     poll("the settings", PATIENCE, || {
-        let log = bridge.log_with(&["the settings were read again"]);
+        let log = bridge.log_with(&["settings reloaded"]);
         (log.len() > count).then_some(())
     });
 }
@@ -160,11 +160,11 @@ fn what_clients_of_a_listener_may_do_is_reloaded() {
     let text = "[[listen]]\naddress = \"OTHER\"\nname = \"hall\"\n";
     reload(&bridge, folder.path(), text, addresses);
     for what in ["the name of a listener", "the address of a listener"] {
-        bridge.wait_log(&[what, "stays as it was until the next start"]);
+        bridge.wait_log(&[what, "restart to apply it"]);
     }
     let text = "[[listen]]\naddress = \"PORT\"\n[[listen]]\naddress = \"OTHER\"\n";
     reload(&bridge, folder.path(), text, addresses);
-    bridge.wait_log(&["the number of listeners", "stays as it was"]);
+    bridge.wait_log(&["the number of listeners", "restart to apply it"]);
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn a_mistake_at_sighup_changes_nothing_and_is_told_in_one_line() {
     bridge.signal(Signal::HUP);
     bridge.wait_log(&[
         "ERROR",
-        "the settings stay as they are: ",
+        "settings not reloaded: ",
         "battery.toml:3: `knots`",
     ]);
     assert_eq!(bridge.log_with(&["ERROR"]).len(), 1);
@@ -196,7 +196,7 @@ fn sighup_names_what_needs_a_restart_and_takes_over_the_rest() {
     rig.client
         .expect(mark, &n("battery/258/Soc"), &value("87.5"));
     assert_eq!(rig.retained()[&n("battery/258/Soc")], value("87.5"));
-    assert_eq!(bridge.log_with(&["until the next start"]).len(), 2);
+    assert_eq!(bridge.log_with(&["restart to apply it"]).len(), 2);
 }
 
 #[test]
@@ -209,10 +209,10 @@ fn limits_and_what_is_logged_follow_sighup() {
     let read_again = |bridge: &crate::support::bridge::Bridge, times: usize| {
         bridge.signal(Signal::HUP);
         crate::support::poll(
-            "the settings to be read again",
+            "the settings to be reloaded",
             crate::support::PATIENCE,
             || {
-                let said = bridge.log_with(&["the settings were read again"]);
+                let said = bridge.log_with(&["settings reloaded"]);
                 (said.len() == times).then_some(())
             },
         );
@@ -260,7 +260,7 @@ fn limits_and_what_is_logged_follow_sighup() {
     bridge.wait_log(&["DEBUG", "paygo.one", "is blocked"]);
     drop(one);
     bridge.wait_log(&["INFO", "paygo.one", "gone"]);
-    assert_eq!(bridge.log_with(&["until the next start"]).len(), 0);
+    assert_eq!(bridge.log_with(&["restart to apply it"]).len(), 0);
 
     write(folder.path(), "settings.toml", &settings(false, few));
     read_again(&bridge, 2);

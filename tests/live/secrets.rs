@@ -272,7 +272,7 @@ fn no_log_no_topic_and_no_command_shows_a_secret() {
     settings.wait_calls("a write", 1, |call| call.is("SetValue", WIFI));
     // The bus goes and comes back, with all that is said then; the settings are read again.
     bridge.signal(rustix::process::Signal::HUP);
-    bridge.wait_log(&["read again"]);
+    bridge.wait_log(&["settings reloaded"]);
     bus.kill();
     bridge.wait_log(&["bus", "trying again"]);
     bus.restart();

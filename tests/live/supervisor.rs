@@ -278,9 +278,9 @@ fn a_reload_is_told_with_its_time_whether_it_succeeds_or_not() {
     manager.wait_line(0, "READY=1");
     bridge.wait_log(&["bus connected"]);
     for (text, told) in [
-        ("keep-alive = 30\n", "read again"),
-        ("keep-alive = nonsense\n", "stay as they are"),
-        ("keep-alive = 0\n", "read again"),
+        ("keep-alive = 30\n", "settings reloaded"),
+        ("keep-alive = nonsense\n", "settings not reloaded"),
+        ("keep-alive = 0\n", "settings reloaded"),
     ] {
         std::fs::write(&file, text).unwrap();
         let (mark, logged) = (manager.mark(), bridge.log_with(&[told]).len());

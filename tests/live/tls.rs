@@ -202,8 +202,8 @@ fn s6_each_fault_of_a_certificate_has_its_sentence() {
             case(
                 format!("-q {v4}:{early} -c {ca}"),
                 &[
-                    "the broker's certificate becomes valid in",
-                    "days only (is the clock of this device right?)",
+                    "the broker's certificate is not valid for another",
+                    "days (is the clock of this device right?)",
                 ],
             ),
             case(
@@ -217,7 +217,7 @@ fn s6_each_fault_of_a_certificate_has_its_sentence() {
             case(
                 format!("-q {v4}:{nameless} -c {ca}"),
                 &[
-                    "the broker's certificate has no name in it (no subjectAltName), so it is not one for 127.0.0.1",
+                    "the broker's certificate has no name (no subjectAltName), so it is not valid for 127.0.0.1",
                 ],
             ),
             case(
@@ -344,7 +344,7 @@ fn s6_a_faulty_file_is_named_and_nothing_of_a_key_is_told() {
         ),
         case(
             format!("{q} -c {}", damaged.display()),
-            &["damaged.crt: it is damaged, or no PEM file"],
+            &["damaged.crt: it is damaged, or not a PEM file"],
         ),
         case(
             format!("{q} -c {}", no_der.display()),

@@ -269,7 +269,7 @@ fn s8_a_failed_registration_is_repeated_and_delays_nobody() {
         .wait_log(&["cannot register at VRM", "status 403", "again every 1 s"]);
     scene
         .bridge
-        .wait_log(&["cannot register at VRM", "something else than HTTP"]);
+        .wait_log(&["cannot register at VRM", "did not answer with HTTP"]);
     scene.bridge.wait_log(&["registered at VRM, at"]);
     assert_eq!(web.requests(), 3);
     assert_eq!(web.wait_for(|state| Some(state.failed)), 1);

@@ -346,7 +346,7 @@ fn strings_of_16_mib_go_through_and_their_memory_comes_back() {
         wait(&other);
     }
     peer.changed("/Long", s(&long));
-    bridge.wait_log(&["thrown away"]);
+    bridge.wait_log(&["was dropped"]);
     battery_peer.changed("/Soc", V::D(1.0));
     wait_one_retained(&broker, &n("battery/258/Soc"), Some(&value("1.0")));
     wait(&format!("{}b", &long[1..]));

@@ -137,7 +137,7 @@ fn s7_a_mistake_in_the_environment() {
     assert!(sentence.starts_with("RUST_LOG: "), "{sentence}");
     let bytes = std::ffi::OsStr::from_bytes(&[b'a', 0xff]);
     let sentence = refused(dbus_mqtt(&[]).env("DBUS_MQTT_USER", bytes));
-    assert_eq!(sentence, "DBUS_MQTT_USER: the value is no UTF-8 text");
+    assert_eq!(sentence, "DBUS_MQTT_USER: the value is not valid UTF-8");
 }
 
 #[test]

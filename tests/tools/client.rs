@@ -368,7 +368,7 @@ fn several_installations_are_listed_and_one_is_chosen() {
         "{said:?}"
     );
     let began = Instant::now();
-    let offline = "aaa is offline: its bridge has said so, and nothing answers";
+    let offline = "aaa is offline: its bridge said so, and does not answer";
     let named = ["get", "battery/1/Soc", "--portal-id", "aaa"];
     fails(port, &named, 1, offline);
     fails(port, &["devices", "--portal-id", "aaa"], 1, offline);
@@ -390,7 +390,7 @@ fn only_a_bridge_that_is_gone() {
     client.publish_retained("N/aaa/system/0/Serial", value("\"aaa\""));
     client.publish_retained("N/aaa/bridge/status", value("\"offline\""));
     client.fence();
-    let offline = "aaa is offline: its bridge has said so, and nothing answers";
+    let offline = "aaa is offline: its bridge said so, and does not answer";
     fails(broker.port, &["devices"], 1, offline);
 }
 
@@ -624,7 +624,7 @@ fn a_password_is_taken_as_the_bridge_takes_it() {
 fn what_is_asked_wrongly_needs_no_broker() {
     let no_topic = |given: &str| {
         format!(
-            "{given:?} is no topic: write it as it stands after the portal id, such as \
+            "{given:?} is not a topic: write it as it stands after the portal id, such as \
              system/0/Dc/Battery/Soc or 'battery/+/Soc'"
         )
     };

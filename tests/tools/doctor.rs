@@ -168,7 +168,7 @@ fn the_content_of_each_answer_is_looked_at() {
         "2 services are tank/4",
         "tank.a",
         "tank.b",
-        "instance of its own",
+        "a different instance",
     ];
     assert_found(&said, "FAULT", "devices", &words);
     assert_found(&said, "note", "devices", &["is a text", "tank.b"]);

@@ -41,7 +41,7 @@ impl<R: Readers> BusContext<'_, R> {
                 let name = service.name.clone();
                 if self.may_warn(now) {
                     warn!(
-                        "{name}: what it says about the access of VRM is ignored; only the settings of Venus OS are believed"
+                        "{name}: its setting for VRM access is ignored; only that of Venus OS counts"
                     );
                 }
             }

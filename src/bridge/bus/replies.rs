@@ -159,13 +159,12 @@ impl<R: Readers> BusContext<'_, R> {
                 self.call_bus(now, Method::AddMatch(instead.into()), Purpose::Match(None));
             }
             (Purpose::Match(None), _) => {
-                warn!("the bus lets nobody listen: {}", outcome.rejection());
+                warn!("the bus refused to send signals: {}", outcome.rejection());
             }
             (Purpose::Names, Outcome::Reply(frame)) => self.names_listed(now, frame),
-            (Purpose::Names, _) => warn!(
-                "the bus does not tell who is there: {}",
-                outcome.rejection()
-            ),
+            (Purpose::Names, _) => {
+                warn!("cannot list the names on the bus: {}", outcome.rejection());
+            }
             (Purpose::Owner(name), outcome) => {
                 // Before the names are known, the last one too: it was there when the bus was connected.
                 if let Outcome::Reply(frame) = outcome
@@ -201,7 +200,7 @@ impl<R: Readers> BusContext<'_, R> {
 
     fn names_listed(&mut self, now: Now, frame: &Frame<'_>) {
         let Ok(names) = bus_item::texts(frame) else {
-            return warn!("the bus's list of names cannot be read");
+            return warn!("the bus sent a malformed list of names");
         };
         // Of those that are too many, one is asked for, which is reported.
         let room = self

@@ -187,7 +187,7 @@ impl<R: Readers> BusContext<'_, R> {
     fn start_walk(&mut self, now: Now, id: ServiceId) {
         let service = self.bus.registry.at_mut(id);
         debug!(
-            "{}: gives its items neither with GetItems nor with GetValue on /; reading them one by one",
+            "{}: neither GetItems nor GetValue on / works; reading its items one by one",
             service.name
         );
         let walk = Walk {

@@ -80,7 +80,7 @@ settings! {
         ///
         /// So it forgets by itself what a dead device left behind.
         expire: Option<Duration> = seconds("expire").flag("SECONDS").or("0");
-        /// With MQTT 5: whether topics are abbreviated, where the broker takes that
+        /// With MQTT 5: whether topics are abbreviated, if the broker allows it
         ///
         /// It saves traffic on a metered connection.
         topic_aliases: bool = truth_of("topic-aliases").flag("true|false").or("false");
@@ -121,15 +121,15 @@ settings! {
         /// A value is published, and may be read or written, if a filter of -allow matches it and none of -deny
         /// does. Upper and lower case differ, as in topics.
         = filters("publish-allow").or("[\"#\"]");
-        /// What of that is not published
+        /// Exceptions: what is not published
         = filters("publish-deny").or("[]");
         /// What its clients may read
         = filters("read-allow").or("[\"#\"]");
-        /// What of that they may not read
+        /// Exceptions: what they may not read
         = filters("read-deny").or("[]");
         /// What its clients may write
         = filters("write-allow").or("[\"#\"]");
-        /// What of that they may not write
+        /// Exceptions: what they may not write
         = filters("write-deny").or("[]");
         /// With MQTT 5: where clients may have answers to their requests sent, as filters of whole topics
         ///
@@ -162,7 +162,7 @@ settings! {
     in FLOW {
         /// For how many seconds values keep coming after a client asked for them; 0 is always
         ///
-        /// With 0 nobody has to ask.
+        /// With 0 values always flow.
         keep_alive: Option<Duration> = seconds("keep-alive").flag("SECONDS").short('k').or("60").reload();
     }
     in HOME_ASSISTANT by_hand {

@@ -183,7 +183,10 @@ impl Logins {
         let verified = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash)).await;
         let is_right = matches!(verified, Ok(Ok(true)));
         if let Ok(Err(error)) = verified {
-            warn!("{}: the hash of {user:?} is none: {error}", path.display());
+            warn!(
+                "{}: the hash of {user:?} is not valid: {error}",
+                path.display()
+            );
         }
         if !is_right {
             return Verdict::BadCredentials;

@@ -39,7 +39,7 @@ pub enum TransportError {
         layer: Layer,
     },
     /// A build for a small device may leave it out.
-    #[error("this build of the program has no {layer} in it")]
+    #[error("this build does not include {layer}")]
     NotBuilt {
         /// What is missing.
         layer: Layer,

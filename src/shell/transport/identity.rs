@@ -89,7 +89,7 @@ impl Identity {
             }
             Err(problem) => match &mut *built {
                 None => {
-                    error!("{}: nobody can connect: {problem}", self.name);
+                    error!("{}: no client can connect: {problem}", self.name);
                     Err(problem.into())
                 }
                 Some((before, config)) => {

@@ -241,7 +241,7 @@ mod tests {
             assert!(error.needs_operator());
             assert_eq!(
                 error.to_string(),
-                format!("{text:?} can be no name in a certificate")
+                format!("{text:?} cannot be a name in a certificate")
             );
         }
     }

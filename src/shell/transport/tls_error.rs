@@ -36,10 +36,10 @@ pub enum TlsError {
         key: PathBuf,
     },
     /// Neither a host name nor an address.
-    #[error("{0:?} can be no name in a certificate")]
+    #[error("{0:?} cannot be a name in a certificate")]
     ServerName(String),
     /// No CA at all.
-    #[error("there is no CA to trust")]
+    #[error("no CA certificate was found")]
     NobodyToTrust,
     /// We do not take the broker's certificate.
     #[error("the broker's certificate {0}")]
@@ -57,7 +57,7 @@ pub enum TlsError {
     #[error("the broker sends more than 64 KiB of certificates")]
     LongChain,
     /// We and the broker have no method of encryption in common.
-    #[error("the broker has no method of encryption that we have ({0})")]
+    #[error("the broker supports no cipher that this program has ({0})")]
     NothingInCommon(Error),
     /// The broker knows several names, and not this one.
     #[error("the broker does not know the server name that we ask for")]
@@ -68,7 +68,7 @@ pub enum TlsError {
     )]
     Renegotiation,
     /// The broker says what it does not like, and it is none of the above.
-    #[error("the broker broke the TLS connection off ({0:?})")]
+    #[error("the broker aborted the TLS connection ({0:?})")]
     Alert(Alert),
     /// The rest.
     #[error("TLS failed: {0}")]
@@ -276,12 +276,12 @@ impl fmt::Display for ServerProblem {
             }
             ServerProblem::NotYetValid { wait } => write!(
                 f,
-                "becomes valid in {} only (is the clock of this device right?)",
+                "is not valid for another {} (is the clock of this device right?)",
                 Rough(*wait)
             ),
             ServerProblem::WrongName { expected, names } if names.is_empty() => write!(
                 f,
-                "has no name in it (no subjectAltName), so it is not one for {expected}"
+                "has no name (no subjectAltName), so it is not valid for {expected}"
             ),
             ServerProblem::WrongName { expected, names } => {
                 let shown = names.get(..NAMES_MAX).unwrap_or(names).join(", ");
@@ -301,7 +301,7 @@ impl fmt::Display for ClientProblem {
                 f.write_str("the broker wants a client certificate, and there is none in the settings")
             }
             ClientProblem::PerhapsRequired => f.write_str(
-                "the broker broke the TLS handshake off: it wants a client certificate, or another encryption",
+                "the broker aborted the TLS handshake: it wants a client certificate, or another cipher",
             ),
             ClientProblem::Refused { alert } => {
                 write!(f, "the broker refused our client certificate: {}", said(*alert))
@@ -316,8 +316,8 @@ fn said(alert: Alert) -> &'static str {
         Alert::UnknownCA => "it does not know its CA",
         Alert::CertificateExpired => "it has expired",
         Alert::CertificateRevoked => "it has been revoked",
-        Alert::UnsupportedCertificate => "it is of a kind that the broker does not take",
-        Alert::AccessDenied => "it gives no access",
+        Alert::UnsupportedCertificate => "the broker does not accept this type",
+        Alert::AccessDenied => "access denied",
         Alert::DecryptError => "the broker cannot check our signature",
         _ => "the broker does not say why",
     }
@@ -373,7 +373,7 @@ pub enum FileProblem {
     #[error("it is larger than {} KiB", FILE_BYTES_MAX / 1024)]
     TooLarge,
     /// Damaged: half a section, or letters that cannot be there.
-    #[error("it is damaged, or no PEM file")]
+    #[error("it is damaged, or not a PEM file")]
     Malformed,
     /// No section is a certificate.
     #[error("there is no certificate in it (a PEM file has a line BEGIN CERTIFICATE)")]

@@ -9,7 +9,7 @@ use super::layer::Layer;
 #[derive(Debug, thiserror::Error)]
 pub enum WebSocketError {
     /// The path of the configuration can be none.
-    #[error("{path:?} can be no path of a WebSocket")]
+    #[error("{path:?} is not a valid WebSocket path")]
     Path {
         /// The path.
         path: String,

@@ -19,7 +19,7 @@ pub enum ClientError {
     Config(#[from] ConfigError),
     /// What was asked for is no topic.
     #[error(
-        "{given:?} is no topic: write it as it stands after the portal id, such as \
+        "{given:?} is not a topic: write it as it stands after the portal id, such as \
          system/0/Dc/Battery/Soc or 'battery/+/Soc'"
     )]
     Topic {
@@ -83,7 +83,7 @@ pub enum ClientError {
         portals: Vec<Portal>,
     },
     /// The bridge has said that it is off, and nobody else answers for it.
-    #[error("{portal} is offline: its bridge has said so, and nothing answers")]
+    #[error("{portal} is offline: its bridge said so, and does not answer")]
     Offline {
         /// The installation.
         portal: PortalId,

@@ -500,7 +500,7 @@ fn hint(now: &Reading, rule: &Rule) -> String {
         _ => None,
     };
     match range {
-        _ if rule.access == Access::Read => "; it is for reading only".to_owned(),
+        _ if rule.access == Access::Read => "; it is read-only".to_owned(),
         Some((min, max)) => format!("; it takes {min} to {max}"),
         None => String::new(),
     }

@@ -215,7 +215,7 @@ impl<'a> Doctor<'a> {
         Finding::fault(
             check,
             says,
-            "is that an MQTT broker, and does it still live?",
+            "is that an MQTT broker, and is it still running?",
         )
     }
 
@@ -262,7 +262,10 @@ impl<'a> Doctor<'a> {
             Ok(true) => Ok(format!("{}: subscribing and publishing work", self.place)),
             Ok(false) if self.others().await => Err(self.reserved()),
             Ok(false) => {
-                let says = format!("{}: a message to ourselves on {own} is lost", self.place);
+                let says = format!(
+                    "{}: a message to ourselves on {own} did not arrive",
+                    self.place
+                );
                 Err(Finding::fault("rights", says, remedy))
             }
             Err(error) => Err(self.failed("rights", &error, &remedy)),
@@ -557,7 +560,7 @@ fn way_remedy(error: &TransportError) -> &'static str {
         TransportError::HandshakeTimeout { .. } | TransportError::HandshakeClosed { .. } => {
             "check the port, and whether that port is encrypted or a WebSocket"
         }
-        TransportError::NotBuilt { .. } => "take a build of dbus-mqtt that has it",
+        TransportError::NotBuilt { .. } => "use a build of dbus-mqtt that includes it",
         #[cfg(feature = "tls")]
         TransportError::Tls(_) => {
             "check the certificates, their names and the clock of this device"

@@ -37,7 +37,7 @@ pub async fn check(
             let remedy = if matches!(error, ToolError::BusCall { .. }) {
                 POLICY
             } else {
-                "the bus takes connections and answers nothing: start it again"
+                "the bus accepts connections but does not answer: restart it"
             };
             return fault(report, &Finding::fault("bus", error.to_string(), remedy));
         }
@@ -283,7 +283,7 @@ impl Read {
         let count = self.answers.len();
         if !denied.is_empty() {
             let says = format!(
-                "the bus forbids to read {} of {count} services: {}",
+                "the bus does not allow reading {} of {count} services: {}",
                 denied.len(),
                 few(&denied)
             );
@@ -291,7 +291,7 @@ impl Read {
         }
         if late.len() == count {
             let says = format!("no service answers within {} s", time.as_secs_f64());
-            let remedy = "does the bus let answers through, or does the whole device hang?";
+            let remedy = "does the bus policy allow replies, or does the whole device hang?";
             return Finding::fault("reading", says, remedy);
         }
         if !late.is_empty() {
@@ -302,10 +302,9 @@ impl Read {
                 few(&late)
             );
             let remedy = if late.len() < READS_MAX {
-                "their values are missing until they answer; the others are not held up"
+                "their values are missing until they answer; other services are not affected"
             } else {
-                "start them again: their values are missing until they answer, and so many hold up services \
-                 that come later, since a bus allows a program only so many open calls"
+                "restart them: their values are missing until they answer, and so many delay services that come later, because a bus limits the open calls of a program"
             };
             return Finding::note("reading", says, remedy);
         }
@@ -322,7 +321,8 @@ impl Read {
                 "{} of {count} services give no values: {name} ({why})",
                 1 + useless.count()
             );
-            let remedy = "their driver is at fault, or still starting; the others are not held up";
+            let remedy =
+                "their driver is at fault, or still starting; other services are not affected";
             return Finding::note("reading", says, remedy);
         }
         Finding::fine("reading", format!("all {count} services answer"))
@@ -354,7 +354,7 @@ impl Read {
                 format!("only one of them has its topics: {}", few(&names))
             };
             let says = format!("{} services are {key}: {holder}", names.len());
-            let remedy = "give each device an instance of its own";
+            let remedy = "give each device a different instance";
             findings.push(Finding::fault("devices", says, remedy));
         }
         findings
@@ -391,7 +391,7 @@ async fn signals(connection: &Connection, mut stream: MessageStream, time: Durat
     let rule = format!("type='signal',interface='{BUS_ITEM}'");
     if let Err(error) = call(connection, "AddMatch", &rule.as_str()).await {
         let remedy =
-            "the policy of the bus must let this user listen: see packaging/dbus-mqtt.conf";
+            "the bus policy must allow this user to receive signals: see packaging/dbus-mqtt.conf";
         return Finding::fault("signals", error.to_string(), remedy);
     }
     let time = time.min(SIGNALS_TIME);
@@ -412,8 +412,7 @@ async fn signals(connection: &Connection, mut stream: MessageStream, time: Durat
         Ok(false) => Finding::fault("signals", "the bus went away", "run this again"),
         Err(_) => {
             let says = format!("no value has changed within {} s", time.as_secs_f64());
-            let remedy = "on a running device some do: if so, the policy of the bus holds them back, \
-                          see packaging/dbus-mqtt.conf";
+            let remedy = "on a running device some do; if so, the bus policy blocks them, see packaging/dbus-mqtt.conf";
             Finding::note("signals", says, remedy)
         }
     }
@@ -482,7 +481,10 @@ mod tests {
         assert_eq!(all, (Verdict::Fine, "all 2 services answer".to_owned()));
         let (verdict, says) = judged(&[plain(), Denied, Late, Denied]);
         assert_eq!(verdict, Verdict::Fault);
-        assert_eq!(says, "the bus forbids to read 2 of 4 services: s1, s3");
+        assert_eq!(
+            says,
+            "the bus does not allow reading 2 of 4 services: s1, s3"
+        );
         let (verdict, says) = judged(&[Late, plain(), Late, Late, Late]);
         assert_eq!(verdict, Verdict::Note);
         let expected = "4 of 5 services give no answer within 10 s: s0, s2, s3, …";
@@ -495,8 +497,8 @@ mod tests {
             let named: Vec<_> = named.collect();
             read(&named).answering(Duration::from_secs(10)).remedy
         };
-        assert!(remedy(31).contains("the others are not held up"));
-        assert!(remedy(32).contains("hold up services that come later"));
+        assert!(remedy(31).contains("other services are not affected"));
+        assert!(remedy(32).contains("delay services that come later"));
         let (verdict, says) = judged(&[plain(), Useless("x".repeat(9_000))]);
         assert_eq!(verdict, Verdict::Note);
         assert!(

@@ -60,7 +60,7 @@ async fn check(
         Ok(found) => found,
         Err(error) => {
             let says = one_line(&error);
-            return report.add(&Finding::fault("settings", says, "mend that setting first"));
+            return report.add(&Finding::fault("settings", says, "fix that setting first"));
         }
     };
     let mut devices = None;
