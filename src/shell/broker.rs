@@ -6,7 +6,6 @@
 use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
-use super::shared::{Shared, now, random_u32};
+use super::shared::{BrokerTask, now, random_u32};
 use super::sink::{Buffered, ConnectionLimits, Noting, TooLarge, V3Sink, V5Sink};
 use super::transport::{self, Endpoint, Stream};
 use crate::bridge::{EXPIRY_MIN, text_payload};
@@ -43,7 +42,8 @@ const PORT_USUAL: u16 = 1883;
 const PACKET_HEAD_BYTES: usize = 64 * 1024 + 16;
 
 /// Keeps a broker connected until the bridge ends.
-pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
+pub async fn run(config: Config, task: BrokerTask) {
+    let (shared, index) = (&task.shared, task.index);
     let Some(broker) = config.brokers.get(index) else {
         return;
     };
@@ -53,7 +53,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
     let mut dialect = Dialect::new(wanted(broker));
     let mut too_large = TooLarge::default();
     let mut suspects = Suspects::default();
-    while shared.is_wanted(index).await {
+    while task.is_wanted().await {
         let began = Instant::now();
         let version = dialect.version(began);
         let mut reached = Reached::Nothing;
@@ -61,7 +61,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         let result = async {
             let stream = connect(broker, packet::SENT_BYTES_MAX).await?;
             reached = Reached::Asked;
-            let mut connection = Connection::new(&config, broker, index, &shared, &mut too_large);
+            let mut connection = Connection::new(&config, broker, &task, &mut too_large);
             connection.suspects = std::mem::take(&mut suspects);
             connection.session_config.version = version;
             connection.session_config.plain_will = dialect.plain_will();
@@ -135,10 +135,7 @@ pub async fn run(config: Config, index: usize, shared: Arc<Shared>) {
         last_error = text;
         let ended = async {
             while !shared.is_ending() {
-                match shared.broker(index) {
-                    Some(wake) => wake.notified().await,
-                    None => std::future::pending().await,
-                }
+                task.woken().await;
             }
         };
         let _ = tokio::time::timeout(delay, ended).await;
@@ -250,8 +247,7 @@ fn packet_bytes_max(config: &Config, broker: &BrokerConfig) -> usize {
 struct Connection<'a> {
     broker: &'a BrokerConfig,
     portal_id: &'a PortalId,
-    index: usize,
-    shared: &'a Shared,
+    task: &'a BrokerTask,
     session_config: SessionConfig,
     requests: RequestReader,
     out_bytes: usize,
@@ -283,8 +279,7 @@ impl<'a> Connection<'a> {
     fn new(
         config: &'a Config,
         broker: &'a BrokerConfig,
-        index: usize,
-        shared: &'a Shared,
+        task: &'a BrokerTask,
         too_large: &'a mut TooLarge,
     ) -> Connection<'a> {
         let portal_id = &config.portal_id;
@@ -323,8 +318,7 @@ impl<'a> Connection<'a> {
         Connection {
             broker,
             portal_id,
-            index,
-            shared,
+            task,
             session_config,
             requests: RequestReader::new(config.limits.request_bytes_max),
             out_bytes: config.limits.out_buffer_bytes,
@@ -372,14 +366,11 @@ impl<'a> Connection<'a> {
         let mut armed = session.deadline();
         loop {
             let more = self.fill(session);
-            if !self.shared.wants(self.index)
-                && session.is_connected()
-                && !more
-                && self.sent == self.out.len()
+            if !self.task.wants() && session.is_connected() && !more && self.sent == self.out.len()
             {
                 return self.close(stream, session).await;
             }
-            if !self.shared.wants(self.index) && !session.is_connected() {
+            if !self.task.wants() && !session.is_connected() {
                 return Ok(());
             }
             let paced = self.rate.waits_until().filter(|_| more);
@@ -407,8 +398,8 @@ impl<'a> Connection<'a> {
     fn begin(&mut self, now_monotonic: Instant) {
         if self.republish_at.is_some_and(|at| now_monotonic >= at) {
             self.republish_at = None;
-            self.shared
-                .with(|bridge| bridge.broker_ready(now(), self.index));
+            self.task
+                .with(|bridge, broker| bridge.broker_ready(now(), broker));
         }
     }
 
@@ -425,8 +416,8 @@ impl<'a> Connection<'a> {
             return session.is_connected();
         }
         let suspicion = self.suspects.mode(Instant::now());
-        let is_up = || self.shared.bridge().is_up(self.index);
-        if suspicion == Mode::Trial && self.shared.wants(self.index) && is_up() {
+        let is_up = || self.task.bridge().is_up(self.task.index);
+        if suspicion == Mode::Trial && self.task.wants() && is_up() {
             self.try_one(session);
             return true;
         }
@@ -435,8 +426,7 @@ impl<'a> Connection<'a> {
             out,
             terms,
             too_large,
-            shared,
-            index,
+            task,
             rate,
             suspects,
             ..
@@ -445,22 +435,15 @@ impl<'a> Connection<'a> {
         let before = out.len();
         let full = self.sent + self.out_bytes;
         let (sent, more) = match terms {
-            None => pull_noting(
-                shared,
-                *index,
-                (full, allowed),
-                V3Sink(out),
-                suspects,
-                noting,
-            ),
+            None => pull_noting(task, (full, allowed), V3Sink(out), suspects, noting),
             Some(terms) => {
                 let sink = V5Sink {
                     out,
                     terms,
                     too_large,
-                    log: shared.log_rate(),
+                    log: task.shared.log_rate(),
                 };
-                pull_noting(shared, *index, (full, allowed), sink, suspects, noting)
+                pull_noting(task, (full, allowed), sink, suspects, noting)
             }
         };
         rate.sent(sent);
@@ -485,25 +468,23 @@ impl<'a> Connection<'a> {
                 out,
                 terms,
                 too_large,
-                shared,
-                index,
+                task,
                 ..
             } = self;
             let what = (&*suspect.topic, suspect.empty);
             let published = match terms {
-                None => shared
+                None => task
                     .bridge()
-                    .publish_alone(now(), *index, what, &mut V3Sink(out)),
+                    .publish_alone(now(), task.index, what, &mut V3Sink(out)),
                 Some(terms) => {
                     let mut sink = V5Sink {
                         out,
                         terms,
                         too_large,
-                        log: shared.log_rate(),
+                        log: task.shared.log_rate(),
                     };
-                    shared
-                        .bridge()
-                        .publish_alone(now(), *index, what, &mut sink)
+                    task.bridge()
+                        .publish_alone(now(), task.index, what, &mut sink)
                 }
             };
             if published {
@@ -525,10 +506,7 @@ impl<'a> Connection<'a> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Some(wake) = self.shared.broker(self.index) else {
-            return Err(LinkError::Closed);
-        };
-        let mut wake = pin!(wake.notified());
+        let mut wake = pin!(self.task.woken());
         poll_fn(|context| {
             let wrote = self.poll_write(stream, context)?;
             let read = self.poll_read(stream, context)?;
@@ -616,7 +594,7 @@ impl<'a> Connection<'a> {
                         break;
                     };
                     self.skip = found;
-                    self.shared.bridge().broker_skipped(self.index);
+                    self.task.bridge().broker_skipped(self.task.index);
                     session.skip(Instant::now(), beginning, &mut self.out)?
                 }
                 Err(error) => return Err(error.into()),
@@ -642,28 +620,28 @@ impl<'a> Connection<'a> {
                             self.broker.port,
                             guilty.topic.escape_debug()
                         );
-                        self.shared.bridge().leave_topic_out(
+                        self.task.bridge().leave_topic_out(
                             now(),
-                            self.index,
+                            self.task.index,
                             &guilty.topic,
                             time,
                         );
                     }
                     let expiry = self.agree(session);
-                    self.shared.with(|bridge| {
-                        bridge.broker_expires(self.index, expiry);
-                        bridge.broker_connected(self.index);
+                    self.task.with(|bridge, broker| {
+                        bridge.broker_expires(broker, expiry);
+                        bridge.broker_connected(broker);
                     });
-                    self.shared.connection_changed();
+                    self.task.shared.connection_changed();
                 }
                 Event::Retained(topic, payload) => {
                     if self.skip > 0 {
-                        let rate = self.shared.log_rate();
+                        let rate = self.task.shared.log_rate();
                         self.too_large.skipped(topic, self.skip, max, rate);
                     }
-                    self.shared
+                    self.task
                         .bridge()
-                        .broker_retained(self.index, topic, payload);
+                        .broker_retained(self.task.index, topic, payload);
                 }
                 Event::Skipped(beginning) => {
                     // A request all the same: counted and refused, and it keeps alive (§5.1, §5.8).
@@ -673,10 +651,10 @@ impl<'a> Connection<'a> {
                     if self.requests.read(topic, &mut [], self.portal_id).is_some() {
                         let found = self.skip;
                         let too_large = Rejection::TooLarge { found, max };
-                        self.shared.with(|bridge| {
+                        self.task.with(|bridge, broker| {
                             bridge.request_from(
                                 now(),
-                                self.index,
+                                broker,
                                 topic,
                                 Err(too_large),
                                 beginning.retain,
@@ -685,23 +663,23 @@ impl<'a> Connection<'a> {
                         });
                     }
                 }
-                Event::Foreign(message) => self.shared.with(|bridge| {
+                Event::Foreign(message) => self.task.with(|bridge, broker| {
                     let (topic, payload) = (message.topic, &*message.payload);
-                    bridge.broker_foreign(now(), self.index, topic, payload, message.retain);
+                    bridge.broker_foreign(now(), broker, topic, payload, message.retain);
                 }),
                 Event::ForeignSkipped(beginning) => {
-                    let rate = self.shared.log_rate();
+                    let rate = self.task.shared.log_rate();
                     (self.too_large).skipped(beginning.topic, self.skip, max, rate);
                     // What it says is not known; it is no value of ours.
                     let (topic, payload) = (beginning.topic, &b"too large"[..]);
-                    self.shared.with(|bridge| {
-                        bridge.broker_foreign(now(), self.index, topic, payload, beginning.retain);
+                    self.task.with(|bridge, broker| {
+                        bridge.broker_foreign(now(), broker, topic, payload, beginning.retain);
                     });
                 }
                 Event::Found(finding) => self.found(finding),
                 Event::Request(message) if is_birth(self.broker, &message) => {
-                    self.shared
-                        .with(|bridge| bridge.home_assistant_started(now(), self.index));
+                    self.task
+                        .with(|bridge, broker| bridge.home_assistant_started(now(), broker));
                 }
                 Event::Request(message) => {
                     // What comes from beside the broker's prefix (§8) is no request of ours.
@@ -711,7 +689,7 @@ impl<'a> Connection<'a> {
                     let original = if self.broker.topics.replace.is_empty() {
                         None
                     } else {
-                        self.shared.bridge().original(self.index, topic)
+                        self.task.bridge().original(self.task.index, topic)
                     };
                     let topic = original.as_deref().unwrap_or(topic);
                     let request = self.requests.read(topic, message.payload, self.portal_id);
@@ -725,10 +703,10 @@ impl<'a> Connection<'a> {
                         if let Some(at) = &mut self.republish_at {
                             *at = Instant::now();
                         }
-                        self.shared.with(|bridge| {
+                        self.task.with(|bridge, broker| {
                             bridge.request_from(
                                 now(),
-                                self.index,
+                                broker,
                                 topic,
                                 request,
                                 message.retain,
@@ -767,24 +745,24 @@ impl<'a> Connection<'a> {
                     "{name} {host}:{port}: the broker sends no retained messages to subscriptions with wildcards: clients that subscribe to {} see each value only when it changes next, or after a keep-alive, and stale values are not cleared; `retain = false` suits such a broker",
                     self.session_config.watch_filter
                 );
-                self.shared.bridge().broker_hides_retained(self.index);
+                self.task.bridge().broker_hides_retained(self.task.index);
             }
             Finding::NothingStored => {
                 warn!(
                     "{name} {host}:{port}: the broker does not keep retained messages: clients see each value only when it changes next, or after a keep-alive"
                 );
-                self.shared.bridge().broker_hides_retained(self.index);
+                self.task.bridge().broker_hides_retained(self.task.index);
             }
             Finding::Watching => {
-                self.shared
-                    .with(|bridge| bridge.broker_watched(now(), self.index, true));
+                self.task
+                    .with(|bridge, broker| bridge.broker_watched(now(), broker, true));
             }
             Finding::Unwatched => {
                 debug!(
                     "{name} {host}:{port}: the broker sends us our own messages; those of other clients below our topics are ignored"
                 );
-                self.shared
-                    .with(|bridge| bridge.broker_watched(now(), self.index, false));
+                self.task
+                    .with(|bridge, broker| bridge.broker_watched(now(), broker, false));
             }
         }
     }
@@ -837,8 +815,7 @@ impl<'a> Connection<'a> {
 
 /// The same as [`pull`], and notes what is written where that is wanted.
 fn pull_noting(
-    shared: &Shared,
-    index: usize,
+    task: &BrokerTask,
     (full, allowed): (usize, usize),
     sink: impl Buffered,
     suspects: &mut Suspects,
@@ -846,33 +823,27 @@ fn pull_noting(
 ) -> (usize, bool) {
     let mut sink = sink;
     let Some(pings) = noting else {
-        return pull(shared, index, full, allowed, &mut sink);
+        return pull(task, full, allowed, &mut sink);
     };
     let mut sink = Noting {
         sink,
         suspects,
         pings,
     };
-    pull(shared, index, full, allowed, &mut sink)
+    pull(task, full, allowed, &mut sink)
 }
 
 /// Has the bridge fill the buffer up to `full`, with as many messages as are allowed. Gives their number,
 /// and whether the bridge has more.
-fn pull(
-    shared: &Shared,
-    index: usize,
-    full: usize,
-    allowed: usize,
-    sink: &mut impl Buffered,
-) -> (usize, bool) {
-    let mut bridge = shared.bridge();
+fn pull(task: &BrokerTask, full: usize, allowed: usize, sink: &mut impl Buffered) -> (usize, bool) {
+    let mut bridge = task.bridge();
     let time = now();
     let mut sent = 0;
     while sent < allowed && sink.len() < full {
-        if !bridge.poll_publish(time, index, sink) {
+        if !bridge.poll_publish(time, task.index, sink) {
             return (sent, false);
         }
         sent += 1;
     }
-    (sent, bridge.has_work(index))
+    (sent, bridge.has_work(task.index))
 }

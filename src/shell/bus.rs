@@ -21,7 +21,7 @@ use zbus::{Connection, Message, Variant};
 
 use super::intercept::{BusSocket, BusStream, register};
 use super::pace::{FIRST_PAUSE, FULL_PAUSE, Next, Pace};
-use super::shared::{Shared, now, random_u32};
+use super::shared::{BusTask, Shared, now, random_u32};
 use super::timer::Timer;
 use crate::bridge::calls::{Call, Method};
 use crate::bridge::{LogRate, Throttle};
@@ -63,7 +63,8 @@ pub enum BusError {
 }
 
 /// Keeps the bus connected, for ever.
-pub async fn run(config: Config, shared: Arc<Shared>) {
+pub async fn run(config: Config, task: BusTask) {
+    let shared = &task.shared;
     let mut backoff = Backoff::default();
     let mut last_error = String::new();
     loop {
@@ -79,8 +80,8 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
                 shared.with(|bridge| bridge.bus_connected(now()));
                 shared.connection_changed();
                 let result = tokio::select! {
-                    result = bus.read(&shared, config.gather) => result,
-                    result = make_calls(&shared, &messages) => result,
+                    result = bus.read(&task, config.gather) => result,
+                    result = make_calls(&task, &messages) => result,
                 };
                 sender.abort();
                 shared.with(|bridge| bridge.bus_disconnected(now()));
@@ -109,7 +110,7 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
 /// Hands the bridge's calls to the task that sends, one batch at a time: a bus that takes nothing
 /// holds up nobody else.
 async fn make_calls(
-    shared: &Shared,
+    BusTask { shared, signals }: &BusTask,
     messages: &mpsc::Sender<Vec<Message>>,
 ) -> Result<(), BusError> {
     let mut warnings = Throttle::default();
@@ -134,7 +135,7 @@ async fn make_calls(
         }
         if batch.is_empty() {
             drop(permit);
-            shared.bus.calls.notified().await;
+            signals.calls.notified().await;
         } else {
             permit.send(batch);
         }
@@ -265,8 +266,8 @@ impl Bus {
         Ok(Bus { connection, reader })
     }
 
-    async fn read(&mut self, shared: &Shared, gather: Duration) -> Result<(), BusError> {
-        self.reader.read(shared, gather).await
+    async fn read(&mut self, task: &BusTask, gather: Duration) -> Result<(), BusError> {
+        self.reader.read(task, gather).await
     }
 }
 
@@ -348,7 +349,8 @@ impl Reader {
     }
 
     /// Reads until the connection ends.
-    async fn read(&mut self, shared: &Shared, gather: Duration) -> Result<(), BusError> {
+    async fn read(&mut self, task: &BusTask, gather: Duration) -> Result<(), BusError> {
+        let BusTask { shared, signals } = task;
         let timer = Timer::new()?;
         let mut pace = Pace::new(Instant::now());
         loop {
@@ -370,7 +372,7 @@ impl Reader {
             self.registered = None;
             tokio::select! {
                 result = timer.pause(pause.min(gather)) => result?,
-                () = shared.bus.urgent.notified() => {}
+                () = signals.urgent.notified() => {}
             }
         }
     }

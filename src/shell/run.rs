@@ -16,8 +16,8 @@ use super::held::Held;
 use super::http;
 #[cfg(feature = "listen")]
 use super::serve;
-use super::shared::random;
 pub use super::shared::{Shared, Stats, now};
+use super::shared::{TimerTask, random};
 use super::supervisor::{Supervisor, Watch};
 #[cfg(feature = "web")]
 use super::transport::Endpoint;
@@ -34,14 +34,15 @@ use crate::model::access::Access;
 
 /// Sleeps until the bridge has something to do, again and again. Tells the service manager that it
 /// does: whatever holds up this loop, or the bridge, is told by silence.
-async fn keep_time(shared: Arc<Shared>, mut watch: Watch) {
+async fn keep_time(task: TimerTask, mut watch: Watch) {
+    let shared = &task.shared;
     loop {
         if watch.is_there() {
             watch.look(Instant::now(), &shared.situation());
         }
         let deadline = shared.bridge().poll_timeout();
         let deadline = deadline.into_iter().chain(watch.deadline()).min();
-        shared.arm(deadline);
+        task.arm(deadline);
         let due = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -50,7 +51,7 @@ async fn keep_time(shared: Arc<Shared>, mut watch: Watch) {
         };
         tokio::select! {
             () = due => shared.with(|bridge| bridge.tick(now())),
-            () = shared.rearmed() => {}
+            () = task.rearmed() => {}
         }
     }
 }
@@ -116,9 +117,11 @@ pub async fn run_with(
     );
     let mut others = JoinSet::new();
     let watch = Watch::new(supervisor.clone(), Instant::now());
-    others.spawn(keep_time(Arc::clone(&shared), watch));
-    others.spawn(vrm::run(config.clone(), Arc::clone(&shared)));
-    others.spawn(bus::run(config.clone(), Arc::clone(&shared)));
+    others.spawn(keep_time(shared.timer_task(), watch));
+    if let Some(task) = shared.uplink_task() {
+        others.spawn(vrm::run(config.clone(), task));
+    }
+    others.spawn(bus::run(config.clone(), shared.bus_task()));
     #[cfg(feature = "metrics")]
     for (listener, role) in servers {
         let hosts = config.web_hosts.clone();
@@ -130,8 +133,8 @@ pub async fn run_with(
         others.spawn(serve::carry(config.clone(), exchange, Arc::clone(&shared)));
     }
     let mut brokers = JoinSet::new();
-    for index in 0..config.brokers.len() {
-        brokers.spawn(broker::run(config.clone(), index, Arc::clone(&shared)));
+    for task in shared.broker_tasks().take(config.brokers.len()) {
+        brokers.spawn(broker::run(config.clone(), task));
     }
     tokio::pin!(shutdown);
     loop {

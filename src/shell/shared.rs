@@ -1,4 +1,4 @@
-//! What the tasks have in common: the bridge behind its lock, and what wakes each of them.
+//! What the tasks have in common, the bridge behind its lock, and what each has for itself: its signals.
 //!
 //! A task has the bridge take something with [`Shared::with`], which then wakes who has something to do.
 
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 #[cfg(feature = "listen")]
 use super::serve::exchange::Exchange;
@@ -52,7 +53,7 @@ struct BrokerSignals {
 
 /// What wakes the timekeeper.
 #[derive(Debug, Default)]
-struct TimerSignals {
+pub struct TimerSignals {
     /// The next deadline has come closer, or there is something to tell the service manager.
     wake: Notify,
     /// Until when it sleeps.
@@ -65,18 +66,56 @@ struct TimerSignals {
 #[derive(Debug)]
 pub struct Shared {
     bridge: Mutex<Bridge>,
-    pub(super) bus: BusSignals,
-    brokers: Vec<BrokerSignals>,
-    timer: TimerSignals,
     ending: AtomicBool,
-    /// The broker of VRM, where this device is to be registered there.
-    pub(super) uplink: Option<Uplink>,
-    stats: Arc<Stats>,
+    /// How much of one kind is logged: for tasks that must not wait for the bridge.
+    log: Mutex<LogRate>,
+    wakers: Wakers,
+}
+
+/// Who is woken: what each task has, from the other side.
+#[derive(Debug)]
+struct Wakers {
+    bus: Arc<BusSignals>,
+    brokers: Vec<Arc<BrokerSignals>>,
+    timer: Arc<TimerSignals>,
+    /// Registration at VRM, where it is wanted.
+    uplink: Option<Arc<Uplink>>,
     /// The thread that serves clients which are connected to the bridge itself (§9).
     #[cfg(feature = "listen")]
     clients: OnceLock<Arc<Exchange>>,
-    /// How much of one kind is logged: for who must not ask the bridge, since he works for it.
-    log: Mutex<LogRate>,
+    stats: Arc<Stats>,
+}
+
+/// What the task of the bus has.
+pub struct BusTask {
+    /// The bridge.
+    pub(super) shared: Arc<Shared>,
+    /// What wakes the task.
+    pub(super) signals: Arc<BusSignals>,
+}
+
+/// What the task of one broker has.
+pub struct BrokerTask {
+    /// The bridge.
+    pub(super) shared: Arc<Shared>,
+    /// The number of the broker there.
+    pub(super) index: usize,
+    signals: Arc<BrokerSignals>,
+}
+
+/// What the timekeeper has.
+pub struct TimerTask {
+    /// The bridge.
+    pub(super) shared: Arc<Shared>,
+    signals: Arc<TimerSignals>,
+}
+
+/// What the task that registers this device at VRM has.
+pub struct UplinkTask {
+    /// The bridge.
+    pub(super) shared: Arc<Shared>,
+    /// The broker of VRM, as registration sees it.
+    pub(super) uplink: Arc<Uplink>,
 }
 
 /// The time now, on both clocks.
@@ -104,29 +143,65 @@ pub(super) fn random_u32() -> u32 {
 impl Shared {
     /// A bridge that no task works for yet.
     pub(super) fn new(bridge: Bridge, uplink: Option<Uplink>, stats: Arc<Stats>) -> Shared {
-        let brokers = (0..bridge.brokers()).map(|broker| BrokerSignals {
+        let signals = |broker| BrokerSignals {
             wake: Notify::new(),
             wanted: AtomicBool::new(bridge.wants(broker)),
-        });
+        };
+        let brokers = (0..bridge.brokers()).map(|broker| Arc::new(signals(broker)));
         Shared {
-            brokers: brokers.collect(),
+            wakers: Wakers {
+                bus: Arc::default(),
+                brokers: brokers.collect(),
+                timer: Arc::default(),
+                uplink: uplink.map(Arc::new),
+                #[cfg(feature = "listen")]
+                clients: OnceLock::new(),
+                stats,
+            },
             bridge: Mutex::new(bridge),
-            bus: BusSignals::default(),
-            timer: TimerSignals::default(),
             ending: AtomicBool::new(false),
-            uplink,
-            stats,
-            #[cfg(feature = "listen")]
-            clients: OnceLock::new(),
             log: Mutex::default(),
         }
+    }
+
+    /// What the task of the bus has.
+    pub(super) fn bus_task(self: &Arc<Self>) -> BusTask {
+        BusTask {
+            shared: Arc::clone(self),
+            signals: Arc::clone(&self.wakers.bus),
+        }
+    }
+
+    /// What the tasks of the brokers have, in the order of the settings; after them the listeners follow.
+    pub(super) fn broker_tasks(self: &Arc<Self>) -> impl Iterator<Item = BrokerTask> {
+        let all = self.wakers.brokers.iter().enumerate();
+        all.map(|(index, signals)| BrokerTask {
+            shared: Arc::clone(self),
+            index,
+            signals: Arc::clone(signals),
+        })
+    }
+
+    /// What the timekeeper has.
+    pub(super) fn timer_task(self: &Arc<Self>) -> TimerTask {
+        TimerTask {
+            shared: Arc::clone(self),
+            signals: Arc::clone(&self.wakers.timer),
+        }
+    }
+
+    /// What registration at VRM has, where it is wanted.
+    pub(super) fn uplink_task(self: &Arc<Self>) -> Option<UplinkTask> {
+        let uplink = Arc::clone(self.wakers.uplink.as_ref()?);
+        let shared = Arc::clone(self);
+        Some(UplinkTask { shared, uplink })
     }
 
     /// Clients are served by this thread.
     #[cfg(feature = "listen")]
     pub(super) fn serve(&self, clients: Arc<Exchange>) {
         // Once, before any task runs.
-        let _ = self.clients.set(clients);
+        let _ = self.wakers.clients.set(clients);
     }
 
     /// The bridge. The lock is for a moment, and never held across a wait; a panic elsewhere ends
@@ -149,7 +224,7 @@ impl Shared {
         #[allow(unused_mut, reason = "without listeners")]
         let mut bridge = self.bridge();
         #[cfg(feature = "listen")]
-        if let Some(clients) = self.clients.get() {
+        if let Some(clients) = self.wakers.clients.get() {
             clients.hand_counts(&mut bridge);
         }
         look(&bridge)
@@ -157,45 +232,39 @@ impl Shared {
 
     /// Wakes who has something to do now.
     pub(super) fn wake(&self, bridge: &mut Bridge) {
+        let wakers = &self.wakers;
         #[cfg(feature = "listen")]
-        if let Some(clients) = self.clients.get() {
+        if let Some(clients) = wakers.clients.get() {
             clients.tell(now, super::memory::resident_bytes, bridge);
         }
-        for (broker, signals) in self.brokers.iter().enumerate() {
+        for (broker, signals) in wakers.brokers.iter().enumerate() {
             let wanted = bridge.wants(broker);
             let was = signals.wanted.swap(wanted, Ordering::Relaxed);
             if bridge.has_work(broker) || was != wanted {
                 signals.wake.notify_one();
             }
         }
-        if let Some(uplink) = &self.uplink {
+        if let Some(uplink) = &wakers.uplink {
             uplink.note(bridge);
         }
         if bridge.has_calls() {
-            self.bus.calls.notify_one();
+            wakers.bus.calls.notify_one();
         }
         if bridge.answer_awaited() {
             // Only who pauses right now: nothing is to be left for a later pause.
-            self.bus.urgent.notify_waiters();
+            wakers.bus.urgent.notify_waiters();
         }
-        let deadline = bridge.poll_timeout();
-        let armed = *self
-            .timer
-            .armed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if deadline.is_some_and(|deadline| armed.is_none_or(|armed| deadline < armed)) {
-            self.timer.wake.notify_one();
-        }
+        wakers.timer.look(bridge.poll_timeout());
         let (services, items) = bridge.size();
         let (changes, published) = bridge.traffic();
-        self.stats.services.store(services, Ordering::Relaxed);
-        self.stats.items.store(items, Ordering::Relaxed);
+        let stats = &wakers.stats;
+        stats.services.store(services, Ordering::Relaxed);
+        stats.items.store(items, Ordering::Relaxed);
         // Any 32 bits of them.
         #[allow(clippy::cast_possible_truncation)]
         let (changes, published) = (changes as u32, published as u32);
-        self.stats.updates.store(changes, Ordering::Relaxed);
-        self.stats.published.store(published, Ordering::Relaxed);
+        stats.updates.store(changes, Ordering::Relaxed);
+        stats.published.store(published, Ordering::Relaxed);
     }
 
     /// How much of one kind is logged.
@@ -211,8 +280,9 @@ impl Shared {
 
     /// A connection has come or gone: the service manager is told.
     pub(super) fn connection_changed(&self) {
-        self.timer.changes.fetch_add(1, Ordering::Relaxed);
-        self.timer.wake.notify_one();
+        let timer = &self.wakers.timer;
+        timer.changes.fetch_add(1, Ordering::Relaxed);
+        timer.wake.notify_one();
     }
 
     /// What the service manager is told.
@@ -231,7 +301,7 @@ impl Shared {
                 .collect(),
             services,
             items,
-            changes: self.timer.changes.load(Ordering::Relaxed),
+            changes: self.wakers.timer.changes.load(Ordering::Relaxed),
             ending: self.is_ending(),
         }
     }
@@ -243,54 +313,85 @@ impl Shared {
 
     /// Whether a broker is to be connected: not at the end, and not while it may have nothing (§8).
     pub fn wants(&self, broker: usize) -> bool {
-        let held = self
-            .uplink
-            .as_ref()
-            .is_some_and(|uplink| uplink.holds(broker));
-        let wanted = self.brokers.get(broker);
+        let uplink = self.wakers.uplink.as_ref();
+        let held = uplink.is_some_and(|uplink| uplink.holds(broker));
+        let wanted = self.wakers.brokers.get(broker);
         let wanted = wanted.is_some_and(|signals| signals.wanted.load(Ordering::Relaxed));
         !self.is_ending() && !held && wanted
-    }
-
-    /// Waits until a broker is to be connected; `false` where the bridge ends instead.
-    pub(super) async fn is_wanted(&self, broker: usize) -> bool {
-        while !self.is_ending() {
-            if self.wants(broker) {
-                return true;
-            }
-            match self.brokers.get(broker) {
-                Some(signals) => signals.wake.notified().await,
-                None => return false,
-            }
-        }
-        false
-    }
-
-    /// What wakes the task of a broker.
-    pub(super) fn broker(&self, broker: usize) -> Option<&Notify> {
-        self.brokers.get(broker).map(|signals| &signals.wake)
     }
 
     /// The bridge ends: all brokers are told.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
         self.with(Bridge::end);
-        for signals in &self.brokers {
+        for signals in &self.wakers.brokers {
             signals.wake.notify_one();
         }
     }
 
+    /// Wakes the task of a broker: something else than the bridge held it up.
+    pub(super) fn wake_broker(&self, broker: usize) {
+        if let Some(signals) = self.wakers.brokers.get(broker) {
+            signals.wake.notify_one();
+        }
+    }
+}
+
+impl BrokerTask {
+    /// The bridge.
+    pub(super) fn bridge(&self) -> MutexGuard<'_, Bridge> {
+        self.shared.bridge()
+    }
+
+    /// Has the bridge take something of this broker, and wakes who has something to do because of it.
+    pub(super) fn with<R>(&self, act: impl FnOnce(&mut Bridge, usize) -> R) -> R {
+        self.shared.with(|bridge| act(bridge, self.index))
+    }
+
+    /// Whether the broker is to be connected.
+    pub(super) fn wants(&self) -> bool {
+        self.shared.wants(self.index)
+    }
+
+    /// Waits until the broker is to be connected; `false` where the bridge ends instead.
+    pub(super) async fn is_wanted(&self) -> bool {
+        while !self.shared.is_ending() {
+            if self.wants() {
+                return true;
+            }
+            self.woken().await;
+        }
+        false
+    }
+
+    /// Waits until there is something to do.
+    pub(super) fn woken(&self) -> Notified<'_> {
+        self.signals.wake.notified()
+    }
+}
+
+impl TimerTask {
     /// When the timekeeper wakes up by itself: at this moment, or never.
     pub(super) fn arm(&self, deadline: Option<Instant>) {
-        *self
-            .timer
-            .armed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = deadline;
+        *self.signals.armed() = deadline;
     }
 
     /// Waits until the timekeeper has to look again.
     pub(super) async fn rearmed(&self) {
-        self.timer.wake.notified().await;
+        self.signals.wake.notified().await;
+    }
+}
+
+impl TimerSignals {
+    fn armed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the timekeeper where this deadline is before the one that it waits for.
+    fn look(&self, deadline: Option<Instant>) {
+        let armed = *self.armed();
+        if deadline.is_some_and(|deadline| armed.is_none_or(|armed| deadline < armed)) {
+            self.wake.notify_one();
+        }
     }
 }

@@ -50,13 +50,9 @@ impl Uplink {
         self.broker == broker && self.held.load(Ordering::Relaxed)
     }
 
-    /// Lets the broker be connected.
-    pub fn release(&self, wake: Option<&Notify>) {
-        if self.held.swap(false, Ordering::Relaxed)
-            && let Some(wake) = wake
-        {
-            wake.notify_one();
-        }
+    /// Lets the broker be connected. `true` where it had to wait until now.
+    pub fn release(&self) -> bool {
+        self.held.swap(false, Ordering::Relaxed)
     }
 
     /// How often the broker was connected and lost; the number wraps.

@@ -6,13 +6,12 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tracing::{debug, info, warn};
 
-use super::shared::{Shared, random_u32};
+use super::shared::{UplinkTask, random_u32};
 use super::transport::{Endpoint, TransportError, connect};
 use crate::config::{Config, Login, Registration, TlsConfig, Transport};
 use crate::error::plain;
@@ -41,18 +40,15 @@ enum RegisterError {
 }
 
 /// Registers this device as often as it has to be.
-pub async fn run(config: Config, shared: Arc<Shared>) {
+pub async fn run(config: Config, UplinkTask { shared, uplink }: UplinkTask) {
     let Some((broker, registration)) = config
         .vrm
         .and_then(|vrm| Some((vrm.broker, vrm.registration?)))
     else {
         return;
     };
-    let Some((broker_config, uplink)) = config.brokers.get(broker).zip(shared.uplink.as_ref())
-    else {
-        return;
-    };
-    let Some(login) = &broker_config.login else {
+    let broker_config = config.brokers.get(broker);
+    let Some(login) = broker_config.and_then(|broker| broker.login.as_ref()) else {
         return;
     };
     let Registration {
@@ -104,7 +100,9 @@ pub async fn run(config: Config, shared: Arc<Shared>) {
             }
         }
         // Whatever came of it: an earlier registration may still hold.
-        uplink.release(shared.broker(broker));
+        if uplink.release() {
+            shared.wake_broker(broker);
+        }
     }
 }
 
