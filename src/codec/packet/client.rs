@@ -92,8 +92,6 @@ pub struct Hello<'a> {
     pub bridge: bool,
     /// The client id; empty where the server is to assign one.
     pub client_id: &'a str,
-    /// Whether what an earlier connection left is to be forgotten.
-    pub clean: bool,
     /// The keep-alive interval in seconds; 0: none.
     pub keep_alive_s: u16,
     /// What is to be published when the client is lost.
@@ -381,7 +379,6 @@ fn decode_hello(
         old,
         bridge,
         client_id,
-        clean: flag(1),
         keep_alive_s,
         will,
         user,

@@ -123,9 +123,6 @@ pub struct ConnAck<'a> {
 /// What a broker allows; the default is what holds where it says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// How many messages with QoS 1 or 2 may be unacknowledged. Ours have QoS 0, and it does not
-    /// apply to them.
-    pub receive_max: u16,
     /// The longest packet that it takes, in bytes.
     pub packet_bytes_max: Option<u32>,
     /// The highest topic alias; 0: none.
@@ -134,8 +131,6 @@ pub struct ServerLimits {
     pub ping_s: Option<u16>,
     /// Whether it retains messages.
     pub retain: bool,
-    /// The highest QoS of messages to it.
-    pub qos_max: u8,
     /// Whether filters may have wildcards.
     pub wildcards: bool,
     /// Whether it has shared subscriptions.
@@ -145,12 +140,10 @@ pub struct ServerLimits {
 impl Default for ServerLimits {
     fn default() -> ServerLimits {
         ServerLimits {
-            receive_max: u16::MAX,
             packet_bytes_max: None,
             aliases_max: 0,
             ping_s: None,
             retain: true,
-            qos_max: 2,
             wildcards: true,
             shared: true,
         }

@@ -97,15 +97,14 @@ fn grant(grants: &mut ServerLimits, name: Name, number: u32) -> Result<(), Malfo
         reason = "the rest says nothing to us"
     )]
     match name {
-        Name::ReceiveMaximum => {
-            grants.receive_max = Some(two()?).filter(|&n| n > 0).ok_or(Malformed)?;
-        }
+        // Our messages have QoS 0, to which it does not apply.
+        Name::ReceiveMaximum => drop(Some(two()?).filter(|&n| n > 0).ok_or(Malformed)?),
         Name::MaximumPacketSize => {
             grants.packet_bytes_max = Some(Some(number).filter(|&n| n > 0).ok_or(Malformed)?);
         }
         Name::TopicAliasMaximum => grants.aliases_max = two()?,
         Name::ServerKeepAlive => grants.ping_s = Some(two()?),
-        Name::MaximumQos => grants.qos_max = u8::from(flag()?),
+        Name::MaximumQos => drop(flag()?),
         Name::RetainAvailable => grants.retain = flag()?,
         Name::WildcardSubscriptions => grants.wildcards = flag()?,
         Name::SharedSubscriptions => grants.shared = flag()?,

@@ -22,12 +22,10 @@ fn connack_tells_what_the_broker_allows() {
         panic!("{:?}", decode(&mut bytes))
     };
     let grants = ServerLimits {
-        receive_max: 20,
         packet_bytes_max: Some(1024),
         aliases_max: 10,
         ping_s: Some(60),
         retain: false,
-        qos_max: 0,
         wildcards: false,
         shared: false,
     };
