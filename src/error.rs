@@ -13,6 +13,7 @@ use crate::model::outside::Outside;
 
 /// Why the program cannot go on.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum Fatal {
     /// The operator has to mend the configuration first.
     #[error(transparent)]
@@ -23,19 +24,14 @@ pub enum Fatal {
     /// Somebody else listens there already, or the address is none of ours.
     #[error("{what}: cannot listen on {address}: {reason}")]
     Listen {
-        /// What for.
         what: &'static str,
-        /// Where.
         address: SocketAddr,
-        /// Why not.
         reason: io::Error,
     },
     /// The same of a listener.
     #[error("cannot listen on {address}: {}{}", plain(reason), taken(reason))]
     Port {
-        /// Where.
         address: SocketAddr,
-        /// Why not.
         reason: io::Error,
     },
     /// The demo is a cargo feature.

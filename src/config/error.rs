@@ -17,6 +17,7 @@ use super::server::InvalidServer;
 
 /// A mistake in the configuration.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum ConfigError {
     /// The arguments do not fit together.
     #[error("{complaint} (dbus-mqtt --help explains the flags)")]
@@ -32,17 +33,14 @@ pub enum ConfigError {
     /// The settings file is no TOML, or has what no settings file has.
     #[error("{}:{line}: {complaint}", path.display())]
     Syntax {
-        /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What the parser says.
         complaint: String,
     },
     /// One setting cannot be used.
     #[error("{origin}: {problem}")]
     Setting {
-        /// Where it is set.
         origin: Origin,
         /// What is wrong with it.
         problem: Problem,
@@ -52,17 +50,11 @@ pub enum ConfigError {
     Schema {
         /// Each with file and line.
         mistakes: Vec<String>,
-        /// Where the file is.
         directory: PathBuf,
     },
     /// The same, where they were shown already.
     #[error("{}: {count} mistakes in the schema", directory.display())]
-    SchemaMistakes {
-        /// Where the files are.
-        directory: PathBuf,
-        /// How many.
-        count: usize,
-    },
+    SchemaMistakes { directory: PathBuf, count: usize },
     /// None of the sources of §6 knows the portal id.
     #[error("no portal id was found on this device (tried: {}); give one with --portal-id", tried.join("; "))]
     NoPortalId {
@@ -74,11 +66,8 @@ pub enum ConfigError {
         "{service} on this bus has no portal id at {path} ({reason}); give one with --portal-id"
     )]
     NoSerial {
-        /// The service.
         service: String,
-        /// Where it should be.
         path: &'static str,
-        /// What is there instead.
         reason: String,
     },
 }
@@ -107,6 +96,7 @@ pub enum Origin {
 
 /// What is wrong with one setting.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum Problem {
     /// The parser of flags refuses the value.
     #[error("{0}")]
@@ -202,7 +192,6 @@ pub enum Problem {
     /// A number that is too large.
     #[error("{value} is too large: at most {max}")]
     TooLarge {
-        /// As written.
         value: u64,
         /// The largest that is accepted.
         max: u64,
@@ -224,12 +213,7 @@ pub enum Problem {
     TwoPasswords,
     /// The file that is named cannot be read.
     #[error("cannot read {}: {}", path.display(), plain(reason))]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: io::Error,
-    },
+    Unreadable { path: PathBuf, reason: io::Error },
     /// The password file begins with an empty line, or is empty.
     #[error("the first line of {} is empty, so there is no password in it", .0.display())]
     NoPassword(PathBuf),
@@ -242,7 +226,6 @@ pub enum Problem {
         exposure.how, path.display(), exposure.remedy
     )]
     Exposed {
-        /// The file.
         path: PathBuf,
         /// How, and what mends it.
         exposure: Exposure,
@@ -269,7 +252,6 @@ pub enum Problem {
     /// A number that is too small.
     #[error("{value} is too small: at least {min}")]
     TooSmall {
-        /// As written.
         value: u64,
         /// The smallest that is accepted.
         min: u64,
@@ -285,11 +267,8 @@ pub enum Problem {
         "{broker:?} is the same broker ({address}) with the same client id {client_id:?}: the two would throw each other out; give one of them another client-id"
     )]
     SameClient {
-        /// The other.
         broker: String,
-        /// Where both are.
         address: String,
-        /// What both are called.
         client_id: String,
     },
     /// No address of a web server that encrypts.
@@ -306,12 +285,7 @@ pub enum Problem {
     VrmPassword(PathBuf),
     /// The file for the password of VRM cannot be made.
     #[error("cannot create {}: {}", path.display(), plain(reason))]
-    NotCreated {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: io::Error,
-    },
+    NotCreated { path: PathBuf, reason: io::Error },
 }
 
 /// The longest client id that is accepted. Brokers must take 23 bytes [MQTT-3.1.3-5]; most take more.

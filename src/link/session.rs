@@ -86,6 +86,7 @@ pub struct SessionConfig {
 
 /// Why a session is over.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum LinkError {
     /// The socket failed.
     #[error("{0}")]
@@ -103,14 +104,10 @@ pub enum LinkError {
     },
     /// The broker does not take this version of MQTT.
     #[error("the broker does not support {version}")]
-    Version {
-        /// The version.
-        version: Version,
-    },
+    Version { version: Version },
     /// The broker refused the connection.
     #[error("{}{said}", reason::refusal(*version, *code).text)]
     Refused {
-        /// In which version.
         version: Version,
         /// The code of CONNACK [MQTT-3.2.2-3 of 3.1.1, MQTT-3.2.2.2 of 5].
         code: u8,
@@ -120,7 +117,6 @@ pub enum LinkError {
     /// The broker ended the session (MQTT 5).
     #[error("the broker ended the session: {}{said}", reason::meaning(In::Disconnect, *code).text)]
     Dismissed {
-        /// The code of DISCONNECT.
         code: u8,
         /// What the broker says of it.
         said: Box<str>,
@@ -130,7 +126,6 @@ pub enum LinkError {
     Subscription {
         /// The filter of the requests.
         filter: String,
-        /// The code of SUBACK.
         code: u8,
     },
     /// The broker takes no filters with wildcards (MQTT 5).
@@ -138,16 +133,10 @@ pub enum LinkError {
     Wildcards,
     /// No answer in time.
     #[error("the broker did not answer {what} within {} s", ANSWER_TIMEOUT.as_secs())]
-    NoAnswer {
-        /// To which packet.
-        what: &'static str,
-    },
+    NoAnswer { what: &'static str },
     /// Nothing came for one and a half ping intervals.
     #[error("the broker has been silent for {} s", silent.as_secs())]
-    Silent {
-        /// For how long.
-        silent: Duration,
-    },
+    Silent { silent: Duration },
     /// Bytes that are not MQTT.
     #[error("the broker sent {0}")]
     Packet(#[from] PacketError),

@@ -32,26 +32,19 @@ pub struct PortalId(Box<str>);
 
 /// A text that is no portal id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum InvalidName {
     /// Nothing is there.
     #[error("the portal id is empty")]
     Empty,
     /// Too long to be one.
     #[error("the portal id has {found} characters, more than {PORTAL_ID_BYTES_MAX}")]
-    TooLong {
-        /// Its length in bytes.
-        found: usize,
-    },
+    TooLong { found: usize },
     /// A character that a topic level or a client id cannot have.
     #[error(
         "the portal id {text:?} has the character {character:?}; only letters, digits, - and _ can be in it"
     )]
-    Character {
-        /// The whole text.
-        text: Box<str>,
-        /// The first wrong character.
-        character: char,
-    },
+    Character { text: Box<str>, character: char },
 }
 
 impl PortalId {

@@ -76,50 +76,31 @@ pub struct ResponseAddress {
 
 /// Why a request is not carried out (§5.8).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum Rejection {
     /// The topic has too few levels to name an item.
     #[error("the topic names no item")]
     Topic,
     /// The payload is longer than allowed.
     #[error("the payload has {found} bytes, more than {max}")]
-    TooLarge {
-        /// Its length in bytes.
-        found: usize,
-        /// The limit in bytes.
-        max: usize,
-    },
+    TooLarge { found: usize, max: usize },
     /// The value is longer than allowed, of a write or of what a service answers.
     #[error("the value has {found} bytes, more than {max}")]
-    ValueTooLarge {
-        /// Its length in bytes.
-        found: usize,
-        /// The limit in bytes.
-        max: usize,
-    },
+    ValueTooLarge { found: usize, max: usize },
     /// A value that a service answers, for which there is no room beside the others.
     #[error("with its value all texts and lists together would have more than {max} bytes")]
-    NoRoom {
-        /// The limit in bytes.
-        max: usize,
-    },
+    NoRoom { max: usize },
     /// The clients of this broker ask for more than they may.
     #[error("more than {max} requests come in a second")]
-    TooFast {
-        /// The limit.
-        max: usize,
-    },
+    TooFast { max: usize },
     /// The payload nests deeper than allowed.
     #[error("the payload nests deeper than {max} levels")]
-    TooDeep {
-        /// The limit.
-        max: usize,
-    },
+    TooDeep { max: usize },
     /// The value nests deeper than a message on the bus may.
     #[error("a D-Bus message has at most {max} levels, and this value would need {found}")]
     TooDeepForBus {
         /// How many levels it would be.
         found: usize,
-        /// The limit.
         max: usize,
     },
     /// The payload is not text.
@@ -164,12 +145,7 @@ pub enum Rejection {
     },
     /// The service has no such item.
     #[error("{service} has no {path}")]
-    UnknownPath {
-        /// The service.
-        service: Box<str>,
-        /// The path asked for.
-        path: Box<str>,
-    },
+    UnknownPath { service: Box<str>, path: Box<str> },
     /// A text for an item that is a number: its present value is one, or the schema says so (§3).
     #[error("the value is a text, and the item is a number; write it without quotes")]
     TextForNumber,
@@ -184,40 +160,27 @@ pub enum Rejection {
     },
     /// A text that is the label of several codes (§5.6).
     #[error("the text is the label of several codes, {codes}; write the number")]
-    AmbiguousLabel {
-        /// The codes.
-        codes: Box<str>,
-    },
+    AmbiguousLabel { codes: Box<str> },
     /// An item that cannot be written, says the schema (§5.6).
     #[error("the schema says that it can only be read")]
     ReadOnlyItem,
     /// A value that the item does not take, says the schema (§5.6).
     #[error("the schema says that it takes {range}")]
-    OutOfRange {
-        /// What it takes.
-        range: Box<str>,
-    },
+    OutOfRange { range: Box<str> },
     /// Too much is waiting for answers already (§5.6).
     #[error("{max} calls wait for their answers already")]
-    Busy {
-        /// The limit.
-        max: usize,
-    },
+    Busy { max: usize },
     /// Too many full publishes are asked for that have not ended (§5.3).
     #[error("too many keep-alives wait for their full publish already")]
     Completions,
     /// The service answered with a code that is not 0.
     #[error("the service refused it with code {code}")]
-    Refused {
-        /// The code.
-        code: i32,
-    },
+    Refused { code: i32 },
     /// The service answered with a D-Bus error.
     #[error("the service answered with {name}: {}", Outside::error(message))]
     BusError {
         /// The D-Bus error name.
         name: Box<str>,
-        /// Its text.
         message: Box<str>,
     },
     /// The service did not answer in time, or left.
@@ -240,10 +203,7 @@ pub enum Rejection {
     },
     /// Too many topic filters are live.
     #[error("{max} topic filters are kept alive already")]
-    Filters {
-        /// The limit.
-        max: usize,
-    },
+    Filters { max: usize },
     /// A response topic that is none, or that the bridge will not speak to.
     #[error("it asks for its answer on {topic:?}: {why}")]
     ResponseTopic {

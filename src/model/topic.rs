@@ -154,23 +154,14 @@ impl TopicRules {
 
 /// Why a topic is left out at a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum Misfit {
     /// It has too many levels.
     #[error("it has {levels} levels, more than topic-levels-max = {max}")]
-    Levels {
-        /// How many.
-        levels: usize,
-        /// The most.
-        max: usize,
-    },
+    Levels { levels: usize, max: usize },
     /// It is too long.
     #[error("it has {bytes} bytes, more than topic-bytes-max = {max}")]
-    Bytes {
-        /// How many.
-        bytes: usize,
-        /// The most.
-        max: usize,
-    },
+    Bytes { bytes: usize, max: usize },
     /// Another item has the topic already, since characters were replaced.
     #[error("with its characters replaced it is the topic of another value")]
     Taken,

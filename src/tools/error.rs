@@ -7,11 +7,11 @@ use crate::error::{Fatal, plain};
 
 /// What ends a tool early. The operator can mend each of these, so each is one readable sentence.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum ToolError {
     /// There is no bus where one should be.
     #[error("cannot connect to the D-Bus at {address}: {reason}")]
     Connect {
-        /// The address.
         address: String,
         /// What is wrong with it.
         reason: String,
@@ -22,50 +22,34 @@ pub enum ToolError {
     /// A call to the bus itself failed.
     #[error("the D-Bus refused {call}: {reason}")]
     BusCall {
-        /// The method.
         call: &'static str,
-        /// What zbus says.
         reason: Box<zbus::Error>,
     },
     /// A name on the bus belongs to another process.
     #[error("the bus name {name} is taken: another process already serves it on this bus")]
-    NameTaken {
-        /// The name.
-        name: String,
-    },
+    NameTaken { name: String },
     /// A path is no D-Bus object path, or a message is too large.
     #[error("{name} cannot send a signal for {path}: {reason}")]
     Message {
-        /// The service.
         name: String,
-        /// The path.
         path: String,
-        /// What zbus says.
         reason: Box<zbus::Error>,
     },
     /// A file or directory cannot be used.
     #[error("{path}: {reason}", path = path.display(), reason = plain(reason))]
     File {
-        /// Which.
         path: PathBuf,
-        /// What the system says.
         reason: std::io::Error,
     },
     /// `record` would overwrite something.
     #[error("{path} exists already; give another directory with --out", path = path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
+    Exists { path: PathBuf },
     /// A line of a recording is wrong.
     #[error(transparent)]
     Recording(#[from] RecordingError),
     /// Nothing to replay.
     #[error("no recordings in {path}: a recording is a file that ends in .jsonl", path = path.display())]
-    NoRecordings {
-        /// The directory.
-        path: PathBuf,
-    },
+    NoRecordings { path: PathBuf },
     /// Two recordings cannot be played together.
     #[error(
         "{first} and {second} are both recordings of {name}, and a bus name has only one owner; \
@@ -73,67 +57,45 @@ pub enum ToolError {
         first = first.display(), second = second.display()
     )]
     SameService {
-        /// The service both record.
         name: String,
         /// The file that was read first.
         first: PathBuf,
-        /// The other.
         second: PathBuf,
     },
     /// The speed of a replay makes no sense.
     #[error("--speed {speed}: the speed must be greater than 0 (1 is real time, inf is no pauses)")]
-    Speed {
-        /// What was given.
-        speed: f64,
-    },
+    Speed { speed: f64 },
     /// The schema has no such service type.
     #[error(
         "there is no service type {service_type:?} in the schema{}",
         like(hint.as_deref())
     )]
     NoServiceType {
-        /// What was asked for.
         service_type: String,
-        /// What was likely meant.
         hint: Option<String>,
     },
     /// The schema has nothing of the kind.
     #[error("no row of the schema has {word:?} in it")]
-    NoRow {
-        /// What was searched for.
-        word: String,
-    },
+    NoRow { word: String },
     /// A part of the demo did not start.
     #[error("the demo cannot start its {part}: {reason}")]
     DemoPart {
-        /// Which part.
         part: &'static str,
         /// Why, in the words of whoever refused.
         reason: String,
     },
     /// The doctor found something that is wrong.
     #[error("{faults} of {checks} checks found a fault")]
-    Faults {
-        /// How many.
-        faults: usize,
-        /// Of how many.
-        checks: usize,
-    },
+    Faults { faults: usize, checks: usize },
     /// The output cannot be written.
     #[error("cannot print: {}", plain(.0))]
     Output(#[source] std::io::Error),
     /// The port that was asked for is not free.
     #[error("port {port} is taken; give another, or leave it out to take a free one")]
-    PortTaken {
-        /// The port.
-        port: u16,
-    },
+    PortTaken { port: u16 },
     /// Services that were asked for, and never were on the bus.
     #[error("not recorded: {services} (not on this bus, or without values)")]
-    NotRecorded {
-        /// Their names.
-        services: String,
-    },
+    NotRecorded { services: String },
     /// No service was on the bus at all.
     #[error("nothing was recorded: no Victron service is on this bus, or none gave its values")]
     NothingRecorded,
@@ -142,7 +104,6 @@ pub enum ToolError {
     NoPort {
         /// The first port that was tried.
         first: u16,
-        /// The last.
         last: u16,
     },
     /// The bridge inside the demo ended.

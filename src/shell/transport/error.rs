@@ -13,6 +13,7 @@ pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a broker is out of reach. Travels in an [`io::Error`] where a connection stood before.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum TransportError {
     /// The system says so.
     #[error("{0}")]
@@ -25,25 +26,16 @@ pub enum TransportError {
     ConnectTimeout,
     /// The broker took the connection, and then its time.
     #[error("the broker did not complete the {layer} handshake within {} s", HANDSHAKE_TIMEOUT.as_secs())]
-    HandshakeTimeout {
-        /// Whose handshake.
-        layer: Layer,
-    },
+    HandshakeTimeout { layer: Layer },
     /// The broker took the connection, and closed it: what most do with what they do not understand.
     #[error(
         "the broker closed the connection during the {layer} handshake; is this port for {layer}? {}",
         layer.without()
     )]
-    HandshakeClosed {
-        /// Whose handshake.
-        layer: Layer,
-    },
+    HandshakeClosed { layer: Layer },
     /// A build for a small device may leave it out.
     #[error("this build does not include {layer}")]
-    NotBuilt {
-        /// What is missing.
-        layer: Layer,
-    },
+    NotBuilt { layer: Layer },
     /// TLS failed.
     #[cfg(feature = "tls")]
     #[error(transparent)]

@@ -7,17 +7,14 @@ use super::layer::Layer;
 
 /// Why there is no WebSocket, or none any more.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum WebSocketError {
     /// The path of the configuration can be none.
     #[error("{path:?} is not a valid WebSocket path")]
-    Path {
-        /// The path.
-        path: String,
-    },
+    Path { path: String },
     /// A web server, but no WebSocket for us.
     #[error("the server answered {status} when asked for the WebSocket {path}")]
     Refused {
-        /// Its answer.
         status: StatusCode,
         /// What was asked for, without its query.
         path: String,
@@ -38,12 +35,7 @@ pub enum WebSocketError {
     Text,
     /// A frame beyond the bound.
     #[error("the broker sent a WebSocket frame of {bytes} bytes, more than {bytes_max}")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// What is taken.
-        bytes_max: usize,
-    },
+    TooLarge { bytes: usize, bytes_max: usize },
     /// The broker ended it, and not because it was done.
     #[error("the broker closed the WebSocket (code {code}{})", said(reason))]
     Closed {

@@ -13,6 +13,7 @@ use crate::shell::transport::TransportError;
 
 /// Why a question has no answer, in a sentence for the one who asked.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum ClientError {
     /// A setting cannot be used.
     #[error(transparent)]
@@ -22,10 +23,7 @@ pub enum ClientError {
         "{given:?} is not a topic: write it as it stands after the portal id, such as \
          system/0/Dc/Battery/Soc or 'battery/+/Soc'"
     )]
-    Topic {
-        /// What was given.
-        given: String,
-    },
+    Topic { given: String },
     /// Topics of more than one installation.
     #[error("{given} is another installation than {portal}; ask for one at a time")]
     OtherPortal {
@@ -42,11 +40,9 @@ pub enum ClientError {
         "{topic} has no value of its own, but {count} below it; set one of those, such as {first}"
     )]
     Inner {
-        /// The topic.
         topic: String,
         /// How many are below it.
         count: usize,
-        /// The first of them.
         first: String,
     },
     /// The connection to the broker failed, or ended.
@@ -57,43 +53,26 @@ pub enum ClientError {
     Transport(#[from] TransportError),
     /// One of these two, with the name of the broker.
     #[error("the broker at {address}: {reason}")]
-    Broker {
-        /// Host and port.
-        address: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Broker { address: String, reason: String },
     /// No bridge has ever been there.
     #[error(
         "there is no installation on this broker: nothing came on N/+/system/0/Serial within {} s (where the \
          broker gives no retained messages to wildcards, name it with --portal-id)",
         waited.as_secs_f64()
     )]
-    NoPortal {
-        /// How long.
-        waited: Duration,
-    },
+    NoPortal { waited: Duration },
     /// More than one bridge is there, or was.
     #[error(
         "there are several installations on this broker; choose one with --portal-id: {}",
         list(portals)
     )]
-    Portals {
-        /// All of them.
-        portals: Vec<Portal>,
-    },
+    Portals { portals: Vec<Portal> },
     /// The bridge has said that it is off, and nobody else answers for it.
     #[error("{portal} is offline: its bridge said so, and does not answer")]
-    Offline {
-        /// The installation.
-        portal: PortalId,
-    },
+    Offline { portal: PortalId },
     /// An installation that runs is not to be forgotten.
     #[error("{portal} is online, and would publish it all again; stop its bridge, or add --online")]
-    Online {
-        /// The installation.
-        portal: PortalId,
-    },
+    Online { portal: PortalId },
     /// Nobody can be asked.
     #[error("nothing was cleared; answer y, or use --yes")]
     NotConfirmed,
@@ -104,29 +83,21 @@ pub enum ClientError {
         meant(hint.as_deref())
     )]
     NoAnswer {
-        /// What was asked for.
         what: String,
-        /// How long.
         waited: Duration,
-        /// What was likely meant.
         hint: Option<String>,
     },
     /// The bridge has told all there is.
     #[error("there is no {topics}{}", meant(hint.as_deref()))]
     NotThere {
-        /// What is missing.
         topics: String,
-        /// What was likely meant.
         hint: Option<String>,
     },
     /// The device shows what it did before a write.
     #[error("the device did not take {asked}: {topic} is still {shown}{hint}")]
     Refused {
-        /// The topic.
         topic: String,
-        /// What was asked.
         asked: String,
-        /// What it shows.
         shown: String,
         /// What it would take, where that is known.
         hint: String,
@@ -134,11 +105,8 @@ pub enum ClientError {
     /// A write, and nothing came back.
     #[error("{asked} was sent, but {topic} was not shown again within {} s", waited.as_secs_f64())]
     Unanswered {
-        /// The topic.
         topic: String,
-        /// What was asked.
         asked: String,
-        /// How long.
         waited: Duration,
     },
     /// A signal, before there was an answer.

@@ -9,25 +9,19 @@ use crate::schema::rule::{DataType, Rule};
 
 /// Why a value cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum InvalidValue {
     /// A word for a number that has no such name.
     #[error("{topic} has no {given:?}: it takes {known}")]
     Label {
-        /// The topic.
         topic: String,
-        /// What was given.
         given: String,
         /// The codes and their names.
         known: String,
     },
     /// A word for a number that has no names at all.
     #[error("{topic} takes a number, not {given:?}")]
-    Word {
-        /// The topic.
-        topic: String,
-        /// What was given.
-        given: String,
-    },
+    Word { topic: String, given: String },
 }
 
 fn list(rule: &Rule) -> String {

@@ -19,6 +19,7 @@ pub struct RecordingError {
 
 /// What is wrong with one line of a recording.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum Fault {
     /// The file has no line.
     #[error("the file is empty; the first line must be the start state of a service")]
@@ -28,30 +29,16 @@ pub enum Fault {
     Json(#[from] serde_json::Error),
     /// A value cannot be what the line says it is.
     #[error("{path}: {reason}")]
-    Value {
-        /// The item.
-        path: String,
-        /// Why.
-        reason: ValueError,
-    },
+    Value { path: String, reason: ValueError },
     /// A path is no D-Bus object path.
     #[error("{path:?} is not a D-Bus path")]
-    Path {
-        /// What was there.
-        path: String,
-    },
+    Path { path: String },
     /// The service has no bus name.
     #[error("{name:?} is not a D-Bus name of a service")]
-    Name {
-        /// What was there.
-        name: String,
-    },
+    Name { name: String },
     /// A service of another kind, on whose behalf nobody may speak.
     #[error("{name:?} is not a Victron service: its name does not begin with {SERVICE_PREFIX}")]
-    Foreign {
-        /// What was there.
-        name: String,
-    },
+    Foreign { name: String },
     /// No line of any recording is as long.
     #[error("a line of more than {LINE_BYTES_MAX} bytes")]
     Long,
