@@ -312,6 +312,12 @@ impl Server {
                     self.gone(slot);
                 }
                 self.directory.insert(slot, generation, &topic, identifying);
+                let whole = format!("{}{topic}", self.prefixes[0]);
+                for listener in 0..self.settings.listeners.len() {
+                    if let Some(number) = self.own.number(listener, &whole) {
+                        self.take_back_clear(number);
+                    }
+                }
                 self.mark(slot.0 as usize / 32, 1 << (slot.0 % 32));
             }
             DirectoryChange::Gone { slot } => self.gone(slot),
@@ -474,8 +480,30 @@ impl Server {
             self.catch_up(id);
         }
         if now_serves {
+            let clears: Vec<u32> = self.own.clears(listener).collect();
+            for number in clears {
+                self.take_back_clear(number);
+            }
             self.introduce(listener);
         }
+    }
+
+    /// What was to be cleared is there again. Who has not been told must not be: the value might come first, with a
+    /// new subscription or a republish.
+    fn take_back_clear(&mut self, number: u32) {
+        if self
+            .own
+            .get(number)
+            .is_none_or(|own| !own.payload.is_empty())
+        {
+            return;
+        }
+        for client in open(&mut self.places) {
+            if client.out.own.remove(number) {
+                self.own.told(number);
+            }
+        }
+        self.own.tidy(number);
     }
 
     /// All items that a client has a filter for are cleared.

@@ -81,6 +81,14 @@ impl Own {
         self.numbers.get(listener)?.get(topic).copied()
     }
 
+    /// Topics of a listener that are cleared, and that some client has yet to be told of.
+    pub fn clears(&self, listener: usize) -> impl Iterator<Item = u32> {
+        let clears = move |own: &&OwnTopic| own.listener == listener && own.payload.is_empty();
+        (0_u32..)
+            .zip(&self.topics)
+            .filter_map(move |(number, own)| own.as_ref().filter(clears).map(|_| number))
+    }
+
     /// Whether any listener says something there.
     pub fn is_said(&self, topic: &str) -> bool {
         let mut listeners = self.numbers.iter();

@@ -141,15 +141,15 @@ impl Waiting {
         absent
     }
 
-    /// Takes `number` out.
-    pub fn remove(&mut self, number: u32) {
+    /// Takes `number` out, and tells whether it was in it.
+    pub fn remove(&mut self, number: u32) -> bool {
         // A word that is empty stays in the order, once: `front` skips it.
         let index = index(number);
         let before = self.bits.word(index);
         if before != 0 && before & !bit(number) == 0 {
             self.order.retain(|other| *other as usize != index);
         }
-        self.bits.remove(number);
+        self.bits.remove(number)
     }
 
     /// Leaves only what is in another set.

@@ -149,6 +149,13 @@ impl World {
             self.pass(Duration::from_secs(61));
         }
         self.answer_all();
+        #[cfg(feature = "listen")]
+        {
+            self.clients.settle(self.now, &mut self.bridge);
+            self.tick();
+            self.compare(0, self.clients.everything());
+            self.clients.check();
+        }
         for broker in 0..self.brokers.len() {
             self.drain(broker);
             let echoes = &self.brokers[broker].echoes;

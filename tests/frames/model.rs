@@ -7,7 +7,8 @@
 //!                             └────────── must be equal in the end ───────────┘
 //! ```
 //!
-//! Broker 0 retains notifications, broker 1 does not. Broker 2 retains them below a prefix, for as long as
+//! Beside the brokers, clients are connected to the bridge itself ([`clients`]). Broker 0 retains notifications,
+//! broker 1 does not. Broker 2 retains them below a prefix, for as long as
 //! it is told, and may have only what its lists admit (§8). A step is four bytes, so that both testers can
 //! make and shrink any list of them. All that the bus says is heard at once and in order; how late it
 //! answers, and how slowly a broker takes what it is sent, is up to the steps.
@@ -16,6 +17,9 @@
 mod brokers;
 #[path = "checks.rs"]
 mod checks;
+#[cfg(feature = "listen")]
+#[path = "clients.rs"]
+mod clients;
 #[path = "words.rs"]
 mod words;
 #[path = "writes.rs"]
@@ -146,6 +150,8 @@ pub struct World {
     brokers: Vec<Broker>,
     echoes: usize,
     writes: Vec<writes::Write>,
+    #[cfg(feature = "listen")]
+    clients: clients::Clients,
 }
 
 /// Takes the steps, lets everything settle, and looks whether brokers have what the bus has.
@@ -221,6 +227,8 @@ impl World {
             log: Vec::new(),
         };
         let mut bridge = Bridge::new(config);
+        #[cfg(feature = "listen")]
+        let clients = clients::Clients::new(&mut bridge, super::outlet(true, None), start);
         bridge.reconfigure(start, settings());
         World {
             bridge,
@@ -238,13 +246,17 @@ impl World {
             ],
             echoes: 0,
             writes: Vec::new(),
+            #[cfg(feature = "listen")]
+            clients,
         }
     }
 
     fn step(&mut self, [kind, a, b, c]: Step) {
         let service = usize::from(a) % SERVICES.len();
         let broker = usize::from(a) % 3;
-        match kind % 24 {
+        #[cfg(feature = "listen")]
+        self.clients.tell(self.now, &mut self.bridge);
+        match kind % 28 {
             0 => self.appear(service, b, c),
             1 => self.leave(service),
             2 if self.services[service].owner.is_some() => self.restart(service, b, c),
@@ -293,6 +305,10 @@ impl World {
                 let topic = self.item_topic(c, b);
                 self.read(broker, &topic);
             }
+            #[cfg(feature = "listen")]
+            24..=27 => self
+                .clients
+                .step(self.now, &mut self.bridge, kind % 28, a, b),
             _ => {}
         }
     }

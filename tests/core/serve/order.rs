@@ -169,3 +169,32 @@ fn what_is_said_besides_items_comes_in_its_latest_form_and_stays_where_it_is_ret
         Vec::<String>::new()
     );
 }
+
+#[test]
+fn s4_6_an_item_that_is_back_is_not_cleared_behind_its_value() {
+    let mut bench = Bench::new();
+    let client = bench.client("c", 4);
+    bench.subscribe(client, "N/#", 0);
+    bench.open(client, Some(0));
+    // One write is on its way; the rest waits.
+    bench.set(2, "13");
+    bench.pass(1000);
+    let gone = dbus_mqtt::serve::DirectoryChange::Gone {
+        slot: dbus_mqtt::serve::Slot(1),
+    };
+    bench.server.directory(bench.now, gone);
+    bench.item(7, "battery/0/Soc", "60");
+    bench.send(
+        client,
+        &subscribe(false, 2, &[(&format!("N/{PORTAL}/battery/#"), 0)]),
+    );
+    bench.open(client, None);
+    bench.pass(1000);
+    let got = bench.get(client);
+    let soc: Vec<_> = got.iter().filter(|line| line.contains("/Soc")).collect();
+    assert_eq!(
+        soc.last().unwrap().as_str(),
+        r#"retain N/P/battery/0/Soc {"value": 60}"#,
+        "{got:?}"
+    );
+}

@@ -163,14 +163,26 @@ fn s4_6_an_item_that_goes_is_cleared_for_all_the_slow_ones_too() {
             r#"N/P/battery/0/Soc {"value": 99}"#
         ]
     );
+    // To the slow one the latest counts: it never went, as it has not seen it go.
     bench.open(slow, None);
     assert_eq!(
         bench.get(slow),
         [
             r#"N/P/battery/0/Soc {"value": 51}"#,
-            "N/P/battery/0/Soc ",
             r#"N/P/battery/0/Soc {"value": 99}"#
         ]
+    );
+    bench.open(slow, Some(0));
+    bench.set(7, "100");
+    bench.pass(100);
+    bench
+        .server
+        .directory(bench.now, DirectoryChange::Gone { slot: Slot(7) });
+    bench.pass(100);
+    bench.open(slow, None);
+    assert_eq!(
+        bench.get(slow),
+        [r#"N/P/battery/0/Soc {"value": 100}"#, "N/P/battery/0/Soc "]
     );
 }
 
