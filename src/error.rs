@@ -83,7 +83,7 @@ pub fn print(text: &[u8]) -> Result<(), Fatal> {
     unless_unread(written).map_err(Fatal::Output)
 }
 
-/// That nobody reads on is no failure, be it a pipe (EPIPE) or a terminal that was closed (EIO): they have
+/// That nobody reads on is not a failure, be it a pipe (EPIPE) or a terminal that was closed (EIO): they have
 /// seen enough.
 pub fn unless_unread(written: io::Result<()>) -> io::Result<()> {
     const EIO: i32 = 5;

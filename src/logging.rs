@@ -262,7 +262,7 @@ mod tests {
         );
     }
 
-    /// A panic in this process would be that of the test, so it has one of its own.
+    /// A panic in this process would be that of the test, so it has a separate one.
     #[test]
     fn a_panic_says_where_and_not_what() {
         const CHILD: &str = "DBUS_MQTT_TEST_PANICS";

@@ -38,7 +38,7 @@ enum Form<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// The items of a signal, or `None` where the frame is no signal of an item.
+    /// The items of a signal, or `None` where the frame is not a signal of an item.
     #[inline]
     pub fn of_signal(frame: &Frame<'a>) -> Option<Result<Changes<'a>, Malformed>> {
         match frame.member {
@@ -73,7 +73,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The items of a reply to `GetValue` on an inner node: its dict of relative paths. `None`
-    /// where the reply is no dict with text keys.
+    /// where the reply is not a dict with text keys.
     pub fn of_tree(frame: &Frame<'a>) -> Result<Option<Changes<'a>>, Malformed> {
         // All of it is checked first; then the dict is found again, since an empty one is a value
         // like any empty array.

@@ -17,7 +17,7 @@ pub struct Node {
 
 /// Introspection data that is not XML as D-Bus wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("introspection data that is no XML")]
+#[error("introspection data that is not XML")]
 pub struct NoXml;
 
 /// Reads the introspection data of one node. What is inside its children is not looked at.

@@ -25,7 +25,7 @@ pub fn write_value(out: &mut Vec<u8>, value: &Value<'_>) {
         Value::Compound(ref compound) => {
             let start = out.len();
             let mut cursor = Cursor::compound(compound);
-            // It was checked when it was decoded; what cannot be read all the same is no value.
+            // It was checked when it was decoded; what cannot be read nevertheless is not a value.
             if write_wire(out, &mut cursor, compound.signature.as_bytes(), 0).is_err() {
                 out.truncate(start);
                 out.extend_from_slice(b"null");

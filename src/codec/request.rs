@@ -43,7 +43,7 @@ impl RequestReader {
         }
     }
 
-    /// Reads one message. `None` where the topic is no request, or one for another portal id.
+    /// Reads one message. `None` where the topic is not a request, or one for another portal id.
     pub fn read<'a>(
         &mut self,
         topic: &'a str,
@@ -156,7 +156,7 @@ fn plain_write(payload: &[u8]) -> Option<Json> {
         Some(digits) => (true, digits),
         None => (false, value),
     };
-    // No JSON number begins with a zero but zero itself; minus zero is a case of its own.
+    // No JSON number begins with a zero but zero itself; minus zero is a separate case.
     let plain = match digits {
         [b'0'] => !negative,
         [] | [b'0', ..] => false,

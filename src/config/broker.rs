@@ -12,7 +12,7 @@ pub struct HomeAssistant {
     pub enabled: bool,
     /// What its discovery topics begin with.
     pub prefix: String,
-    /// How long a device that is gone is kept; `None` is for ever.
+    /// How long a device that is gone is kept; `None` is forever.
     pub keep: Option<Duration>,
 }
 

@@ -30,7 +30,7 @@ pub enum ConfigError {
         "the options before the command are the bridge's; write those of the command behind it"
     )]
     MixedArguments,
-    /// The settings file is no TOML, or has what no settings file has.
+    /// The settings file is not TOML, or has what no settings file has.
     #[error("{}:{line}: {complaint}", path.display())]
     Syntax {
         path: PathBuf,
@@ -101,7 +101,7 @@ pub enum Problem {
     /// The parser of flags refuses the value.
     #[error("{0}")]
     Value(String),
-    /// Bytes that are no text.
+    /// Bytes that are not text.
     #[error("the value is not valid UTF-8")]
     NotText,
     /// No address of a broker.

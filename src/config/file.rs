@@ -52,7 +52,7 @@ enum Table {
     Listen,
 }
 
-/// What is no settings file, and where.
+/// What is not a settings file, and where.
 #[derive(Debug)]
 pub(super) struct Mistake {
     offset: usize,

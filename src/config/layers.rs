@@ -191,7 +191,7 @@ fn from_environment(machine: &Machine) -> Result<RawConfig, ConfigError> {
         })
 }
 
-/// A complaint of the argument parser as ours. Help and version are no complaints: ask for them first.
+/// A complaint of the argument parser as ours. Help and version are not complaints: ask for them first.
 pub(crate) fn arguments_error(error: &clap::Error) -> ConfigError {
     match refused_value(error) {
         Some((key, problem)) => ConfigError::Setting {

@@ -59,7 +59,7 @@ impl Machine {
     /// Whether what is written may have colours: on a terminal, unless `NO_COLOR` or a terminal that knows
     /// none says otherwise (<https://no-color.org>).
     pub fn colours(&self, terminal: bool) -> bool {
-        // A variable that is no text is set all the same.
+        // A variable that is not a text is set all the same.
         self.renews_lines(terminal) && matches!(self.variable("NO_COLOR"), Ok(None))
     }
 

@@ -22,7 +22,7 @@ pub enum PortalSource {
     Set(PortalId),
     /// This GX device: the file, command or interface that knows it.
     Device(PortalId, String),
-    /// This is no GX device, or the bus is that of another: it has to be asked.
+    /// This is not a GX device, or the bus is that of another: it has to be asked.
     Bus,
 }
 

@@ -180,7 +180,7 @@ pub(super) fn create_vrm(path: &Path) -> Result<Secret, Problem> {
             // Writing to a text cannot fail.
             let _ = write!(digits, "{byte:02x}");
         }
-        // Whole or not there: half a password would be refused for ever.
+        // Whole or not there: half a password would be refused forever.
         let draft = path.with_extension("new");
         if let Err(error) = std::fs::remove_file(&draft)
             && error.kind() != io::ErrorKind::NotFound

@@ -16,7 +16,7 @@ pub(super) struct Server {
     pub(super) transport: Transport,
 }
 
-/// Why a text is no address of a broker.
+/// Why a text is not an address of a broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidServer {
     /// Something else before `://`.

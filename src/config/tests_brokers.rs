@@ -12,7 +12,7 @@ use crate::model::filter::Filter;
 
 const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 
-/// A file with a text and a mode, in a folder of its own.
+/// A file with a text and a mode, in a separate folder.
 fn secret(text: &str, mode: u32) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");

@@ -360,7 +360,7 @@ fn write_form(component: &mut Object<'_>, device: &Device<'_>, entity: &Entity<'
                 "val_tpl",
                 &format!("{{{{ {}.get({VALUE}) }}}}", map(states)),
             );
-            // What it is now says what it becomes. An empty payload is no JSON, and would be complained of.
+            // What it is now says what it becomes. An empty payload is not JSON, and would be complained of.
             component.text("json_attr_t", &state);
             component.text(
                 "json_attr_tpl",

@@ -156,7 +156,7 @@ pub fn words(farewell: &Reason<'_>) -> Box<str> {
 mod tests {
     use super::*;
 
-    /// Every code that a broker may send has a row of its own [MQTT-2.4].
+    /// Every code that a broker may send has a separate row [MQTT-2.4].
     #[test]
     fn s6_every_code_is_in_the_table_once() {
         let of_connack = [

@@ -21,7 +21,7 @@
 //! what we publish does not (§4.11).
 //!
 //! Both versions of MQTT go the same way. With MQTT 5 the broker says what it allows: its ping
-//! interval takes the place of ours, and [`Session::grants`] has the rest. What it allows to be
+//! interval takes the place of ours, and [`Session::server_limits`] has the rest. What it allows to be
 //! unacknowledged does not touch us, since all that we publish has QoS 0.
 
 use std::io::ErrorKind;
@@ -313,7 +313,7 @@ enum Watch {
 pub struct Session {
     config: SessionConfig,
     state: State,
-    grants: ServerLimits,
+    server_limits: ServerLimits,
     /// The ping interval: ours, or the broker's.
     ping: Duration,
     /// When CONNECT or SUBSCRIBE was sent.
@@ -356,7 +356,7 @@ impl Session {
         Session {
             config,
             state: State::Connecting,
-            grants: ServerLimits::default(),
+            server_limits: ServerLimits::default(),
             ping,
             asked: now,
             received: now,
@@ -417,8 +417,8 @@ impl Session {
     }
 
     /// What the broker allows; known once it took the connection.
-    pub fn grants(&self) -> &ServerLimits {
-        &self.grants
+    pub fn server_limits(&self) -> &ServerLimits {
+        &self.server_limits
     }
 
     /// Takes one packet of the broker; answers are written to `out`.
@@ -445,7 +445,7 @@ impl Session {
                         version: self.config.version,
                     });
                 }
-                self.accepted(now, &ack.farewell, ack.grants)?;
+                self.accepted(now, &ack.farewell, ack.server_limits)?;
                 self.subscribe(REQUESTS_ID, out);
             }
             (_, State::Connecting) | (Inbound::ConnAck(_), _) => {
@@ -562,7 +562,7 @@ impl Session {
         &mut self,
         now: Instant,
         farewell: &Reason<'_>,
-        grants: ServerLimits,
+        server_limits: ServerLimits,
     ) -> Result<(), LinkError> {
         let version = self.config.version;
         match (version, farewell.code) {
@@ -576,21 +576,21 @@ impl Session {
                 });
             }
         }
-        if !grants.wildcards {
+        if !server_limits.wildcards {
             return Err(LinkError::Wildcards);
         }
         // With 0 the broker does not watch us; we go on watching it.
-        if let Some(ping_s) = grants.ping_s.filter(|ping_s| *ping_s > 0) {
+        if let Some(ping_s) = server_limits.ping_s.filter(|ping_s| *ping_s > 0) {
             self.ping = Duration::from_secs(ping_s.into());
             self.ping_at = now + self.ping;
         }
-        if !grants.retain {
+        if !server_limits.retain {
             tracing::warn!(
                 "the broker does not retain messages: clients that connect later see no values until they ask for them"
             );
             self.config.retained_filters.clear();
         }
-        self.grants = grants;
+        self.server_limits = server_limits;
         self.asked = now;
         self.state = State::Subscribing;
         Ok(())
@@ -891,7 +891,7 @@ impl Session {
 
     fn end_reading(&mut self, out: &mut Vec<u8>) {
         self.state = State::Up;
-        // Each packet has an id of its own until it is answered [MQTT-2.3.1-4].
+        // Each packet has a separate id until it is answered [MQTT-2.3.1-4].
         for (id, filter) in (UNSUBSCRIBE_ID..).zip(&self.config.retained_filters) {
             self.unsubscribe(id, filter, out);
         }

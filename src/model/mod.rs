@@ -1,7 +1,7 @@
 //! Words: names, topics, values, items, requests, and time as an argument.
 //!
 //! Everything here is plain data without input or output. A name in hand is a valid name; a value
-//! that is *invalid* is a value of its own, not an absence.
+//! that is *invalid* is a separate value, not an absence.
 
 pub mod access;
 pub mod counts;

@@ -30,7 +30,7 @@ const INSTANCE_MAX: i128 = u64::MAX as i128;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PortalId(Box<str>);
 
-/// A text that is no portal id.
+/// A text that is not a portal id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the sentences say what the fields are")]
 pub enum InvalidName {

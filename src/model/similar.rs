@@ -50,7 +50,7 @@ fn edits(a: &[char], b: &[char]) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// Longer words are no slips of anything.
+/// Longer words are not typing errors.
 const LENGTH_MAX: usize = 256;
 
 #[cfg(test)]

@@ -180,7 +180,7 @@ pub enum RequestTopic<'a> {
     Write(ItemAddress<'a>),
 }
 
-/// Reads a request topic. `None` where it is no request, or one for another portal id (§5).
+/// Reads a request topic. `None` where it is not a request, or one for another portal id (§5).
 pub fn parse_request<'a>(
     topic: &'a str,
     portal: &PortalId,

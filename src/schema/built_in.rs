@@ -7,7 +7,7 @@ use super::layout::{self, Home};
 use super::rule::{Codes, Rule};
 use super::{EVERY_TYPE, Known, Row};
 
-/// The service types that have rows of their own, by name.
+/// The service types that have separate rows, by name.
 pub(super) fn service_types() -> impl Iterator<Item = &'static str> {
     tables::TYPES
         .iter()

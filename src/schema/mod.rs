@@ -187,7 +187,7 @@ impl Schema {
             .or_else(|| built_in::pattern(service_type, path))
     }
 
-    /// The service types that have rows of their own, by name.
+    /// The service types that have separate rows, by name.
     #[must_use]
     pub fn service_types(&self) -> BTreeSet<&str> {
         let over = self.layers.iter().flat_map(Layer::service_types);

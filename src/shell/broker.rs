@@ -270,7 +270,7 @@ struct Connection<'a> {
     /// How fast it may be sent messages (§4.13).
     rate: PublishRate,
     /// With MQTT 5: what the broker and we agreed on.
-    terms: Option<ConnectionLimits>,
+    limits: Option<ConnectionLimits>,
     too_large: &'a mut TooLarge,
     suspects: Suspects,
 }
@@ -333,7 +333,7 @@ impl<'a> Connection<'a> {
             republish: Duration::ZERO,
             republish_at: None,
             rate: PublishRate::new(broker.publish_rate_max),
-            terms: None,
+            limits: None,
             too_large,
             suspects: Suspects::default(),
         }
@@ -424,7 +424,7 @@ impl<'a> Connection<'a> {
         let noting = (suspicion == Mode::Recording).then(|| session.pings());
         let Connection {
             out,
-            terms,
+            limits,
             too_large,
             task,
             rate,
@@ -434,12 +434,12 @@ impl<'a> Connection<'a> {
         let allowed = rate.allowed(Instant::now());
         let before = out.len();
         let full = self.sent + self.out_bytes;
-        let (sent, more) = match terms {
+        let (sent, more) = match limits {
             None => pull_noting(task, (full, allowed), V3Sink(out), suspects, noting),
-            Some(terms) => {
+            Some(limits) => {
                 let sink = V5Sink {
                     out,
-                    terms,
+                    limits,
                     too_large,
                     log: task.shared.log_rate(),
                 };
@@ -466,20 +466,20 @@ impl<'a> Connection<'a> {
         while let Some(suspect) = self.suspects.next_one() {
             let Connection {
                 out,
-                terms,
+                limits,
                 too_large,
                 task,
                 ..
             } = self;
             let what = (&*suspect.topic, suspect.empty);
-            let published = match terms {
+            let published = match limits {
                 None => task
                     .bridge()
                     .publish_alone(now(), task.index, what, &mut V3Sink(out)),
-                Some(terms) => {
+                Some(limits) => {
                     let mut sink = V5Sink {
                         out,
-                        terms,
+                        limits,
                         too_large,
                         log: task.shared.log_rate(),
                     };
@@ -670,7 +670,7 @@ impl<'a> Connection<'a> {
                 Event::ForeignSkipped(beginning) => {
                     let rate = self.task.shared.log_rate();
                     (self.too_large).skipped(beginning.topic, self.skip, max, rate);
-                    // What it says is not known; it is no value of ours.
+                    // What it says is not known; it is not a value of ours.
                     let (topic, payload) = (beginning.topic, &b"too large"[..]);
                     self.task.with(|bridge, broker| {
                         bridge.broker_foreign(now(), broker, topic, payload, beginning.retain);
@@ -682,7 +682,7 @@ impl<'a> Connection<'a> {
                         .with(|bridge, broker| bridge.home_assistant_started(now(), broker));
                 }
                 Event::Request(message) => {
-                    // What comes from beside the broker's prefix (§8) is no request of ours.
+                    // What comes from beside the broker's prefix (§8) is not a request of ours.
                     let Some(topic) = message.topic.strip_prefix(&*self.broker.prefix) else {
                         continue;
                     };
@@ -773,10 +773,14 @@ impl<'a> Connection<'a> {
             return None;
         }
         let expiry = self.broker.expire.map(|expiry| expiry.max(EXPIRY_MIN));
-        let expiry = expiry.filter(|_| session.grants().retain);
+        let expiry = expiry.filter(|_| session.server_limits().retain);
         let expiry_s = expiry.map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX));
         let aliases = self.broker.topic_aliases;
-        self.terms = Some(ConnectionLimits::new(session.grants(), expiry_s, aliases));
+        self.limits = Some(ConnectionLimits::new(
+            session.server_limits(),
+            expiry_s,
+            aliases,
+        ));
         expiry
     }
 

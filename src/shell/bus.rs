@@ -54,7 +54,7 @@ pub enum BusError {
     /// The handshake, or sending, failed.
     #[error("{0}")]
     Zbus(#[from] zbus::Error),
-    /// It sent what is no D-Bus.
+    /// It sent what is not D-Bus.
     #[error("it sent {0}")]
     Malformed(#[from] Malformed),
     /// It did not answer.
@@ -62,7 +62,7 @@ pub enum BusError {
     NoAnswer,
 }
 
-/// Keeps the bus connected, for ever.
+/// Keeps the bus connected, forever.
 pub async fn run(config: Config, task: BusTask) {
     let shared = &task.shared;
     let mut backoff = Backoff::default();
@@ -256,7 +256,7 @@ impl Bus {
         let connection = tokio::select! {
             connection = zbus::connection::Builder::socket(socket).build() => connection?,
             error = async {
-                // zbus says hello by a call of its own, whose answer is for it.
+                // zbus says hello by a separate call, whose answer is for it.
                 let bytes = surplus.recv().await.unwrap_or_default();
                 reader.buffer.clone_from(&bytes);
                 reader.end = bytes.len();

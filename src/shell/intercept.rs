@@ -106,7 +106,7 @@ pub struct Stage {
 const STAGED_MAX: usize = 256;
 
 impl BusSocket {
-    /// A socket for zbus, on a handle of its own of the bus's socket.
+    /// A socket for zbus, on a separate handle of the bus's socket.
     pub fn new(stream: &BusStream) -> io::Result<(BusSocket, Stage)> {
         let (surplus_out, surplus) = mpsc::channel(1);
         let (messages, messages_in) = mpsc::channel(STAGED_MAX);

@@ -1,6 +1,6 @@
-//! The portal id, where this computer is no GX device: `com.victronenergy.system` on the bus has it (§6).
+//! The portal id, where this computer is not a GX device: `com.victronenergy.system` on the bus has it (§6).
 //!
-//! Asked before the bridge is there, over a connection of its own that ends with the answer.
+//! Asked before the bridge is there, over a separate connection that ends with the answer.
 
 use std::time::{Duration, Instant};
 

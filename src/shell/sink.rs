@@ -116,17 +116,21 @@ pub(super) struct ConnectionLimits {
 impl ConnectionLimits {
     /// What the broker allows, as far as it is wanted.
     pub fn new(
-        grants: &ServerLimits,
+        server_limits: &ServerLimits,
         expiry_s: Option<u32>,
         topic_aliases: bool,
     ) -> ConnectionLimits {
         let unlimited = usize::MAX;
-        let bytes = grants.packet_bytes_max.map(usize::try_from);
+        let bytes = server_limits.packet_bytes_max.map(usize::try_from);
         ConnectionLimits {
             expiry_s,
-            retain: grants.retain,
+            retain: server_limits.retain,
             packet_bytes_max: bytes.and_then(Result::ok).unwrap_or(unlimited),
-            aliases: Aliases::new(if topic_aliases { grants.aliases_max } else { 0 }),
+            aliases: Aliases::new(if topic_aliases {
+                server_limits.aliases_max
+            } else {
+                0
+            }),
         }
     }
 }
@@ -169,7 +173,7 @@ impl TooLarge {
 /// Writes packets of MQTT 5.
 pub(super) struct V5Sink<'a> {
     pub out: &'a mut Vec<u8>,
-    pub terms: &'a mut ConnectionLimits,
+    pub limits: &'a mut ConnectionLimits,
     pub too_large: &'a mut TooLarge,
     pub log: LogRate,
 }
@@ -179,14 +183,14 @@ impl V5Sink<'_> {
     #[inline]
     fn fits(&mut self, start: usize, topic: &[&[u8]; 3]) -> bool {
         let found = self.out.len() - start;
-        if found <= self.terms.packet_bytes_max {
+        if found <= self.limits.packet_bytes_max {
             return true;
         }
         self.out.truncate(start);
         let topic = topic.concat();
         let topic = String::from_utf8_lossy(&topic);
         self.too_large
-            .report(&topic, found, self.terms.packet_bytes_max, self.log);
+            .report(&topic, found, self.limits.packet_bytes_max, self.log);
         false
     }
 
@@ -199,7 +203,7 @@ impl V5Sink<'_> {
             ..Extra::default()
         };
         v5::write_publish(self.out, extra, topic, |_| {});
-        if self.out.len() - start > self.terms.packet_bytes_max {
+        if self.out.len() - start > self.limits.packet_bytes_max {
             self.out.truncate(start);
         }
     }
@@ -210,7 +214,7 @@ impl PublishSink for V5Sink<'_> {
     fn publish(&mut self, retain: bool, topic: &[&[u8]; 3], payload: impl FnOnce(&mut Vec<u8>)) {
         let start = self.out.len();
         let extra = Extra {
-            retain: retain && self.terms.retain,
+            retain: retain && self.limits.retain,
             ..Extra::default()
         };
         v5::write_publish(self.out, extra, topic, payload);
@@ -226,15 +230,15 @@ impl PublishSink for V5Sink<'_> {
         payload: impl FnOnce(&mut Vec<u8>),
     ) {
         let start = self.out.len();
-        let retain = retain && self.terms.retain;
+        let retain = retain && self.limits.retain;
         let extra = Extra {
             retain,
-            alias: self.terms.aliases.pick(item.slot.0, item.serial()),
-            expiry_s: self.terms.expiry_s.filter(|_| retain),
+            alias: self.limits.aliases.pick(item.slot.0, item.serial()),
+            expiry_s: self.limits.expiry_s.filter(|_| retain),
         };
         v5::write_publish(self.out, extra, topic, payload);
         if !self.fits(start, topic) {
-            self.terms.aliases.forget(item.slot.0);
+            self.limits.aliases.forget(item.slot.0);
             if retain {
                 self.clear(topic);
             }

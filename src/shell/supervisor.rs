@@ -66,7 +66,7 @@ impl Supervisor {
         self.tell("READY=1");
     }
 
-    /// The bridge has not begun yet: something has to be there first. That is no failure, so after a while
+    /// The bridge has not begun yet: something has to be there first. That is not a failure, so after a while
     /// the start counts as complete, and the watchdog is fed.
     pub(super) fn waiting(&self, began: Instant, status: &str) {
         let ready = if began.elapsed() >= READY_AFTER {
@@ -244,7 +244,7 @@ impl Situation {
                 Reach::Lost => "is out of reach",
                 Reach::Off => "is switched off",
             };
-            // A line break would be a message of its own.
+            // A line break would be a separate message.
             let _ = write!(text, "; broker {} {word}", one_line(name));
         }
         text

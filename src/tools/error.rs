@@ -28,7 +28,7 @@ pub enum ToolError {
     /// A name on the bus belongs to another process.
     #[error("the bus name {name} is taken: another process already serves it on this bus")]
     NameTaken { name: String },
-    /// A path is no D-Bus object path, or a message is too large.
+    /// A path is not a D-Bus object path, or a message is too large.
     #[error("{name} cannot send a signal for {path}: {reason}")]
     Message {
         name: String,
@@ -63,7 +63,9 @@ pub enum ToolError {
         second: PathBuf,
     },
     /// The speed of a replay makes no sense.
-    #[error("--speed {speed}: the speed must be greater than 0 (1 is real time, inf is no pauses)")]
+    #[error(
+        "--speed {speed}: the speed must be greater than 0 (1 is real time, inf is without pauses)"
+    )]
     Speed { speed: f64 },
     /// The schema has no such service type.
     #[error(

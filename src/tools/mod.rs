@@ -1,7 +1,7 @@
 //! Programs around the bridge: [`record`], [`replay`], the client and the demo, and what they are
 //! made of.
 //!
-//! They are no part of the bridge and nothing in it knows them: they sit on the other side of the
+//! They are not part of the bridge and nothing in it knows them: they sit on the other side of the
 //! D-Bus, as a device's services do. So they read clocks, spawn tasks and use zbus and serde_json
 //! directly, where the bridge may not. Read in this order:
 //!
@@ -11,7 +11,7 @@
 //! 4. [`schema`]: prints what the schema knows.
 //! 5. [`doctor`]: finds out what is wrong, and says what to do.
 //! 6. `client`: asks a broker what any bridge publishes there; the other end of it all.
-//! 7. `demo`: a simulated installation with a bus and a broker of its own.
+//! 7. `demo`: a simulated installation with a bus and broker in it.
 #![allow(clippy::disallowed_methods)] // tools are programs: they read clocks and spawn their tasks
 
 use crate::error::print;
@@ -37,7 +37,7 @@ pub mod value;
 pub use self::error::ToolError;
 
 /// Prints a line for people. Where nobody reads any more, since the terminal was closed, the tool still
-/// has to come to an end of its own; where there is no room for it, that is told.
+/// has to end; where there is no room for it, that is told.
 ///
 /// Names and error texts in it are of anybody's making, so it is one line whatever they are (§5.9).
 fn say(line: &str) -> Result<(), ToolError> {

@@ -1,6 +1,6 @@
 //! `dbus-mqtt replay`: recordings onto a bus, as real services.
 //!
-//! Each recording becomes a service of its own with its start state, then its changes follow in
+//! Each recording becomes a separate service with its start state, then its changes follow in
 //! time: those of one time and one service are one burst, told by `ItemsChanged`, a single one by
 //! `PropertiesChanged`. Items can be written unless the schema says that they cannot; a write stays
 //! until the recording changes the item. The schedule is pure, see [`bursts`]; only [`Player`]

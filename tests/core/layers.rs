@@ -1,5 +1,6 @@
 //! The shape of the source, checked: imports look down, wire crates stay where they belong, no file is
-//! orphaned or overlong, and no service type or path is spelt out beside the schema.
+//! orphaned, no two import each other, no service type or path is spelt out beside the schema, and texts are
+//! in plain English.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -627,6 +628,34 @@ fn no_service_type_or_path_is_spelt_out_beside_the_schema() {
                     "src/{} spells out {text:?}: a word for the schema?",
                     source.name
                 ));
+            }
+        }
+    }
+    report(&complaints);
+}
+
+/// What a native speaker would not say, or only of something else.
+const NOT_PLAIN: [&str; 9] = [
+    "can be no ",
+    "must be no ",
+    " is no ",
+    "for ever",
+    "vouches",
+    "thrown away",
+    "lets us ",
+    "makes no sense",
+    " of their own",
+];
+
+#[test]
+fn texts_are_plain_english() {
+    let mut complaints = Vec::new();
+    for source in Source::all() {
+        for text in &source.product_texts {
+            let plain = text.to_lowercase().replace("there is no ", "");
+            let plain = plain.replace("is no longer", "");
+            for phrase in NOT_PLAIN.iter().filter(|phrase| plain.contains(**phrase)) {
+                complaints.push(format!("src/{}: {phrase:?} in {text:?}", source.name));
             }
         }
     }

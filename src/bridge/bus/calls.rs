@@ -503,7 +503,7 @@ impl Calls {
         !self.to_bus.is_empty() || self.next_turn().is_some()
     }
 
-    /// Whose turn it is: writes first, which have places of their own; then reads and scans in turn.
+    /// Whose turn it is: writes first, which have separate places; then reads and scans in turn.
     fn next_turn(&self) -> Option<(Lane, usize)> {
         let turns = &self.turns;
         let write = (Lane::Write, &turns.writes);

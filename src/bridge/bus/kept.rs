@@ -32,7 +32,7 @@ pub struct Kept {
 struct Connection {
     /// What signals, and the leaves of a walk, brought of services whose device is not known (§2.3).
     early: HashMap<Box<str>, Early>,
-    /// Paths that are no topics, hashed: they may be as long and as many as a service likes.
+    /// Paths that are not topics, hashed: they may be as long and as many as a service likes.
     no_topics: HashSet<u64>,
     /// Paths that the schema blocks, each with the service type, hashed.
     blocked: HashSet<u64>,
@@ -132,7 +132,7 @@ impl Kept {
         let bytes = Connection::early_bytes(path, &update);
         let room = room.saturating_add(old_bytes);
         if bytes > room || connection.bytes.saturating_add(bytes) > max {
-            // What there was of it is no more true.
+            // What there was of it is not true any more.
             let first = !std::mem::replace(&mut connection.early_overflow, true);
             return Keeping::LeftOut { first };
         }

@@ -268,7 +268,7 @@ impl Update {
         }
     }
 
-    /// Makes a secret of the text in it, and hides limits that are no numbers (§4.7).
+    /// Makes a secret of the text in it, and hides limits that are not numbers (§4.7).
     pub fn mask(&mut self) {
         if let Some(Owned::LongValue { json, signature }) = &mut self.value {
             mask(json, signature);
@@ -361,7 +361,7 @@ impl Writer {
         !self.unkept.is_empty()
     }
 
-    /// The values that were not kept. What was there before them is gone too: it is no more true.
+    /// The values that were not kept. What was there before them is gone too: it is not true any more.
     pub fn take_unkept(&mut self) -> Vec<(SlotId, DroppedValue)> {
         std::mem::take(&mut self.unkept)
     }

@@ -65,7 +65,7 @@ pub struct Item {
     pub shown: bool,
     /// Whether it was reported that a value of it is too long.
     unkept_told: bool,
-    /// Whether the last scan of its service gave it. What only signals have brought is no object on the
+    /// Whether the last scan of its service gave it. What only signals have brought is not an object on the
     /// bus, for all we know: no scan and no read can say that it is gone.
     pub scanned: bool,
     /// Tells the item from others that had, or will have, the same slot.

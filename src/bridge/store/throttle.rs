@@ -30,7 +30,7 @@ struct Window {
     lines: usize,
 }
 
-/// The budgets of lines that say the same, each told by a number of its own.
+/// The budgets of lines that say the same, each told by a separate number.
 #[derive(Debug, Default)]
 pub struct Repeats {
     each: HashMap<u64, Throttle>,
@@ -127,7 +127,7 @@ mod tests {
                 now += step;
             }
             assert!(lines <= 1_000, "{lines}");
-            // The next day tells of the rest, and has a budget of its own.
+            // The next day tells of the rest, and has a separate budget.
             let rest = throttle.allow(now + DAY, rate);
             assert_eq!(rest, Some(172_800 - lines - told));
             assert_eq!(throttle.allow(now + DAY, rate), Some(0));

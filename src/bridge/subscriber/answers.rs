@@ -10,7 +10,7 @@
 //! A read that precedes a keep-alive is answered before the republish that this triggers. At most
 //! three republishes begin in any second; requests that one of them answers share it.
 //!
-//! Clients that give response topics are told apart by these: each has a line of its own, so that a read
+//! Clients that give response topics are told apart by these: each has a separate line, so that a read
 //! that hangs holds up nobody else, and a share of what may wait. All others share one line; what one of
 //! them asks to be published comes after all that was asked before it, since any of it may be its own.
 

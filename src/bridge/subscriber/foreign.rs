@@ -24,7 +24,7 @@ enum Right {
     Own(Control),
     /// By the value of its item, or by none where nobody is to see it.
     Item(SlotId),
-    /// By nothing: it is no topic of ours.
+    /// By nothing: it is not a topic of ours.
     Empty,
 }
 

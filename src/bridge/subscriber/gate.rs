@@ -94,7 +94,7 @@ impl Gate {
         !self.open && self.hidden.contains(slot)
     }
 
-    /// Whether what is no item may be published under such a topic.
+    /// Whether what is not an item may be published under such a topic.
     pub fn publishes(&self, key: &str, path: &str) -> bool {
         self.open || self.lists.publish.admits(key, path)
     }

@@ -38,7 +38,7 @@ pub struct Interest {
 pub struct Renewed {
     /// The filters that were not live before.
     pub new: Vec<Filter>,
-    /// Texts that are no filters.
+    /// Texts that are not filters.
     pub invalid: Vec<Box<str>>,
     /// How many were refused because too many are live.
     pub refused: usize,

@@ -48,7 +48,7 @@ use crate::model::access::Access;
 use crate::model::filter::Filter;
 use crate::model::request::Rejection;
 
-/// How many messages that are no items, and that clients have asked for, may wait.
+/// How many messages that are not items, and that clients have asked for, may wait.
 const ANSWERS_MAX: usize = 4096;
 
 /// Which changes are wanted. Kept, so that a change costs one look.

@@ -5,7 +5,7 @@
 //!                 each slot once: the latest value is read when it is popped
 //! ```
 //!
-//! Notifications are state, one place per item; the few messages that are no items stand in the same
+//! Notifications are state, one place per item; the few messages that are not items stand in the same
 //! line, so that a completion follows all it completes.
 
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::{DeviceId, ItemRef};
 use crate::bridge::subscriber::response::Response;
 
-/// A message that is no item.
+/// A message that is not an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
     /// `N/<portal>/bridge/status` = online (§4.10).
@@ -139,7 +139,7 @@ impl Outbox {
         new
     }
 
-    /// How many messages wait that are no items, and that clients have asked for.
+    /// How many messages wait that are not items, and that clients have asked for.
     pub fn answers(&self) -> usize {
         self.answers
     }

@@ -387,7 +387,7 @@ impl Outlet {
     }
 
     /// Clears the retained topics that no item has and that no service can bring any more (§4.9). One
-    /// service that answers slowly holds up only those of its own type, and those not for ever.
+    /// service that answers slowly holds up only those of its own type, and those not forever.
     pub fn settle(&mut self, now: Instant, items: &Items, unscanned: &Unscanned<'_>) {
         if !self.is_unsettled() {
             return;

@@ -20,7 +20,7 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// Bytes of a peer that are no MQTT as we can use it.
+/// Bytes from a peer that are not MQTT as used here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
     /// Longer than we buffer.
@@ -117,7 +117,7 @@ pub struct ConnAck<'a> {
     /// 0, or why not, with what the broker says of it.
     pub farewell: Reason<'a>,
     /// What the broker allows.
-    pub grants: ServerLimits,
+    pub server_limits: ServerLimits,
 }
 
 /// What a broker allows; the default is what holds where it says nothing.
@@ -359,7 +359,7 @@ pub(super) fn variable(mut length: usize) -> ([u8; 4], usize) {
     (bytes, used)
 }
 
-/// Has mqttbytes write a packet. Into a buffer of its own: it writes a CONNECT wrong into one that
+/// Has mqttbytes write a packet. Into a separate buffer: it writes a CONNECT wrong into one that
 /// is not empty.
 pub(super) fn append<E>(
     out: &mut Vec<u8>,

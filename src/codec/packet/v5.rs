@@ -72,10 +72,10 @@ fn conn_ack<'a>(body: &mut Reader<'a>) -> Result<Inbound<'a>, Malformed> {
         }
         return Ok(Inbound::ConnAck(ack));
     }
-    let (farewell, grants) = (&mut ack.farewell, &mut ack.grants);
+    let (farewell, server_limits) = (&mut ack.farewell, &mut ack.server_limits);
     body.properties()?.each(&OF_CONNACK, |property| {
         match property {
-            Property::Number(name, number) => grant(grants, name, number)?,
+            Property::Number(name, number) => take_limit(server_limits, name, number)?,
             Property::Text(Name::ReasonString, text) => farewell.reason = text,
             Property::Text(Name::ServerReference, text) => farewell.server = text,
             Property::Text(..) | Property::Bytes(..) | Property::User => {}
@@ -85,7 +85,7 @@ fn conn_ack<'a>(body: &mut Reader<'a>) -> Result<Inbound<'a>, Malformed> {
     Ok(Inbound::ConnAck(ack))
 }
 
-fn grant(grants: &mut ServerLimits, name: Name, number: u32) -> Result<(), Malformed> {
+fn take_limit(server_limits: &mut ServerLimits, name: Name, number: u32) -> Result<(), Malformed> {
     let flag = || match number {
         0 => Ok(false),
         1 => Ok(true),
@@ -100,14 +100,15 @@ fn grant(grants: &mut ServerLimits, name: Name, number: u32) -> Result<(), Malfo
         // Our messages have QoS 0, to which it does not apply.
         Name::ReceiveMaximum => drop(Some(two()?).filter(|&n| n > 0).ok_or(Malformed)?),
         Name::MaximumPacketSize => {
-            grants.packet_bytes_max = Some(Some(number).filter(|&n| n > 0).ok_or(Malformed)?);
+            server_limits.packet_bytes_max =
+                Some(Some(number).filter(|&n| n > 0).ok_or(Malformed)?);
         }
-        Name::TopicAliasMaximum => grants.aliases_max = two()?,
-        Name::ServerKeepAlive => grants.ping_s = Some(two()?),
+        Name::TopicAliasMaximum => server_limits.aliases_max = two()?,
+        Name::ServerKeepAlive => server_limits.ping_s = Some(two()?),
         Name::MaximumQos => drop(flag()?),
-        Name::RetainAvailable => grants.retain = flag()?,
-        Name::WildcardSubscriptions => grants.wildcards = flag()?,
-        Name::SharedSubscriptions => grants.shared = flag()?,
+        Name::RetainAvailable => server_limits.retain = flag()?,
+        Name::WildcardSubscriptions => server_limits.wildcards = flag()?,
+        Name::SharedSubscriptions => server_limits.shared = flag()?,
         Name::SubscriptionIds => {
             flag()?;
         }

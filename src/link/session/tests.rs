@@ -146,13 +146,13 @@ fn of_5(reads_back: bool) -> SessionConfig {
 fn s6_the_brokers_ping_interval_takes_the_place_of_ours() {
     let start = Instant::now();
     let mut ack = conn_ack(Version::V5, 0);
-    ack.grants.ping_s = Some(5);
+    ack.server_limits.ping_s = Some(5);
     let (mut session, mut out) = connected_as(of_5(false), ack, start);
     assert!(session.tick(start, &mut out).unwrap());
     assert_eq!(session.deadline(), start + Duration::from_secs(5));
     let end = session.tick(start + Duration::from_millis(7_500), &mut out);
     assert!(matches!(end, Err(LinkError::Silent { .. })));
-    ack.grants.ping_s = Some(0);
+    ack.server_limits.ping_s = Some(0);
     let (mut session, mut out) = connected_as(of_5(false), ack, start);
     assert!(session.tick(start, &mut out).unwrap());
     assert_eq!(session.deadline(), start + Duration::from_secs(30));
@@ -178,7 +178,7 @@ fn s5_7_requests_in_store_are_not_asked_for() {
 
 #[test]
 fn a_status_that_does_not_come_back_is_noticed_once() {
-    // What was retained before is no proof; our own word of now is.
+    // What was retained before is not proof; our own word of now is.
     // A status in store is of a bridge that got in; where others get in and none did, the broker has
     // these topics for itself.
     for (topic, retain, expected) in [
@@ -223,11 +223,11 @@ fn a_status_that_does_not_come_back_is_noticed_once() {
 fn s6_a_broker_that_retains_nothing_is_not_read_back() {
     let now = Instant::now();
     let mut ack = conn_ack(Version::V5, 0);
-    ack.grants.retain = false;
+    ack.server_limits.retain = false;
     let (mut session, mut out) = connected_as(of_5(true), ack, now);
     assert!(out.is_empty());
     assert!(session.tick(now, &mut out).unwrap());
-    assert!(!session.grants().retain);
+    assert!(!session.server_limits().retain);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn s6_a_refused_version_is_known_in_every_form() {
     let mut out = Vec::new();
     let mut session = Session::open(of_5(false), now, &mut out);
     let mut ack = conn_ack(Version::V5, 0);
-    ack.grants.wildcards = false;
+    ack.server_limits.wildcards = false;
     let end = session.receive(now, Inbound::ConnAck(ack), &mut out);
     assert!(matches!(end, Err(LinkError::Wildcards)));
 }

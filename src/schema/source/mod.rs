@@ -103,7 +103,7 @@ pub(crate) fn compile(sources: &[Source], base: &Base) -> Result<Compiled, Vec<S
         .iter()
         .map(|source| read::read(&source.name, &source.text, &mut errors))
         .collect();
-    // Where a file is no TOML, the rest of the schema only seems to be wrong.
+    // Where a file is not TOML, the rest of the schema only seems to be wrong.
     if errors.iter().any(read::is_syntax) {
         errors.retain(read::is_syntax);
         return Err(errors);

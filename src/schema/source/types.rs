@@ -2,7 +2,7 @@
 
 use super::super::rule::DataType;
 
-/// Every type with a name of its own.
+/// Every type with a separate name.
 const NAMED: [(&str, DataType); 11] = [
     ("number", DataType::Number),
     ("b", DataType::Bool),

@@ -84,7 +84,7 @@ fn client_config(settings: &TlsConfig) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let verifier = trust::verifier(settings.ca.as_deref(), Arc::clone(&provider))?;
     let mut config = with_identity(settings, provider, verifier)?;
-    // Each connection has a configuration of its own, so that renewed certificates are taken.
+    // Each connection has a separate configuration, so that renewed certificates are taken.
     config.resumption = Resumption::disabled();
     Ok(config)
 }

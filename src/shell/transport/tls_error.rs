@@ -126,7 +126,7 @@ impl TlsError {
     /// Whether trying again soon is of no use.
     pub(super) fn needs_operator(&self) -> bool {
         match self {
-            // A GX device has no clock of its own: it learns the time from the network, after its start.
+            // A GX device has no clock: it learns the time from the network, after its start.
             // Some renegotiate once in a while only, and in between all is well.
             TlsError::Server(ServerProblem::NotYetValid { .. })
             | TlsError::Renegotiation
@@ -324,7 +324,7 @@ fn said(alert: Alert) -> &'static str {
 }
 
 /// `DnsName("venus.local")` without what is around the name. Others chose it: nothing in it may look
-/// like a line of its own in the log.
+/// like a separate line in the log.
 fn bare(presented: &str) -> String {
     let inner = presented
         .split_once('(')
@@ -378,7 +378,7 @@ pub enum FileProblem {
     /// No section is a certificate.
     #[error("there is no certificate in it (a PEM file has a line BEGIN CERTIFICATE)")]
     NoCertificate,
-    /// The section is there, but what it holds is no certificate.
+    /// The section is there, but what it holds is not a certificate.
     #[error("a certificate in it is damaged")]
     BadCertificate,
     /// No section is a private key.
@@ -387,7 +387,7 @@ pub enum FileProblem {
     /// The key wants a password, which nobody could type in.
     #[error("the key in it is encrypted: keep it without a password, in a file only root can read")]
     EncryptedKey,
-    /// The section is there, but what it holds is no key, or one of a kind that is not known.
+    /// The section is there, but what it holds is not a key, or one of a kind that is not known.
     #[error("the key in it is damaged, or of an unknown kind (RSA, ECDSA and Ed25519 work)")]
     BadKey,
 }

@@ -18,7 +18,7 @@ pub enum ClientError {
     /// A setting cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// What was asked for is no topic.
+    /// What was asked for is not a topic.
     #[error(
         "{given:?} is not a topic: write it as it stands after the portal id, such as \
          system/0/Dc/Battery/Soc or 'battery/+/Soc'"

@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(find(None, &[online, SERIAL_A]), portal(true, false));
         let offline = status(r#"{"value": "offline"}"#);
         assert_eq!(find(None, &[offline, SERIAL_A]), portal(true, true));
-        // A keep-alive topic alone is no installation.
+        // A keep-alive topic alone is not an installation.
         let sentence = find(None, &[keepalive]).unwrap_err();
         assert!(sentence.contains("within 5 s"), "{sentence}");
     }

@@ -78,7 +78,7 @@ pub async fn run(
     Err(ClientError::Broker { address, reason })
 }
 
-/// That nobody reads on is no failure.
+/// That nobody reads on is not a failure.
 fn quietly(outcome: Result<(), ClientError>) -> Result<(), ClientError> {
     match outcome {
         Err(ClientError::Output(error)) => unless_unread(Err(error)).map_err(ClientError::Output),
@@ -294,7 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Asked<'_, S> {
             ["#"] => format!("any value of {}", portal.id),
             _ => missing.join(", "),
         };
-        // What only the broker has in store is no answer.
+        // What only the broker has in store is not an answer.
         if !answered && portal.offline {
             let portal = portal.id.clone();
             return Ok((found, Err(ClientError::Offline { portal })));

@@ -34,7 +34,7 @@ pub struct Words {
 }
 
 impl Reading {
-    /// Reads a payload. What is no payload of a bridge is a text.
+    /// Reads a payload. What is not a payload of a bridge is a text.
     pub fn parse(topic: &str, payload: &[u8]) -> Reading {
         let mut reading = Reading {
             topic: topic.to_owned(),

@@ -1,4 +1,4 @@
-//! The tasks, on a clock of their own: what they ask of a bridge, and what they make of its answers.
+//! The tasks, on a separate clock: what they ask of a bridge, and what they make of its answers.
 
 use std::time::{Duration, Instant};
 

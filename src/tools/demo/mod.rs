@@ -83,7 +83,7 @@ pub async fn run(
     outcome
 }
 
-/// A bus of its own for a test of the tools; it goes when this is dropped.
+/// A separate bus for a test of the tools; it goes when this is dropped.
 #[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct PrivateBus {

@@ -1,4 +1,4 @@
-//! A part of the demo on a thread of its own: started and known to be ready, stopped and known to
+//! A part of the demo on a separate thread: started and known to be ready, stopped and known to
 //! be gone.
 
 use std::thread::{Builder, JoinHandle};
@@ -64,7 +64,7 @@ impl Part {
         }
     }
 
-    /// Stops the part and waits for its thread, though not for ever.
+    /// Stops the part and waits for its thread, though not forever.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         let ended = tokio::time::timeout(STOP, &mut self.ended).await.is_ok();

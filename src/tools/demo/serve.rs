@@ -1,4 +1,4 @@
-//! The installation on the bus: a service for each device, on a thread of their own.
+//! The installation on the bus: a service for each device, on a separate thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,7 +52,7 @@ async fn connect(installation: &Shared, bus: &str) -> Result<Vec<Service>, ToolE
         let shared = Arc::clone(installation);
         let on_write: WriteHook =
             Arc::new(move |path, value| lock(&shared).write(device, path, value));
-        // Each device has a process of its own on a GX device, so each has a connection here.
+        // Each device has a separate process on a GX device, so each has a connection here.
         let peer = Peer::connect(bus).await?;
         let behaviour = Behaviour::default();
         services.push(peer.add(&name, items, behaviour, Some(on_write)).await?);

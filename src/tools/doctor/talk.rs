@@ -24,7 +24,7 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// Logs in, under a name of its own: that of the bridge would throw it off the broker.
+    /// Logs in, under a separate name: that of the bridge would throw it off the broker.
     pub(super) fn open(stream: Stream, broker: &BrokerConfig, version: Version) -> Talk {
         let mut out = Vec::new();
         let login = broker.login.as_ref();

@@ -30,7 +30,7 @@ pub(super) fn announced(
     Some((path, item))
 }
 
-/// The dict that an old service answers on `/`, with absolute paths. `None` where it is no dict.
+/// The dict that an old service answers on `/`, with absolute paths. `None` where it is not a dict.
 pub(super) fn paths(answer: Variant<'_>) -> Option<BTreeMap<String, Item>> {
     let answer = unwrapped(answer);
     let Variant::Dict(dict) = answer else {

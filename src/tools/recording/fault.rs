@@ -24,13 +24,13 @@ pub enum Fault {
     /// The file has no line.
     #[error("the file is empty; the first line must be the start state of a service")]
     Empty,
-    /// The line is no JSON, or lacks a field.
+    /// The line is not JSON, or lacks a field.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
     /// A value cannot be what the line says it is.
     #[error("{path}: {reason}")]
     Value { path: String, reason: ValueError },
-    /// A path is no D-Bus object path.
+    /// A path is not a D-Bus object path.
     #[error("{path:?} is not a D-Bus path")]
     Path { path: String },
     /// The service has no bus name.

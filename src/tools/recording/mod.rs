@@ -17,7 +17,7 @@
 //! | `text` | the text the service gave; may be missing |
 //! | `min`, `max`, `default` | where the service announced them |
 //!
-//! A double that is no number is written as `"NaN"`, `"Infinity"` or `"-Infinity"`. Reading and
+//! A double that is not a number is written as `"NaN"`, `"Infinity"` or `"-Infinity"`. Reading and
 //! writing are exact: what was recorded is what comes back, to the bit and to the type. Nothing
 //! here touches a bus.
 
@@ -134,7 +134,7 @@ impl Recording {
     }
 
     /// The recording without what old services answer on their tree nodes (`/`, `/Ac`): a path with
-    /// items below it and no value of its own, which is a dict, invalid, or the text `None`.
+    /// items below it and no value itself, which is a dict, invalid, or the text `None`.
     #[must_use]
     pub fn without_tree_nodes(mut self) -> Recording {
         let mut paths: Vec<String> = self.items.keys().cloned().collect();

@@ -98,7 +98,7 @@ impl Path {
                 let (digits, tail) = tail.split_at(end);
                 parts.push(Part::Text(text.to_owned()));
                 let number = digits.parse().ok();
-                // What is no plain number stays a text.
+                // What is not a plain number stays a text.
                 parts.push(
                     match number.filter(|number: &u32| number.to_string() == digits) {
                         Some(number) => Part::Numbers(number, number),

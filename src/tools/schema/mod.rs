@@ -22,7 +22,7 @@ pub mod text;
 
 /// The widest line.
 const WIDTH: usize = 100;
-/// A path that is longer has a line of its own.
+/// A path that is longer has a separate line.
 const PATH_WIDTH: usize = 44;
 
 /// Prints what was asked for.
@@ -163,7 +163,7 @@ fn check(
     Ok((text, Err(wrong)))
 }
 
-/// The rows, one below the other: what does not fit its column goes to a line of its own.
+/// The rows, one below the other: what does not fit its column goes to a separate line.
 fn table(out: &mut String, families: &[Family<'_>]) {
     let cells = |row: &Family<'_>| {
         [

@@ -73,7 +73,7 @@ pub fn codes(rule: &Rule) -> String {
     text
 }
 
-/// Puts the pieces of a text into lines of so many characters; a longer piece has a line of its own.
+/// Puts the pieces of a text into lines of so many characters; a longer piece has a separate line.
 pub fn wrap<'t>(pieces: impl Iterator<Item = &'t str>, width: usize) -> Vec<String> {
     let length = |text: &str| text.trim_end().chars().count();
     let mut lines: Vec<String> = Vec::new();

@@ -18,7 +18,7 @@ use crate::tools::value::{self, BusValue};
 /// When a message is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hold {
-    /// Not at all: it is no call, or the service hangs.
+    /// Not at all: it is not a call, or the service hangs.
     Never,
     /// After this time.
     Until(Duration),
@@ -248,4 +248,4 @@ fn decide(item: &Item, written: &Variant<'_>) -> Result<Option<BusValue>, Refusa
 }
 
 /// A body that no method of the interface answers with.
-const WRONG_BODY: (&str, u8) = ("this is no answer", 0);
+const WRONG_BODY: (&str, u8) = ("this is not an answer", 0);

@@ -90,7 +90,7 @@ impl Peer {
 }
 
 impl Service {
-    /// Starts a service on a connection of its own.
+    /// Starts a service on a separate connection.
     pub async fn start(
         bus: &str,
         name: &str,

@@ -1,4 +1,4 @@
-//! A service as its callers see it, on a bus of its own.
+//! A service as its callers see it, on a separate bus.
 #![cfg(feature = "demo")] // the bus is the one of the demo
 
 use std::collections::HashMap;
@@ -192,7 +192,7 @@ async fn a_write_is_told_before_it_is_answered() {
         .send("/Mode", "SetValue", Some(Variant::I32(4)))
         .await;
     assert_eq!(caller.heard(2).await, ["/Mode Text=4 Value=4", "reply 0"]);
-    // The same again is no change, so no signal comes before this reply.
+    // The same again is not a change, so no signal comes before this reply.
     caller
         .send("/Mode", "SetValue", Some(Variant::I32(4)))
         .await;

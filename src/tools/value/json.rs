@@ -206,7 +206,7 @@ pub fn untyped(json: &Json) -> BusValue {
     }
 }
 
-/// A double; JSON has no word for those that are no numbers, so a recording writes them as text.
+/// A double; JSON has no word for those that are not numbers, so a recording writes them as text.
 fn double(json: &Json) -> Option<f64> {
     match json {
         Json::Number(number) => number.as_f64(),

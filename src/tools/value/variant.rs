@@ -54,7 +54,7 @@ pub fn convert(value: &Variant<'_>, to: &Signature) -> Option<BusValue> {
     let whole = *number as i128;
     #[allow(clippy::cast_precision_loss, clippy::float_cmp)] // exactness is the question
     let exact = whole as f64 == *number;
-    // A double is no integer type, so the way back ends here.
+    // A double is not an integer type, so the way back ends here.
     if exact && *to != Signature::F64 {
         integer(to, whole)
     } else {

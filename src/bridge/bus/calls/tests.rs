@@ -164,7 +164,7 @@ fn s2_9_a_peer_and_all_have_their_limits() {
         scene.answer(&owner);
         assert_eq!(scene.send(), 1);
     }
-    // What is given up keeps its place, and is no reason to ask somebody else.
+    // What is given up keeps its place, and is not a reason to ask somebody else.
     scene.pass(TIMEOUT);
     assert_eq!(
         (scene.calls.at_bus.reads, scene.calls.at_bus.writes),

@@ -21,7 +21,7 @@ fn connack_tells_what_the_broker_allows() {
     let Ok(Inbound::ConnAck(ack)) = decode(&mut bytes) else {
         panic!("{:?}", decode(&mut bytes))
     };
-    let grants = ServerLimits {
+    let server_limits = ServerLimits {
         packet_bytes_max: Some(1024),
         aliases_max: 10,
         ping_s: Some(60),
@@ -29,7 +29,7 @@ fn connack_tells_what_the_broker_allows() {
         wildcards: false,
         shared: false,
     };
-    assert_eq!((ack.form, ack.grants), (Version::V5, grants));
+    assert_eq!((ack.form, ack.server_limits), (Version::V5, server_limits));
     assert_eq!((ack.farewell.reason, ack.farewell.server), ("ok", "s"));
     malformed(&[
         &[0x20, 0],

@@ -1,6 +1,6 @@
 //! What nobody in the house decides: the sun, the clouds, the temperature, who cooks when.
 //!
-//! Pure functions of the simulated time, and two slow random walks with a generator of their own,
+//! Pure functions of the simulated time, and two slow random walks with a separate generator,
 //! so that a run can be repeated.
 
 use std::f64::consts::PI;
