@@ -244,7 +244,7 @@ const tests = {
         const users = join(scratch, 'listener-users');
         // The password is "secret".
         writeFileSync(users, 'me:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n');
-        const guarded = await bridgeOf(program, recorded.address, web, '--listen-auth', users);
+        const guarded = await bridgeOf(program, recorded.address, web, '--listen-auth', users, '--access', 'read-only');
         const tab = await browser.tab();
         await tab.open(`http://127.0.0.1:${web}/`);
         const asked = () => tab.eval(`document.getElementById('denied').open`);
@@ -256,6 +256,7 @@ const tests = {
         check(!(await tab.eval('page.store.size')), 'there are values');
         await logIn(tab, 'secret');
         await tab.shows('.card.battery .soc', '%');
+        check(await tab.eval('page.readOnly'), 'it could write');
         await tab.close();
         await stop(guarded);
         await recorded.stop();
