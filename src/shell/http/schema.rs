@@ -53,8 +53,13 @@ fn render(schema: &Schema) -> Value {
                 let description = descriptions.of(known.description.into());
                 let mut item = vec![rule, description];
                 // One that goes by the name of its device has none.
-                if !known.name.is_empty() && known.name != THE_DEVICE {
-                    item.push(names.of(known.name.into()));
+                let name = match known.look.entity {
+                    // It is the name of the place, not of its latitude.
+                    Kind::Tracker => path.rsplit('/').next().unwrap_or_default(),
+                    Kind::Auto | Kind::Button | Kind::Time | Kind::Update => known.name,
+                };
+                if !name.is_empty() && name != THE_DEVICE {
+                    item.push(names.of(name.into()));
                 }
                 items.insert(path, item.into());
             }

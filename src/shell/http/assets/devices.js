@@ -162,7 +162,7 @@ export class Devices {
         const details = h('details', { class: 'group', open: isOpen, ontoggle: () => {
             opened.groups.set(group, details.open);
             if (details.open) fill();
-        } }, h('summary', {}, h('span', {}, CALLED[group] ?? words(`/${group}`)), h('span', { class: 'note' }, own ? `${shown(own, 40)} · ${items.length}` : String(items.length))), list);
+        } }, h('summary', {}, h('span', {}, CALLED[group] ?? words(`/${device.type === 'settings' ? group.replace(/^Settings\//, '') : group}`)), h('span', { class: 'note' }, own ? `${shown(own, 40)} · ${items.length}` : String(items.length))), list);
         if (isOpen) fill();
         return details;
     }

@@ -2,7 +2,7 @@
 
 import { shown } from './dom.js';
 
-const DIGITS = { W: 0, VA: 0, 'var': 0, V: 2, A: 1, Ah: 1, kWh: 2, '%': 1, '°C': 1, Hz: 2, s: 0, h: 1, min: 0, hPa: 0, 'm³': 3, L: 0, 'm/s': 1, rpm: 0 };
+const DIGITS = { W: 0, VA: 0, 'var': 0, V: 2, A: 1, Ah: 1, kWh: 2, '%': 1, '°C': 1, Hz: 2, s: 0, h: 1, min: 0, hPa: 0, 'm³': 3, L: 0, 'm/s': 1, rpm: 0, m: 1, '°': 4 };
 /** Units that people read in another one: how many of it are one of these. */
 const SHOWN = { __proto__: null, 's h': 1 / 3_600, 's min': 1 / 60, 'kPa hPa': 10, 'm³ L': 1_000 };
 /** So many seconds are told in minutes, hours and days. */
