@@ -104,6 +104,7 @@ impl Checker {
         let before = self.bus()?;
         let retained = retained(self.world.broker)?;
         let seen = self.world.seen.lock().unwrap().last.clone();
+        let near = self.world.near.lock().unwrap().last.clone();
         let after = self.bus()?;
         self.topics = after.len();
         self.compared += u64::try_from(after.len()).unwrap();
@@ -128,10 +129,22 @@ impl Checker {
                 let text = format!("lost {topic} {:?}, should be {payload}", seen.get(topic));
                 found.lost.push(text);
             }
+            if near.get(topic) != Some(payload) {
+                let other = near.get(topic);
+                let text = format!("lost by a listener {topic} {other:?}, should be {payload}");
+                found.lost.push(text);
+            }
         }
         for (topic, payload) in &retained {
             if !before.contains_key(topic) && !after.contains_key(topic) {
                 found.retained.push(format!("too much {topic} {payload}"));
+            }
+        }
+        for (topic, payload) in &near {
+            let is_there = before.contains_key(topic) || after.contains_key(topic);
+            if !is_there && topic.matches('/').count() > 3 {
+                let text = format!("too much at a listener {topic} {payload}");
+                found.lost.push(text);
             }
         }
         Ok(found)

@@ -1,5 +1,5 @@
-//! A client that has been there all along: what it was told last of each topic, and whether a counter
-//! ever ran backwards.
+//! Clients that have been there all along, one of the broker and one of the bridge itself: what each was told last of
+//! each topic, and whether a counter ever ran backwards.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -54,17 +54,24 @@ impl Seen {
     }
 }
 
-/// Listens until the end; connects again whenever it has to.
+/// Both listen until the end, and connect again whenever they have to.
 pub fn listen(world: &Arc<World>) {
-    let world = Arc::clone(world);
-    thread::spawn(move || {
-        while !world.is_over() {
-            if let Ok(mut tap) = Tap::connect(world.broker, 4, "mirror") {
-                follow(&mut tap, &world.seen, &world);
+    for is_near in [false, true] {
+        let world = Arc::clone(world);
+        thread::spawn(move || {
+            let (port, seen) = if is_near {
+                (world.listener, &world.near)
+            } else {
+                (world.broker, &world.seen)
+            };
+            while !world.is_over() {
+                if let Ok(mut tap) = Tap::connect(port, 4, "mirror") {
+                    follow(&mut tap, seen, &world);
+                }
+                thread::sleep(Duration::from_millis(100));
             }
-            thread::sleep(Duration::from_millis(100));
-        }
-    });
+        });
+    }
 }
 
 fn follow(tap: &mut Tap, seen: &Mutex<Seen>, world: &World) {

@@ -13,6 +13,7 @@ pub mod samples;
 pub mod scene;
 pub mod tap;
 pub mod traffic;
+pub mod unruly;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -28,7 +29,7 @@ use report::{Event, Outcome};
 use scene::{Fault, Scene};
 use traffic::{Books, Order};
 
-use crate::support::broker::Broker;
+use crate::support::broker::{Broker, free_port};
 use crate::support::bus::Bus;
 use crate::support::recording::{Recording, recordings, sets};
 
@@ -51,8 +52,12 @@ pub struct Options {
 pub struct World {
     pub bus: String,
     pub broker: u16,
+    /// Where clients connect to the bridge itself.
+    pub listener: u16,
     pub fleet: Mutex<Fleet>,
     pub seen: Mutex<Seen>,
+    /// The same of a client of the bridge itself.
+    pub near: Mutex<Seen>,
     pub books: Mutex<Books>,
     pub orders: Mutex<Vec<Order>>,
     /// Since when nothing is done to anybody.
@@ -114,7 +119,9 @@ pub fn run(options: &Options, ended: &Arc<AtomicBool>) -> Option<Outcome> {
         )),
         bus: bus.address(),
         broker: broker.port,
+        listener: free_port(),
         seen: Mutex::default(),
+        near: Mutex::default(),
         books: Mutex::default(),
         orders: Mutex::default(),
         calm: Mutex::default(),
@@ -139,6 +146,7 @@ pub fn run(options: &Options, ended: &Arc<AtomicBool>) -> Option<Outcome> {
     };
     play(&world, options.speed);
     mirror::listen(&world);
+    unruly::run(&world, options.seed);
     let traffic = traffic::run(&world, options.seed);
     let samples = samples::follow(&world, &options.out.join("samples.csv"));
     soak.scene.start_bridge();

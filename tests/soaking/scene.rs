@@ -211,6 +211,7 @@ impl Scene {
             .args(["--dbus", &self.world.bus, "--mqtt-server", &server])
             .args(["--portal-id", PORTAL, "--retain", "true"])
             .args(["--keep-alive", "15", "--ping", "5"])
+            .args(["--listen", &self.world.listener.to_string()])
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(self.log.try_clone().unwrap())
