@@ -211,6 +211,8 @@ impl World {
             super::outlet(true, Some(KEEP_ALIVE)),
         ]);
         let lists = lists();
+        // The marks for clients have a bit for each.
+        config.items_max = 1_000;
         config.outlets[2].prefix = PREFIX.into();
         config.outlets[2].lists = lists.clone();
         let broker = |retains, prefix, lists| Broker {

@@ -229,6 +229,35 @@ fn s9_6_and_s9_22_half_open_connections_end() {
 }
 
 #[test]
+fn s9_22_so_many_clients_and_no_more() {
+    let Some(bus) = Bus::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let text = "listen = 'PORT'\n[limits]\nclients-max = 2\n";
+    let (_bridge, addresses) = configured(&bus, folder.path(), text);
+    let one = Client::connect(addresses[0], None);
+    one.subscribe("last/words");
+    // The one that looked whether there is a listener may still be leaving.
+    let second = poll("a place", PATIENCE, || is_let_in(addresses[0]));
+    assert!(is_let_in(addresses[0]).is_none());
+    drop(second);
+    poll("a place", PATIENCE, || is_let_in(addresses[0]));
+    one.fence();
+}
+
+/// A client of MQTT 3.1.1, where there is room for one.
+fn is_let_in(address: std::net::SocketAddr) -> Option<TcpStream> {
+    let mut body = Vec::new();
+    put_text(&mut body, "MQTT");
+    body.extend([4, 2, 0, 60, 0, 0]);
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&packet(0x10, &body)).ok()?;
+    let (head, _) = read_packet(&mut stream).ok()?;
+    assert_eq!(head, 0x20);
+    Some(stream)
+}
+
+#[test]
 fn s9_2_a_broker_as_bridge_in_both_directions() {
     let (Some(bus), Some(broker)) = (Bus::start(), Broker::absent()) else {
         return;

@@ -136,3 +136,23 @@ fn bytes_may_be_split_anywhere() {
     }
     assert_eq!(bench.get(client)[1..], expected);
 }
+
+#[test]
+fn s9_22_a_topic_has_128_levels() {
+    for (level, refused) in [(4, "PUBACK 1"), (5, "PUBACK 1 90")] {
+        let mut bench = Bench::new();
+        let (client, other) = (bench.client("c", level), bench.client("o", 4));
+        bench.subscribe(other, "#", 0);
+        bench.get(other);
+        let message = |topic: &str| match level {
+            5 => publish5(2, 1, topic, &[], "x"),
+            _ => publish(2, 1, topic, "x"),
+        };
+        bench.send(client, &message(&("a/".repeat(127) + "a")));
+        assert_eq!(bench.get(client), ["PUBACK 1"]);
+        assert_eq!(bench.get(other).len(), 1);
+        bench.send(client, &message(&("a/".repeat(128) + "a")));
+        assert_eq!(bench.get(client), [refused]);
+        assert_eq!(bench.get(other), Vec::<String>::new());
+    }
+}
