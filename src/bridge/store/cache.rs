@@ -330,7 +330,8 @@ impl Writer {
     }
 
     /// Applies a change. Tells whether clients see a difference.
-    #[inline]
+    #[expect(clippy::inline_always)] // once for each value
+    #[inline(always)]
     pub fn apply(&mut self, id: SlotId, change: &ItemChange<'_>, rule: Marks) -> bool {
         if let (Some(value), None, None) = (&change.value, &change.min, &change.max)
             && let Some(words) = words_of(value)

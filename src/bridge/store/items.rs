@@ -416,7 +416,8 @@ impl Items {
     }
 
     /// The item of that path, live or gone, and its slot.
-    #[inline]
+    #[expect(clippy::inline_always)] // once for each value
+    #[inline(always)]
     pub fn find_item(&self, device: DeviceId, path: &[u8]) -> Option<(SlotId, &Item)> {
         let hash = hash(self.seed, device, path);
         let mask = self.table.len() - 1;
@@ -441,7 +442,8 @@ impl Items {
     /// A service goes through its items in the same order each time: the one that came next the last
     /// time mostly comes next again, and is where it was found. A look at it is cheaper than one into
     /// the table, which is at another place for every path; among 200,000 items by far.
-    #[inline]
+    #[expect(clippy::inline_always)] // once for each value
+    #[inline(always)]
     pub fn find_after(
         &mut self,
         before: Option<SlotId>,
