@@ -118,6 +118,13 @@ const ORIGIN: &str = concat!("dbus-mqtt record ", env!("CARGO_PKG_VERSION"));
 /// What a secret is written as (§4.7).
 const STARS: &str = "******";
 
+pub(super) fn file_error(path: &Path, reason: std::io::Error) -> ToolError {
+    ToolError::File {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -172,12 +179,5 @@ mod tests {
 
         let again = Tape::begin(file, "com.victronenergy.x", BTreeMap::new());
         assert!(matches!(again, Err(ToolError::Exists { .. })));
-    }
-}
-
-pub(super) fn file_error(path: &Path, reason: std::io::Error) -> ToolError {
-    ToolError::File {
-        path: path.to_owned(),
-        reason,
     }
 }
