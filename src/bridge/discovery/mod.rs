@@ -73,7 +73,7 @@ impl Discovery {
         discovery
     }
 
-    /// When [`Bridge::tick_discovery`] has something to do.
+    /// When [`AllReaders::tick_discovery`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         self.due.iter().map(|(_, at)| *at).min()
     }

@@ -1,7 +1,7 @@
 //! What clients ask for: checked, carried out and answered (§5, §8).
 //!
 //! A request's kind is settled when it comes, and kept to its answer. Each kind has its whole way in one
-//! file, check → call → reply → answer: [`read`], [`write`], [`keep_alive`]. What all have in common is
+//! file, check → call → reply → answer: [`read`], [`mod@write`], [`keep_alive`]. What all have in common is
 //! here: who asks ([`Origin`]), the bounds, and what follows from any request (§5.1).
 
 mod address;

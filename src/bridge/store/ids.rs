@@ -1,6 +1,6 @@
 //! Numbers of what there is in a fixed order: which broker.
 //!
-//! Devices and services have theirs in [`super::items`], slots in [`super::cache`].
+//! Devices and services have theirs in [`super::items`], slots in [`mod@super::cache`].
 
 /// One of the brokers, in the order of the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

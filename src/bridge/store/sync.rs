@@ -1,5 +1,5 @@
 //! What the cache shares between threads, under one name: the proof in `loom/` compiles
-//! [`super::cache`], [`super::slot`] and [`super::marks`] as they are and puts loom's own in here.
+//! [`mod@super::cache`], [`super::slot`] and [`super::marks`] as they are and puts loom's own in here.
 //!
 //! Nothing of these may take these from `std` itself: what loom does not see it cannot prove.
 

@@ -1,6 +1,6 @@
 //! A Venus service on a D-Bus: the other side of §2.1, for the tools and for tests.
 //!
-//! It answers method calls from its [`Tree`](super::tree::Tree) and tells every change by signal, as the services of
+//! It answers method calls from its [`Tree`] and tells every change by signal, as the services of
 //! a GX device do. [`Behaviour`] makes it an old, a slow or a broken one. It must never let two
 //! messages overtake each other: what changes the tree and what leaves the connection are one step,
 //! under one lock (`core`), so that a reply and the signals around it arrive in the order in which they were

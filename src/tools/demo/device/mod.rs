@@ -1,6 +1,6 @@
 //! The installation as services: which paths each device has, and where their values come from.
 //!
-//! A [`Device`] is data: fixed items, and measures that read the [`Plant`]. It never changes the
+//! A [`Device`] is data: fixed items, and measures that read the [`Plant`](super::plant::Plant). It never changes the
 //! plant; a [`Control`] says what a write means, and [`Installation`](super::installation) does it.
 
 pub(crate) mod form;
