@@ -54,7 +54,7 @@ pub(super) struct Clients {
     marks: Arc<Marks>,
     outlet: usize,
     handed: VecDeque<Handed>,
-    clients: Vec<Client>,
+    lines: Vec<Client>,
     reader: RequestReader,
 }
 
@@ -68,7 +68,7 @@ impl Clients {
             marks,
             outlet,
             handed: VecDeque::new(),
-            clients: Vec::new(),
+            lines: Vec::new(),
             reader: RequestReader::new(65_536),
         };
         for number in 0..CLIENTS {
@@ -81,7 +81,7 @@ impl Clients {
             let mut connect = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01a".to_vec();
             connect[14] += u8::try_from(number).unwrap();
             all.server.receive(now, id, &connect);
-            all.clients.push(Client {
+            all.lines.push(Client {
                 id,
                 stalled: false,
                 received: Vec::new(),
@@ -102,7 +102,7 @@ impl Clients {
                 self.subscribe(now, client, FILTERS[usize::from(b) % FILTERS.len()]);
             }
             1 if client > 0 => self.unsubscribe(now, client),
-            2 => self.clients[client].stalled ^= true,
+            2 => self.lines[client].stalled ^= true,
             _ => {}
         }
         if !what.is_multiple_of(3) {
@@ -111,7 +111,7 @@ impl Clients {
     }
 
     fn subscribe(&mut self, now: Now, client: usize, filter: &'static str) {
-        let line = &mut self.clients[client];
+        let line = &mut self.lines[client];
         line.filter = Some(filter);
         let text = format!("N/{PORTAL}/{filter}");
         let packet = packet(0x82, &text, &[0]);
@@ -119,7 +119,7 @@ impl Clients {
     }
 
     fn unsubscribe(&mut self, now: Now, client: usize) {
-        let line = &mut self.clients[client];
+        let line = &mut self.lines[client];
         let Some(filter) = line.filter.take() else {
             return;
         };
@@ -192,7 +192,7 @@ impl Clients {
         }
         // Whoever is stalled is asked again as soon as it takes something.
         while self.server.poll_ready().is_some() {}
-        for line in &mut self.clients {
+        for line in &mut self.lines {
             if !line.stalled {
                 let received = &mut line.received;
                 self.server.write(now, line.id, &self.values, |bytes| {
@@ -206,7 +206,7 @@ impl Clients {
 
     /// All take all.
     pub fn settle(&mut self, now: Now, bridge: &mut Bridge) {
-        for line in &mut self.clients {
+        for line in &mut self.lines {
             line.stalled = false;
         }
         // What is gathered goes out in time (§9.12).
@@ -219,12 +219,12 @@ impl Clients {
 
     /// What the one has that subscribes to everything.
     pub fn everything(&self) -> &BTreeMap<String, String> {
-        &self.clients[0].view
+        &self.lines[0].view
     }
 
     /// Each of the others has the same, as far as its filter goes.
     pub fn check(&self) {
-        for line in &self.clients {
+        for line in &self.lines {
             let Some(filter) = line.filter else {
                 continue;
             };

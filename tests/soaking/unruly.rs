@@ -51,7 +51,7 @@ fn live(world: &World, number: u64, dice: &mut Dice) -> std::io::Result<()> {
         "chat/#".to_owned(),
     ];
     let mut buffer = vec![0; 64 * 1024];
-    for _ in 0..dice.below(20) + 1 {
+    for _ in 0..=dice.below(20) {
         if world.is_over() {
             break;
         }
@@ -69,7 +69,7 @@ fn live(world: &World, number: u64, dice: &mut Dice) -> std::io::Result<()> {
             }
             3 => {
                 let payload = vec![b'x'; dice.below(2_000) + 1];
-                for at in 0..dice.below(2_000) + 1 {
+                for at in 0..=dice.below(2_000) {
                     let topic = format!("chat/{}", at % 50);
                     stream.write_all(&publish(&topic, &payload, at % 100 == 0))?;
                 }
