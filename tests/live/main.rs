@@ -31,6 +31,7 @@ mod limits;
 mod links;
 #[cfg(feature = "listen")]
 mod listener;
+#[cfg(feature = "listen")]
 mod listener_peers;
 #[cfg(feature = "metrics")]
 mod metrics;
