@@ -86,16 +86,20 @@ pub struct ListenConfig {
     pub home_assistant: Option<HomeAssistant>,
 }
 
+/// Where a program on this device reaches what listens on an address.
+pub fn reached(bind: IpAddr) -> IpAddr {
+    match bind {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => bind,
+    }
+}
+
 impl ListenConfig {
     /// Where a program on this device reaches it, if it has an address.
     pub fn reached(&self) -> Option<SocketAddr> {
         let address = self.address?;
-        let ip = match address.ip() {
-            IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-        };
-        Some(SocketAddr::new(ip, address.port()))
+        Some(SocketAddr::new(reached(address.ip()), address.port()))
     }
 
     /// Takes over what can change while clients are connected: who may connect, and what they may do. Gives

@@ -9,6 +9,11 @@ use super::machine::Machine;
 use super::values::Found;
 use super::{Auth, BrokerConfig, BusAddress, Config, ConfigError, Layers, Limits, Origin, Problem};
 
+/// Whether this can stand in the name of a host.
+pub fn is_of_host_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
+}
+
 impl Config {
     /// Which listener the page's clients are connected to: the first that wants no certificate, for no browser
     /// shows one there.
@@ -118,8 +123,7 @@ impl Layers {
         };
         let hosts = found.value.split(',').map(str::trim);
         let hosts: Vec<_> = hosts.filter(|host| !host.is_empty()).collect();
-        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        match hosts.iter().find(|host| !host.bytes().all(is_of_name)) {
+        match hosts.iter().find(|host| !host.bytes().all(is_of_host_name)) {
             Some(wrong) => Err(found.wrong(Problem::WebHost((*wrong).to_owned()))),
             None => Ok(hosts.into_iter().map(str::to_owned).collect()),
         }

@@ -133,8 +133,8 @@ pub fn write(
     written
 }
 
-/// The entities of a configuration that is published, as [`Written::keys`] has them; what only takes one
-/// away is none. Nothing of what is not our configuration.
+/// The entities of a published configuration, as [`Written::keys`] has them. An entry that only removes an
+/// entity does not count. Empty where the payload is not a configuration of ours.
 pub fn read_keys(config: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Config {
@@ -356,10 +356,7 @@ fn write_form(component: &mut Object<'_>, device: &Device<'_>, entity: &Entity<'
                 .toggles()
                 .flat_map(|(off, on)| [(off, "OFF"), (on, "ON")]);
             let states = states.map(|(code, state)| (code.to_string(), quoted(state)));
-            component.text(
-                "val_tpl",
-                &format!("{{{{ {}.get({VALUE}) }}}}", map(states)),
-            );
+            write_meanings(component, states);
             // What it is now says what it becomes. An empty payload is not JSON, and would be complained of.
             component.text("json_attr_t", &state);
             component.text(
@@ -500,10 +497,15 @@ fn write_unit(component: &mut Object<'_>, entity: &Entity<'_>, sensor: bool) {
     }
 }
 
+/// The template for what a code means: a map of codes to texts.
+fn write_meanings(component: &mut Object<'_>, codes: impl IntoIterator<Item = (String, String)>) {
+    component.text("val_tpl", &format!("{{{{ {}.get({VALUE}) }}}}", map(codes)));
+}
+
 fn write_on_off(component: &mut Object<'_>, on_off: OnOff<'_>) {
     let codes = [(on_off.off, "OFF"), (on_off.on, "ON")];
     let codes = codes.map(|(code, state)| (code.to_string(), quoted(state)));
-    component.text("val_tpl", &format!("{{{{ {}.get({VALUE}) }}}}", map(codes)));
+    write_meanings(component, codes);
 }
 
 /// The labels to choose from, and which code each stands for; a code that is not among them is unknown
@@ -512,7 +514,7 @@ fn write_labels(component: &mut Object<'_>, choices: &[(i64, String)]) {
     let codes = choices
         .iter()
         .map(|(code, label)| (code.to_string(), quoted(label)));
-    component.text("val_tpl", &format!("{{{{ {}.get({VALUE}) }}}}", map(codes)));
+    write_meanings(component, codes);
     component.array("ops", |out| {
         for (number, (_, label)) in labels_once(choices).enumerate() {
             if number > 0 {

@@ -593,10 +593,11 @@ impl Server {
                 conflated += client.out.pending.insert_word(word, bits);
             }
             drop(cover);
-            if conflated > 0
-                && let Some(counts) = self.counts.get_mut(client.peer.listener)
-            {
-                counts.conflated += u64::from(conflated);
+            if conflated > 0 {
+                let (listener, more) = (client.peer.listener, u64::from(conflated));
+                count_more(&mut self.counts, listener, more, |counts| {
+                    &mut counts.conflated
+                });
             }
             if !client.out.pending.is_empty() && !client.blocked {
                 clients += 1;
@@ -764,11 +765,11 @@ impl Server {
             if let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
                 client.out.rest.extend_from_slice(rest);
                 self.scratch.slim();
-                add(&mut self.counts, listener, sent);
+                count_more(&mut self.counts, listener, sent, |counts| &mut counts.sent);
                 return false;
             }
         }
-        add(&mut self.counts, listener, sent);
+        count_more(&mut self.counts, listener, sent, |counts| &mut counts.sent);
         self.scratch.slim();
         client.blocked = false;
         if let State::Closing(close, _) = client.state
@@ -860,21 +861,24 @@ fn lists(settings: &Settings) -> impl Iterator<Item = crate::model::filter::List
     listeners.map(|listener| listener.publish.clone())
 }
 
-/// Counts messages that were sent.
-fn add(all: &mut [ClientCounts], listener: usize, sent: u64) {
-    if let Some(counts) = all.get_mut(listener) {
-        counts.sent += sent;
-    }
-}
-
 /// Counts one more.
 fn count(
     all: &mut [ClientCounts],
     listener: usize,
     number: impl FnOnce(&mut ClientCounts) -> &mut u64,
 ) {
+    count_more(all, listener, 1, number);
+}
+
+/// Counts so many more.
+fn count_more(
+    all: &mut [ClientCounts],
+    listener: usize,
+    more: u64,
+    number: impl FnOnce(&mut ClientCounts) -> &mut u64,
+) {
     if let Some(counts) = all.get_mut(listener) {
-        *number(counts) += 1;
+        *number(counts) += more;
     }
 }
 

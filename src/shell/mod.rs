@@ -5,6 +5,7 @@
 //! wait, and have separate signals that wake them: `shared`.
 #![allow(clippy::disallowed_methods)] // here the clocks are read, and the tasks spawned
 
+pub mod address;
 pub mod broker;
 pub mod bus;
 pub mod held;

@@ -1,7 +1,7 @@
 //! The bridge as a whole: its tasks, what they share, and its end (§4.9).
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::address::outward;
 use super::held::Held;
 #[cfg(feature = "metrics")]
 use super::http;
@@ -290,20 +291,12 @@ fn page(config: &Config) -> String {
         return String::new();
     };
     if at.ip().is_unspecified() {
-        let Some(own) = own_address() else {
+        let Some(own) = outward(Ipv4Addr::UNSPECIFIED.into()) else {
             return String::new();
         };
         at.set_ip(own);
     }
     format!("http://{at}")
-}
-
-/// The address that this device has towards others. Nothing is sent: an address for documentation
-/// (RFC 5737) is asked the way to.
-fn own_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }
 
 fn bridge_config(config: &Config) -> BridgeConfig {

@@ -12,6 +12,8 @@ use hyper::header::HOST;
 #[cfg(feature = "web")]
 use hyper::header::ORIGIN;
 
+use crate::config::is_of_host_name;
+
 /// Whether every host that a request names is us. Any other name may be one that a web page has had point
 /// here.
 pub(super) fn is_meant(headers: &HeaderMap, names: &Names) -> bool {
@@ -70,7 +72,7 @@ impl Names {
             return true;
         }
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        if name.is_empty() || !name.bytes().all(is_of_name) {
+        if name.is_empty() || !name.bytes().all(is_of_host_name) {
             return false;
         }
         let is_local = LOCAL.iter().any(|ending| {
@@ -83,10 +85,6 @@ impl Names {
         let mut known = [&*self.own, own_first].into_iter().chain(known.by_ref());
         is_local || known.any(|known| known.eq_ignore_ascii_case(&name))
     }
-}
-
-fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
 }
 
 /// The last part of names that exist in a local network only: no web page can have one that public servers

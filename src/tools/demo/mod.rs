@@ -19,7 +19,7 @@ mod serve;
 mod status;
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,11 +34,14 @@ use self::serve::Shared;
 use self::status::Status;
 use super::{ToolError, say};
 use crate::cli::DemoArgs;
-use crate::config::{BusAddress, Config, HomeAssistant, ListenConfig, ListenTransport, Machine};
+use crate::config::{
+    BusAddress, Config, HomeAssistant, ListenConfig, ListenTransport, Machine, reached,
+};
 use crate::error::Fatal;
 use crate::model::name::PortalId;
 use crate::model::topic::DISCOVERY_PREFIX;
 use crate::schema::Schema;
+use crate::shell::address::outward;
 use crate::shell::held::Held;
 use crate::shell::run::{Stats, run_with};
 use crate::shell::supervisor::Supervisor;
@@ -256,28 +259,6 @@ impl Places {
         };
         Ok((places, Held::new(sockets)))
     }
-}
-
-/// Where something that listens on this address is reached from here.
-fn reached(bind: IpAddr) -> IpAddr {
-    match bind {
-        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        IpAddr::V4(_) | IpAddr::V6(_) => bind,
-    }
-}
-
-/// The address by which others reach this computer: that of the way out. Nothing is sent to find it.
-fn outward(bind: IpAddr) -> Option<IpAddr> {
-    // Addresses of documentation, which nobody has.
-    let far = match bind {
-        IpAddr::V4(_) => IpAddr::from([192, 0, 2, 1]),
-        IpAddr::V6(_) => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]),
-    };
-    let socket = UdpSocket::bind((bind, 0)).ok()?;
-    socket.connect((far, 9)).ok()?;
-    let address = socket.local_addr().ok()?.ip();
-    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
 fn greet(places: Places, args: &DemoArgs, services: usize) -> Result<(), ToolError> {
