@@ -90,7 +90,7 @@ pub enum Form<'a> {
     Level(Level<'a>),
     /// Off or on, to be switched.
     Switch(OnOff<'a>),
-    /// Off or on by the sense of a label, `off (x)` or `x`, to be switched.
+    /// A switch between the labels `x` and `off (x)`.
     Toggle,
     /// One of the labels, to be chosen.
     Select,
@@ -161,7 +161,7 @@ impl<'a> Item<'a> {
         })
     }
 
-    /// The switch beside it, for labels that are there as `x` and as `off (x)`.
+    /// The switch between its labels `x` and `off (x)`, if the row asks for one.
     pub fn toggle(self, words: &'a Words, commands: bool) -> Option<Entity<'a>> {
         let ending = &*self.row.rule.look.switch;
         if ending.is_empty() || self.toggles().next().is_none() {
@@ -175,7 +175,7 @@ impl<'a> Item<'a> {
         })
     }
 
-    /// Code by code, what is off and what the same is when it is on.
+    /// The codes of `off (x)`, each with the code of `x`.
     pub fn toggles(self) -> impl Iterator<Item = (i64, i64)> + 'a {
         let labels = &self.row.rule.labels;
         labels.iter().filter_map(|(off, label)| {

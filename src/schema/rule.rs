@@ -57,8 +57,8 @@ pub struct Look {
     pub offer: Option<(f64, f64, f64)>,
     /// The paths of the items that the entity has besides.
     pub with: Cow<'static, [Text]>,
-    /// What the name of a switch ends with that its labels `off (x)` and `x` make beside it; empty where
-    /// there is none.
+    /// The last word of the name of the switch that changes between its labels `x` and `off (x)`; empty: no
+    /// switch.
     pub switch: Text,
 }
 

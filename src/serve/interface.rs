@@ -280,7 +280,7 @@ pub enum Answer {
         /// Whether who subscribes later gets it too, with the retain flag.
         retain: bool,
     },
-    /// Whether the clients of a listener get anything of ours (§8): what they had is taken back, or comes
+    /// Whether the clients of a listener get anything of ours (§8): what they had is cleared, or comes
     /// again.
     Serves {
         /// Which listener.

@@ -657,7 +657,7 @@ impl Server {
     }
 
     /// Whether a client has as many filters as it may (§9.22). Home Assistant has one for each value: where
-    /// devices are described to it, filters of one topic have a bound of their own.
+    /// devices are described to it, filters of one topic have a separate bound.
     fn has_enough(&self, client: &Client, filter: &Filter) -> bool {
         let limits = &self.settings.limits;
         let is_topic = |filter: &Filter| {
@@ -685,7 +685,7 @@ impl Server {
         {
             info!(
                 client = %Outside::new(&client.name),
-                "a client asks for more than {filters_max} filters and does not get them; client-filters-max sets how many"
+                "a client asked for more than {filters_max} filters; the others are refused (raise client-filters-max)"
             );
         }
     }

@@ -62,7 +62,7 @@ pub enum ToolError {
         first: PathBuf,
         second: PathBuf,
     },
-    /// The speed of a replay makes no sense.
+    /// The speed of a replay is not valid.
     #[error(
         "--speed {speed}: the speed must be greater than 0 (1 is real time, inf is without pauses)"
     )]

@@ -36,8 +36,8 @@ pub mod value;
 
 pub use self::error::ToolError;
 
-/// Prints a line for people. Where nobody reads any more, since the terminal was closed, the tool still
-/// has to end; where there is no room for it, that is told.
+/// Prints a line for people. If nobody reads any more, since the terminal was closed, the tool still
+/// ends; a full disk is an error.
 ///
 /// Names and error texts in it are of anybody's making, so it is one line whatever they are (§5.9).
 fn say(line: &str) -> Result<(), ToolError> {

@@ -351,7 +351,7 @@ impl<R: Readers> BusContext<'_, R> {
         }
     }
 
-    /// Where a live service is another device now, its old topics are taken back and the new ones published.
+    /// Where a live service is another device now, its old topics are cleared and the new ones published.
     /// Tells whether it is; the number of the old device stands for nothing then.
     fn move_device(&mut self, now: Now, id: ServiceId, old: DeviceId) -> bool {
         let (name, instance, key) = self.identity(id);

@@ -120,7 +120,7 @@ pub struct ConnAck<'a> {
     pub server_limits: ServerLimits,
 }
 
-/// What a broker allows; the default is what holds where it says nothing.
+/// The limits of a broker; the default applies if it does not announce them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerLimits {
     /// The longest packet that it takes, in bytes.

@@ -1,9 +1,9 @@
 //! Who is meant by a request, and which web page sent it: by these two headers a browser tells us what it
 //! would never tell in the name of another.
 //!
-//! A web page can have a name of its own point to this device, and then ask in that name (DNS rebinding). So a
-//! request is answered only where it names what no web page can have: an address, a name that no public server
-//! knows ([`LOCAL`]), the name of this device, or one that the operator has allowed.
+//! A web page can make its own domain name point to this device, and then send requests in that name (DNS
+//! rebinding). So a request is answered only if it names an address, a name that no public server knows
+//! ([`LOCAL`]), the name of this device, or one that the operator has allowed.
 
 use std::net::IpAddr;
 

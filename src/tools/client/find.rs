@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(chosen.id.as_str(), "b");
         // One that is named need not be there yet: the question will tell.
         assert_eq!(find(Some("c"), &[]).unwrap().id.as_str(), "c");
-        // What was taken back is not there.
+        // A cleared topic does not count.
         let gone = find(None, &[("N/a/system/0/Serial", "")]).unwrap_err();
         assert!(gone.contains("no installation"), "{gone}");
     }

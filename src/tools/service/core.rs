@@ -18,7 +18,7 @@ use crate::tools::value::{self, BusValue};
 /// How a service differs from a new and healthy one. Tests change it at run time, with
 /// [`Service::behave`](super::Service::behave).
 #[derive(Debug, Clone)]
-#[allow(clippy::struct_excessive_bools)] // each is one switch of its own
+#[allow(clippy::struct_excessive_bools)] // each is a separate switch
 pub struct Behaviour {
     /// Answers `GetItems`; else it is an unknown method, as with old services.
     pub get_items: bool,
