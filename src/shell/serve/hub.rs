@@ -370,10 +370,10 @@ impl Hub {
         if connection.is_closed.get() {
             return Poll::Ready(());
         }
-        if connection.is_blocked.get() {
+        let mut has_acted = connection.is_blocked.get();
+        if has_acted {
             self.write(now(), client, context);
         }
-        let mut has_read = false;
         for turn in 0..=READS_MAX {
             if connection.is_closed.get() {
                 break;
@@ -394,7 +394,7 @@ impl Hub {
             match polled {
                 Poll::Pending => break,
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    has_read = true;
+                    has_acted = true;
                     let mut server = self.server.borrow_mut();
                     server.receive(now(), client, buffer.filled());
                 }
@@ -404,11 +404,12 @@ impl Hub {
                     }
                     self.lost(now(), client);
                     connection.is_closed.set(true);
-                    has_read = true;
+                    has_acted = true;
                 }
             }
         }
-        if has_read {
+        // Also where it has only made room: there may be more for it than was written in one turn.
+        if has_acted {
             self.pump();
         }
         if connection.is_closed.get() {
@@ -470,5 +471,135 @@ impl Hub {
                 payload,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::bridge::{Bridge, BridgeConfig};
+    use crate::config::{ListenConfig, ListenTransport};
+    use crate::model::name::PortalId;
+    use crate::shell::transport::Accepting;
+
+    /// What the relay keeps of each message, and how many fit.
+    const MESSAGE_BYTES: usize = 16 * 1024;
+    const MESSAGES: usize = 60;
+
+    fn hub() -> Rc<Hub> {
+        let portal = PortalId::new("c0619ab12345").unwrap();
+        let mut bridge = Bridge::new(BridgeConfig {
+            portal_id: portal.clone(),
+            outlets: Vec::new(),
+            items_max: 16,
+            services_max: 16,
+            writes_in_flight_max: 16,
+            calls_in_flight_max: 16,
+            call_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_secs(1),
+            seed: 1,
+        });
+        let (marks, values) = bridge.listen(Vec::new());
+        let exchange = Arc::new(Exchange::new(marks, 0, std::iter::once(true)));
+        let server = Server::new(crate::serve::Settings::new(portal));
+        Rc::new(Hub::new(
+            server,
+            values,
+            exchange,
+            Rc::new(Logins::new(&[])),
+        ))
+    }
+
+    /// A client of the hub, let in.
+    async fn client(hub: &Rc<Hub>, listener: &TcpListener) -> TcpStream {
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let open = ListenConfig::open("listener", address, ListenTransport::Tcp);
+        let accepting = Accepting::new(&open, 0);
+        let (stream, certificate) = accepting.accept(accepted.unwrap().0).await.unwrap();
+        let peer = Peer {
+            listener: 0,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            certificate,
+        };
+        tokio::task::spawn_local(Rc::clone(hub).serve(stream, peer));
+        let mut client = client.unwrap();
+        client
+            .write_all(b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0")
+            .await
+            .unwrap();
+        let mut connack = [0; 4];
+        client.read_exact(&mut connack).await.unwrap();
+        assert_eq!(connack, [0x20, 2, 0, 0]);
+        client
+    }
+
+    /// Takes all that is there without letting anybody else act, and gives how much it was.
+    fn drained(client: &TcpStream) -> usize {
+        let mut total = 0;
+        let mut bytes = vec![0; 1 << 20];
+        while let Ok(count @ 1..) = client.try_read(&mut bytes) {
+            total += count;
+        }
+        total
+    }
+
+    #[tokio::test]
+    async fn s9_11_one_who_reads_again_gets_all_though_nothing_else_happens() {
+        let local = LocalSet::new();
+        local
+            .run_until(async {
+                let hub = hub();
+                let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let listener = TcpListener::bind(any).await.unwrap();
+                // Less than all, more than a turn's writes.
+                rustix::net::sockopt::set_socket_send_buffer_size(&listener, 200_000).unwrap();
+                let mut writer = client(&hub, &listener).await;
+                for number in 0..MESSAGES {
+                    let mut publish = vec![0x31];
+                    let length = 4 + MESSAGE_BYTES;
+                    publish.extend([
+                        length as u8 | 0x80,
+                        (length >> 7) as u8 | 0x80,
+                        (length >> 14) as u8,
+                    ]);
+                    publish.extend([0, 2, b't', b'A' + number as u8]);
+                    publish.resize(publish.len() + MESSAGE_BYTES, b'x');
+                    writer.write_all(&publish).await.unwrap();
+                }
+                // An answer to this one says that all before it was taken.
+                writer.write_all(&[0xc0, 0]).await.unwrap();
+                writer.read_exact(&mut [0; 2]).await.unwrap();
+
+                let mut reader = client(&hub, &listener).await;
+                reader.write_all(b"\x82\x06\0\x01\0\x01+\0").await.unwrap();
+                let all = 5 + MESSAGES * (4 + 4 + MESSAGE_BYTES);
+                let mut had = 0;
+                let mut rounds = 0;
+                let taking = async {
+                    while had < all {
+                        reader.readable().await.unwrap();
+                        // It stops reading until no more goes in, then takes all at once: several writes' worth.
+                        for _ in 0..100 {
+                            tokio::task::yield_now().await;
+                        }
+                        had += drained(&reader);
+                        rounds += 1;
+                    }
+                };
+                let taken = tokio::time::timeout(Duration::from_secs(20), taking).await;
+                assert!(
+                    taken.is_ok(),
+                    "{had} of {all} bytes came, in {rounds} rounds"
+                );
+                assert_eq!(had, all);
+            })
+            .await;
     }
 }
