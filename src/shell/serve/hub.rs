@@ -561,15 +561,9 @@ mod tests {
                 // Less than all, more than a turn's writes.
                 rustix::net::sockopt::set_socket_send_buffer_size(&listener, 200_000).unwrap();
                 let mut writer = client(&hub, &listener).await;
-                for number in 0..MESSAGES {
-                    let mut publish = vec![0x31];
-                    let length = 4 + MESSAGE_BYTES;
-                    publish.extend([
-                        length as u8 | 0x80,
-                        (length >> 7) as u8 | 0x80,
-                        (length >> 14) as u8,
-                    ]);
-                    publish.extend([0, 2, b't', b'A' + number as u8]);
+                for name in (b'A'..).take(MESSAGES) {
+                    let mut publish = b"\x31\x84\x80\x01\0\x02t".to_vec();
+                    publish.push(name);
                     publish.resize(publish.len() + MESSAGE_BYTES, b'x');
                     writer.write_all(&publish).await.unwrap();
                 }
