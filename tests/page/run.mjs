@@ -5,6 +5,7 @@
 
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -404,6 +405,37 @@ const tests = {
         check((await ask(ports.web, '/metrics', own)).status === 200, 'metrics');
     },
 
+    async 'mqtt.js gets values, reads and writes over WebSocket, in three versions of MQTT'() {
+        const folder = await installed('mqtt@5');
+        if (!folder) return 'SKIPPED: mqtt.js cannot be had here (npm install mqtt)';
+        const mqtt = createRequire(join(folder, 'package.json'))('mqtt');
+        for (const [protocolId, protocolVersion] of [['MQIsdp', 3], ['MQTT', 4], ['MQTT', 5]]) {
+            const peer = await mqtt.connectAsync(`ws://127.0.0.1:${ports.web}/mqtt`, { protocolId, protocolVersion, reconnectPeriod: 0 });
+            const seen = new Map();
+            peer.on('message', (topic, payload, packet) => seen.set(topic, { text: String(payload), packet }));
+            await peer.subscribeAsync('N/#');
+            await until('the values', () => seen.size > 1000);
+            const [serial] = [...seen.keys()].filter((topic) => topic.endsWith('/system/0/Serial'));
+            const portal = serial.split('/')[1];
+            const limit = `vebus/276/Ac/In/1/CurrentLimit`;
+            const before = JSON.parse(seen.get(`N/${portal}/${limit}`).text);
+            const wanted = before.value === 10 ? 11 : 10;
+            seen.clear();
+            await peer.publishAsync(`W/${portal}/${limit}`, `{"value": ${wanted}}`, { qos: 1 });
+            await until('the written value', () => seen.get(`N/${portal}/${limit}`)?.text.includes(`"value": ${wanted}`));
+            seen.clear();
+            await peer.publishAsync(`R/${portal}/${limit}`, '');
+            await until('the value read', () => seen.has(`N/${portal}/${limit}`));
+            if (protocolVersion === 5) {
+                const properties = { responseTopic: 'answers', correlationData: Buffer.from('7') };
+                await peer.publishAsync(`R/${portal}/${limit}`, '', { properties });
+                await until('the answer', () => seen.get('answers')?.packet.properties?.correlationData?.toString() === '7');
+            }
+            await peer.publishAsync(`W/${portal}/${limit}`, JSON.stringify({ value: before.value }));
+            await peer.endAsync();
+        }
+    },
+
     async 'axe finds nothing serious'() {
         const source = await axe();
         if (!source) return 'SKIPPED: axe-core cannot be had here (npm install axe-core)';
@@ -444,16 +476,21 @@ const tests = {
     },
 };
 
-/** The source of axe-core, from where it is or from npm. */
-async function axe() {
-    const found = [process.env.AXE, join(scratch, 'node_modules/axe-core/axe.min.js')].find((path) => path && existsSync(path));
-    if (found) return readFileSync(found, 'utf8');
+/** The folder of a package of npm; nothing where it cannot be had. */
+async function installed(name) {
+    const [folder] = name.split('@');
     try {
-        await run('npm', ['install', '--prefix', scratch, '--no-audit', '--no-fund', '--silent', 'axe-core@4'], { timeout: 60_000 });
-        return readFileSync(join(scratch, 'node_modules/axe-core/axe.min.js'), 'utf8');
+        await run('npm', ['install', '--prefix', scratch, '--no-audit', '--no-fund', '--silent', name], { timeout: 60_000 });
+        return join(scratch, 'node_modules', folder);
     } catch {
         return undefined;
     }
+}
+
+/** The source of axe-core, from where it is or from npm. */
+async function axe() {
+    const file = process.env.AXE ?? join((await installed('axe-core@4')) ?? scratch, 'axe.min.js');
+    return existsSync(file) ? readFileSync(file, 'utf8') : undefined;
 }
 
 /** What it costs, on a processor that is six times as slow. */
