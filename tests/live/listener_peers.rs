@@ -2,12 +2,13 @@
 //! peers that do not behave.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::listener::{configured, reload};
-use crate::support::broker::Broker;
+use crate::support::broker::{Broker, free_port};
 use crate::support::bus::Bus;
 use crate::support::certificates::{Authority, trusted};
 use crate::support::client::{Client, packet, put_text, read_packet};
@@ -500,4 +501,53 @@ fn what_clients_do_is_counted_for_each_listener() {
     let stats: serde_json::Value = serde_json::from_str(stats.text()).unwrap();
     assert_eq!(stats["value"]["listener"]["clients"], 1, "{stats}");
     assert_eq!(stats["value"]["listener"]["refused"], 0, "{stats}");
+}
+
+#[test]
+fn s9_22_each_handshake_has_ten_seconds() {
+    let Some(bus) = Bus::start() else { return };
+    let _peer = bus.serve(battery());
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new("here");
+    let (certificate, key) = authority
+        .server(&["127.0.0.1"])
+        .write(folder.path(), "server");
+    let third = free_port();
+    let text = format!(
+        "[[listen]]\naddress = 'PORT'\ntransport = 'tls'\ncertificate = '{}'\nkey = '{}'\n\
+         [[listen]]\naddress = 'OTHER'\ntransport = 'ws'\n\
+         [[listen]]\naddress = '{third}'\n",
+        certificate.display(),
+        key.display()
+    );
+    let (_bridge, [tls, websocket]) = configured(&bus, folder.path(), &text);
+    let plain = SocketAddr::from(([127, 0, 0, 1], third));
+    // What each begins with, and never goes on.
+    let begun: [(SocketAddr, &[u8]); 6] = [
+        (tls, b""),
+        (tls, b"\x16\x03\x01\x02\x00\x01"),
+        (websocket, b""),
+        (websocket, b"GET / HTTP/1.1\r\nHost: here\r\n"),
+        (plain, b""),
+        (plain, b"\x10\x20\0\x04MQ"),
+    ];
+    let began = Instant::now();
+    let mut open = begun.map(|(address, bytes)| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    });
+    // Others are let in meanwhile.
+    let client = Client::connect(plain, None);
+    client.subscribe("N/#");
+    client.expect(0, &n("battery/258/Soc"), &value("87.5"));
+    for (stream, (address, bytes)) in open.iter_mut().zip(begun) {
+        let mut said = Vec::new();
+        let ended = stream.read_to_end(&mut said);
+        let named = format!("{address}, {bytes:?}: {ended:?} {said:?}");
+        let reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        assert!(ended.as_ref().map_or_else(reset, |_| true), "{named}");
+        assert!(began.elapsed() >= Duration::from_secs(9), "{named}");
+    }
 }
