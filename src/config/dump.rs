@@ -213,9 +213,11 @@ impl VrmConfig {
 fn place(origin: &Origin) -> String {
     match origin {
         Origin::File { path, line, .. } => format!("{}:{line}", path.display()),
-        Origin::Flag(_) | Origin::Variable(_) | Origin::Default | Origin::VrmPasswordFile => {
-            origin.to_string()
-        }
+        Origin::Flag(_)
+        | Origin::Variable(_)
+        | Origin::Default
+        | Origin::Engine(_)
+        | Origin::VrmPasswordFile => origin.to_string(),
     }
 }
 

@@ -81,6 +81,8 @@ pub enum Origin {
     Variable(Cow<'static, str>),
     /// Nowhere: what holds without it.
     Default,
+    /// Nowhere: what suits this kind of broker.
+    Engine(&'static str),
     /// Nowhere, or in the settings file: the file with the password for VRM.
     VrmPasswordFile,
     /// In the settings file.
@@ -301,6 +303,7 @@ impl fmt::Display for Origin {
             Origin::Flag(name) => write!(f, "--{name}"),
             Origin::Variable(name) => f.write_str(name),
             Origin::Default => f.write_str("default"),
+            Origin::Engine(name) => write!(f, "engine = \"{name}\""),
             Origin::VrmPasswordFile => f.write_str("the password for VRM"),
             Origin::File { path, line, key } => write!(f, "{}:{line}: {key}", path.display()),
         }

@@ -90,6 +90,10 @@ impl Layers {
                 values.add_file(&path, table);
             }
         }
+        let brokers = layers.brokers.iter_mut().chain([&mut layers.vrm]);
+        for broker in brokers {
+            broker.add_engine()?;
+        }
         Ok(layers)
     }
 

@@ -8,6 +8,7 @@ mod broker;
 #[cfg(feature = "client")]
 mod client;
 mod dump;
+mod engines;
 mod error;
 mod file;
 mod layers;

@@ -606,7 +606,7 @@ fn the_configuration_is_shown_with_where_it_is_from() {
     let table: toml::Table = plain.parse().unwrap();
     let broker = table["broker"][0].as_table().unwrap();
     for key in BROKER.iter().map(super::setting::Setting::table_key) {
-        let hidden = ["user", "password", "password-file", "server-name"].contains(&key)
+        let hidden = ["user", "password", "password-file", "server-name", "engine"].contains(&key)
             || key.contains("certificate")
             || key == "client-key"
             || key.starts_with("home-assistant")
@@ -614,6 +614,42 @@ fn the_configuration_is_shown_with_where_it_is_from() {
             || ["topic-levels-max", "topic-bytes-max", "topic-replace"].contains(&key);
         assert!(hidden || broker.contains_key(key), "{key}");
     }
+}
+
+#[test]
+fn an_engine_sets_what_suits_it_and_every_setting_overrides_it() {
+    let given = "[[broker]]\nengine = 'aws-iot'\npublish-rate-max = 50\n\
+                 [[broker]]\nserver = 'two'\nname = 'two'\nengine = 'nats'\n";
+    let brokers = file(given).resolve().unwrap().brokers;
+    let aws = &brokers[0];
+    assert!(!aws.retain);
+    assert_eq!(aws.topics.levels_max, Some(8));
+    assert_eq!(aws.topics.bytes_max, Some(256));
+    assert_eq!(aws.publish_rate_max, 50);
+    // Of one broker alone.
+    assert!(brokers[1].retain);
+    let replaced = brokers[1].topics.replace.iter().map(|(from, _)| *from);
+    assert_eq!(replaced.collect::<String>(), " *>");
+    let text = dump(&file(given));
+    for line in [
+        "engine = \"aws-iot\"  # FILE:2",
+        "publish-rate-max = 50  # FILE:3",
+        "retain = false  # engine = \"aws-iot\"",
+        "topic-levels-max = 8  # engine = \"aws-iot\"",
+        "retain = true  # default",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is not in\n{text}"
+        );
+    }
+    // A flag overrides it too, and it is one itself.
+    let broker = flags(&["--engine", "rabbitmq", "--retain", "true"]).broker();
+    assert!(broker.retain);
+    assert_eq!(broker.topics.replace, [('.', "_".into())]);
+    file("engine = 'aws'").refused(
+        "FILE:1: \"aws\" is not one of rabbitmq, nats, aws-iot, event-grid, emqx-serverless",
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::config::engines::NAMES as ENGINES;
 use crate::config::setting::{
     U32_MAX, characters, file, filters, number, seconds, secret, switch, text, truth_of, word,
 };
@@ -65,6 +66,11 @@ settings! {
         ///
         /// Two programs with the same client id disconnect each other.
         = text("client-id").flag("NAME").without("dbus-mqtt- and the portal id").example("\"dbus-mqtt-e0ff50a097c0\"").per_portal();
+        /// Kind of broker: sets what suits it, unless you set it yourself
+        ///
+        /// rabbitmq, nats, aws-iot (AWS IoT Core), event-grid (Azure Event Grid) or emqx-serverless. Other brokers
+        /// need none. "dbus-mqtt config" shows what it sets, docs/brokers.md says why.
+        = word("engine", ENGINES).flag("KIND").example("\"rabbitmq\"");
         /// What the log calls this broker
         = text("name").without("broker").example("\"home\"");
     } {
