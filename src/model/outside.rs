@@ -7,8 +7,9 @@
 
 use std::fmt::{self, Display, Write};
 
-/// A text from outside. Its `Display` is one line without anything that a terminal obeys.
-#[derive(Debug, Clone, Copy)]
+/// A text from outside. Its `Display` is one line without anything that a terminal obeys. There is no `Debug`: the log
+/// would show the fields.
+#[derive(Clone, Copy)]
 pub struct Outside<'a> {
     text: &'a str,
     chars_max: usize,

@@ -138,10 +138,10 @@ fn s9_20_users_of_a_file_right_wrong_and_changed() {
     let (bridge, addresses) = configured(&bus, folder.path(), &text);
     let at = addresses[0];
     assert_eq!(login(at, "me", "secret"), 0);
-    assert_eq!(login(at, "me", "wrong"), 4);
-    bridge.wait_log(&["me", "may not connect"]);
+    assert_eq!(login(at, "me", "wrong one"), 4);
+    bridge.wait_log(&["\"me\" from 127.0.0.1 may not connect"]);
     assert!(
-        bridge.log_with(&["wrong"]).is_empty(),
+        bridge.log_with(&["wrong one"]).is_empty(),
         "a password is in the log"
     );
     // The file changes: it is read again, without a signal.

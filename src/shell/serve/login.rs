@@ -138,7 +138,14 @@ impl Logins {
             }
             Verdict::BadCredentials | Verdict::NotAuthorized => {
                 let (user, address) = (Outside::new(user).at_most(64), check.peer.address);
-                info!("{}: {user:?} from {address} may not connect", listener.name);
+                let why = match verdict {
+                    Verdict::BadCredentials => ": wrong user name or password",
+                    _ => "",
+                };
+                info!(
+                    "{}: \"{user}\" from {address} may not connect{why}",
+                    listener.name
+                );
             }
         }
         if verdict != Verdict::Welcome {
