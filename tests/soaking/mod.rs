@@ -54,6 +54,8 @@ pub struct World {
     pub broker: u16,
     /// Where clients connect to the bridge itself.
     pub listener: u16,
+    /// The same for those who have a password.
+    pub guarded: u16,
     pub fleet: Mutex<Fleet>,
     pub seen: Mutex<Seen>,
     /// The same of a client of the bridge itself.
@@ -120,6 +122,7 @@ pub fn run(options: &Options, ended: &Arc<AtomicBool>) -> Option<Outcome> {
         bus: bus.address(),
         broker: broker.port,
         listener: free_port(),
+        guarded: free_port(),
         seen: Mutex::default(),
         near: Mutex::default(),
         books: Mutex::default(),

@@ -1,7 +1,7 @@
 //! What is done to bus, broker, line, services and bridge, and undone.
 
 use std::fs::{File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::checker::Clock;
 use super::dice::Dice;
 use super::traffic::Order;
-use super::{Options, World};
+use super::{Options, World, unruly};
 use crate::support::broker::Broker;
 use crate::support::bus::Bus;
 use crate::support::line::Line;
@@ -175,6 +175,23 @@ pub struct Scene {
     chosen: Vec<usize>,
     program: PathBuf,
     log: File,
+    settings: PathBuf,
+}
+
+/// Writes the settings of the listeners, and who may log in.
+fn settings(world: &World, out: &Path) -> PathBuf {
+    let [users, settings] = ["users", "settings.toml"].map(|name| out.join(name));
+    let hash = bcrypt::hash(unruly::PASSWORD, 8).unwrap();
+    std::fs::write(&users, format!("me:{hash}\n")).unwrap();
+    let users = users.canonicalize().unwrap();
+    let text = format!(
+        "[[listen]]\naddress = '{}'\n[[listen]]\naddress = '{}'\nauth = 'users'\nusers = '{}'\n",
+        world.listener,
+        world.guarded,
+        users.display()
+    );
+    std::fs::write(&settings, text).unwrap();
+    settings
 }
 
 /// The bridge may take 5 s to take back what it published (§4.9).
@@ -196,6 +213,7 @@ impl Scene {
             chosen: Vec::new(),
             program: options.program.clone(),
             log: log.unwrap(),
+            settings: settings(world, &options.out),
         }
     }
 
@@ -211,7 +229,8 @@ impl Scene {
             .args(["--dbus", &self.world.bus, "--mqtt-server", &server])
             .args(["--portal-id", PORTAL, "--retain", "true"])
             .args(["--keep-alive", "15", "--ping", "5"])
-            .args(["--listen", &self.world.listener.to_string()])
+            .arg("--config")
+            .arg(&self.settings)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(self.log.try_clone().unwrap())

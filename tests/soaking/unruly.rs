@@ -1,4 +1,4 @@
-//! Clients of the bridge itself that come, go, stall, flood and talk nonsense, all the while.
+//! Clients of the bridge itself that come, go, stall, flood, talk nonsense and guess passwords, all the while.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,6 +13,10 @@ use crate::support::rig::n;
 
 /// How many there are at once.
 const CLIENTS: u64 = 6;
+/// How many of them try passwords.
+const GUESSERS: u64 = 2;
+/// The password that is right.
+pub const PASSWORD: &str = "a right one";
 
 /// Starts them; they end with the world.
 pub fn run(world: &Arc<World>, seed: u64) {
@@ -22,7 +26,11 @@ pub fn run(world: &Arc<World>, seed: u64) {
         thread::spawn(move || {
             while !world.is_over() {
                 // Whatever ends a connection: the next one comes soon.
-                let _ = live(&world, number, &mut dice);
+                let _ = if number < GUESSERS {
+                    guess(&world, &mut dice)
+                } else {
+                    live(&world, number, &mut dice)
+                };
                 thread::sleep(dice.time_ms(50, 1_000));
             }
         });
@@ -88,4 +96,40 @@ fn live(world: &World, number: u64, dice: &mut Dice) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A login with a password that is right or, mostly, wrong. Wrong ones come from many addresses: each has only so
+/// many attempts (§9.21).
+fn guess(world: &World, dice: &mut Dice) -> std::io::Result<()> {
+    let is_right = dice.percent(20);
+    let [third, fourth] = if is_right {
+        [0, 1]
+    } else {
+        [1, dice.below(250) + 1]
+    };
+    let [third, fourth] = [third, fourth].map(|part| u8::try_from(part).unwrap());
+    let mut stream = connected([127, 0, third, fourth].into(), world.guarded)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0xc2, 0, 30];
+    put_text(&mut body, &format!("guess-{third}-{fourth}"));
+    put_text(&mut body, "me");
+    put_text(&mut body, if is_right { PASSWORD } else { "a wrong one" });
+    stream.write_all(&packet(0x10, &body))?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer)?;
+    if (answer[3] == 0) != is_right {
+        let what = if is_right { "right" } else { "wrong" };
+        let fault = format!("a {what} password was answered with {answer:?}");
+        world.books.lock().unwrap().faults.push(fault);
+    }
+    Ok(())
+}
+
+/// A connection that comes from this address.
+fn connected(from: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::from((from, 0)))?;
+    connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    Ok(socket.into())
 }
