@@ -35,6 +35,17 @@ pub enum Transport {
     },
 }
 
+/// Where a broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// A name or an address; an IPv6 address without brackets.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// What carries MQTT to it.
+    pub transport: Transport,
+}
+
 /// How a connection is encrypted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TlsConfig {
@@ -68,6 +79,37 @@ pub struct Login {
 }
 
 impl BrokerConfig {
+    /// The same broker at each of its addresses, as the settings have them.
+    pub fn at_each(&self) -> Vec<BrokerConfig> {
+        let others = self.others.iter().map(|other| self.at(other));
+        std::iter::once(self.clone()).chain(others).collect()
+    }
+
+    /// The same broker at another address.
+    fn at(&self, address: &Address) -> BrokerConfig {
+        let Address {
+            host,
+            port,
+            transport,
+        } = address.clone();
+        BrokerConfig {
+            host,
+            port,
+            transport,
+            ..self.clone()
+        }
+    }
+
+    /// Its addresses as the settings have them.
+    pub(super) fn urls(&self) -> String {
+        let url = |broker: &BrokerConfig| {
+            let (scheme, path) = (broker.transport.scheme(), broker.transport.path());
+            format!("{scheme}://{}{path}", broker.address())
+        };
+        let urls: Vec<String> = self.at_each().iter().map(url).collect();
+        urls.join(",")
+    }
+
     /// `host:port` as people write it, an IPv6 address in brackets.
     pub fn address(&self) -> String {
         let BrokerConfig { host, port, .. } = self;

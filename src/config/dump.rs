@@ -158,15 +158,9 @@ impl Text {
 impl BrokerConfig {
     /// What is made of several settings. `password` is the file that has it where no setting says another.
     fn shown(&self, values: &Values, password: Option<&Path>) -> Shown {
-        let url = format!(
-            "{}://{}{}",
-            self.transport.scheme(),
-            self.address(),
-            self.transport.path()
-        );
         let mut shown = Shown::from([
             ("name", Some(quoted(&self.name))),
-            ("mqtt-server", Some(quoted(&url))),
+            ("mqtt-server", Some(quoted(&self.urls()))),
             ("client-id", Some(quoted(&self.client_id))),
             ("mqtt-prefix", Some(quoted(&self.prefix))),
             ("access", Some(quoted(self.access.word()))),

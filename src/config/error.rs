@@ -125,6 +125,11 @@ pub enum Problem {
     /// The session bus is asked for where there is none.
     #[error("there is no session bus here: DBUS_SESSION_BUS_ADDRESS is not set")]
     NoSessionBus,
+    /// What is meant to be secret would be sent in the clear to some of them.
+    #[error(
+        "some of these addresses are encrypted and some are not; write mqtts:// or wss:// before each"
+    )]
+    MixedServers,
     /// No address to listen on.
     #[error("{0:?} is not an address to listen on; one looks like 127.0.0.1:9100 or [::1]:9100")]
     MetricsAddress(String),

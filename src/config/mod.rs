@@ -36,7 +36,7 @@ mod vrm;
 
 use std::fmt;
 
-pub use self::broker::{HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
+pub use self::broker::{Address, HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
 #[cfg(feature = "client")]
 pub use self::client::ClientConfig;
 pub use self::error::{ConfigError, Origin, Problem};

@@ -9,8 +9,8 @@ use super::secrets::Privacy;
 use super::server::{Server, is_host};
 use super::values::{Found, Values};
 use super::{
-    AccessRule, BrokerConfig, ConfigError, HomeAssistant, Layers, Login, Problem, Secret,
-    TlsConfig, Transport, VrmConfig, secrets,
+    AccessRule, Address, BrokerConfig, ConfigError, HomeAssistant, Layers, Login, Problem, Secret,
+    TlsConfig, VrmConfig, secrets,
 };
 use crate::model::access::Access;
 use crate::model::filter::{List, Lists};
@@ -92,7 +92,7 @@ impl Values {
         login: Option<Login>,
         defaults: Defaults,
     ) -> Result<BrokerConfig, ConfigError> {
-        let (server, transport, tls) = self.connection(&defaults)?;
+        let (first, others, tls) = self.connection(&defaults)?;
         let name = match self.find::<String>("name")? {
             Some(found) if is_name(&found.value) => found.value,
             Some(found) => return Err(found.wrong(Problem::Name(found.value.clone()))),
@@ -105,9 +105,10 @@ impl Values {
         };
         Ok(BrokerConfig {
             name,
-            port: server.port.unwrap_or(transport.usual_port()),
-            host: server.host,
-            transport,
+            host: first.host,
+            port: first.port,
+            transport: first.transport,
+            others,
             tls,
             client_id,
             login,
@@ -187,10 +188,16 @@ impl Values {
     fn connection(
         &self,
         defaults: &Defaults,
-    ) -> Result<(Server, Transport, Option<TlsConfig>), ConfigError> {
-        let server = match self.find::<String>("mqtt-server")? {
-            Some(found) => Server::parse(&found.value).map_err(|error| found.wrong(error))?,
-            None => defaults.server.clone(),
+    ) -> Result<(Address, Vec<Address>, Option<TlsConfig>), ConfigError> {
+        let (first, others) = match self.find::<String>("mqtt-server")? {
+            Some(found) => {
+                let parse =
+                    |text: &str| Server::parse(text.trim()).map_err(|error| found.wrong(error));
+                let (first, rest) = found.value.split_once(',').unwrap_or((&found.value, ""));
+                let rest = rest.split(',').filter(|_| !rest.is_empty());
+                (parse(first)?, rest.map(parse).collect::<Result<_, _>>()?)
+            }
+            None => (defaults.server.clone(), Vec::new()),
         };
         let ca = self.file("mqtt-certificate")?;
         let certificate = self.file("mqtt-client-certificate")?;
@@ -211,17 +218,30 @@ impl Values {
         };
         let wanted =
             defaults.encrypted || ca.is_some() || client.is_some() || server_name.is_some();
-        let transport = if wanted {
-            server.transport.clone().encrypted()
-        } else {
-            server.transport.clone()
+        let encrypted = first.transport.is_encrypted();
+        let differs = |other: &Server| other.transport.is_encrypted() != encrypted;
+        if !wanted && others.iter().any(differs) {
+            return Err(self.blame("mqtt-server", Problem::MixedServers));
+        }
+        let address = |server: Server| {
+            let transport = if wanted {
+                server.transport.encrypted()
+            } else {
+                server.transport
+            };
+            Address {
+                host: server.host,
+                port: server.port.unwrap_or(transport.usual_port()),
+                transport,
+            }
         };
-        let tls = transport.is_encrypted().then(|| TlsConfig {
+        let others = others.into_iter().map(address).collect();
+        let tls = (wanted || encrypted).then(|| TlsConfig {
             ca: ca.map(|found| found.value).or_else(|| defaults.ca.clone()),
             client,
             server_name,
         });
-        Ok((server, transport, tls))
+        Ok((address(first), others, tls))
     }
 
     /// A file that is there and can be read; what is in it shows when it is used.
@@ -289,9 +309,12 @@ impl Values {
         if let Some(other) = others.iter().find(|other| other.name == broker.name) {
             return Err(self.blame("name", Problem::SameName(other.name.clone())));
         }
+        let places = |broker: &BrokerConfig| -> Vec<String> {
+            broker.at_each().iter().map(BrokerConfig::address).collect()
+        };
         let same = |other: &&BrokerConfig| {
-            (&other.host, other.port, &other.client_id)
-                == (&broker.host, broker.port, &broker.client_id)
+            let (there, here) = (places(other), places(broker));
+            other.client_id == broker.client_id && there.iter().any(|place| here.contains(place))
         };
         match others.iter().find(same) {
             None => Ok(()),

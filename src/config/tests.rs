@@ -123,6 +123,7 @@ fn defaults() {
         host: "127.0.0.1".to_owned(),
         port: 1883,
         transport: Transport::Tcp,
+        others: Vec::new(),
         tls: None,
         version: MqttVersion::Auto,
         client_id: "dbus-mqtt-e0ff50a097c0".to_owned(),

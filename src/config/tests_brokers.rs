@@ -617,6 +617,61 @@ fn the_configuration_is_shown_with_where_it_is_from() {
 }
 
 #[test]
+fn a_broker_may_have_several_addresses() {
+    let broker =
+        file("mqtt-server = 'mqtts://a, mqtts://b:8884,wss://[::1]/x'\nname = 'c'").broker();
+    let places: Vec<_> = broker
+        .at_each()
+        .into_iter()
+        .map(|place| (place.host, place.port, place.transport.scheme()))
+        .collect();
+    let expected = [
+        ("a", 8883, "mqtts"),
+        ("b", 8884, "mqtts"),
+        ("::1", 443, "wss"),
+    ];
+    let expected = expected.map(|(host, port, scheme)| (host.to_owned(), port, scheme));
+    assert_eq!(places, expected);
+    // Each has the name in its address, unless all have one.
+    assert!(broker.at_each().iter().all(|place| {
+        let tls = place.tls.as_ref().unwrap();
+        tls.server_name.is_none()
+    }));
+    // A flag may be given several times, and a setting of encryption is for all.
+    let broker = flags(&["-q", "a", "-q", "b", "-c", CA]).broker();
+    assert!(
+        broker
+            .at_each()
+            .iter()
+            .all(|place| place.transport.is_encrypted())
+    );
+    assert_eq!(broker.urls(), "mqtts://a:8883,mqtts://b:8883");
+    for (server, sentence) in [
+        (
+            "mqtts://a,b",
+            "--mqtt-server: some of these addresses are encrypted and some are not; write mqtts:// or wss:// before each",
+        ),
+        (
+            "a,,b",
+            "--mqtt-server: \"\" is not a host; write HOST or HOST:PORT, an IPv6 address as [::1]:PORT",
+        ),
+    ] {
+        flags(&["-q", server]).refused(sentence);
+    }
+    let given = "[[broker]]\nserver = 'a,b'\nclient-id = 'x'\n\
+                 [[broker]]\nname = 'two'\nserver = 'c,b'\nclient-id = 'x'";
+    assert!(
+        file(given)
+            .resolve()
+            .unwrap_err()
+            .to_string()
+            .contains("the two would throw")
+    );
+    let given = file("mqtt-server = 'ws://a/x,b:1884'");
+    assert_eq!(file(&dump(&given)).resolve(), given.resolve());
+}
+
+#[test]
 fn an_engine_sets_what_suits_it_and_every_setting_overrides_it() {
     let given = "[[broker]]\nengine = 'aws-iot'\npublish-rate-max = 50\n\
                  [[broker]]\nserver = 'two'\nname = 'two'\nengine = 'nats'\n";

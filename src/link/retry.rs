@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, DELAY_MIN, jitter};
 use super::session::LinkError;
 
 /// A connection that held this long has healed whatever was wrong before.
@@ -27,6 +27,8 @@ pub struct End<'a> {
     pub was_connected: bool,
     /// How long it took.
     pub lasted: Duration,
+    /// Whether the broker has another address that was not tried yet: then the wait does not grow.
+    pub has_others: bool,
 }
 
 /// The attempts to connect to one broker.
@@ -58,7 +60,9 @@ impl Retry {
         self.refused = if refused { self.refused + 1 } else { 0 };
         let short = end.was_connected && end.lasted < HEALED && ended_by_broker(end.error);
         self.short = if short { self.short + 1 } else { 0 };
-        if end.needs_operator || self.refused >= REFUSALS_MAX {
+        if end.has_others {
+            jitter(DELAY_MIN, random)
+        } else if end.needs_operator || self.refused >= REFUSALS_MAX {
             self.backoff.slow(random)
         } else {
             self.backoff.next(random)
@@ -119,6 +123,7 @@ mod tests {
             needs_operator: error.needs_operator(),
             was_connected: false,
             lasted: Duration::ZERO,
+            has_others: false,
         }
     }
 
@@ -177,6 +182,21 @@ mod tests {
             assert!(crowd(&times, 1.0) < 35, "{from}: {}", crowd(&times, 1.0));
             assert!(crowd(&times, 0.1) < 12, "{from}: {}", crowd(&times, 0.1));
         }
+    }
+
+    #[test]
+    fn s6_another_address_is_tried_soon_and_waits_grow_by_the_round() {
+        let mut retry = Retry::new(Duration::from_secs(30));
+        let mut bound = |has_others| {
+            let end = End {
+                has_others,
+                ..end(&LinkError::Closed)
+            };
+            retry.after(end, u32::MAX).as_secs()
+        };
+        let round = [true, true, false];
+        let bounds: Vec<u64> = (0..3).flat_map(|_| round).map(&mut bound).collect();
+        assert_eq!(bounds, [1, 1, 1, 1, 1, 2, 1, 1, 4]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::codec::request::RequestReader;
 use crate::config::{BrokerConfig, Config, MqttVersion, Transport};
 use crate::error::plain;
 use crate::homeassistant;
+use crate::link::addresses::Addresses;
 use crate::link::backoff::jitter;
 use crate::link::dialect::{Dialect, Reached};
 use crate::link::publish_rate::PublishRate;
@@ -47,14 +48,19 @@ pub async fn run(config: Config, task: BrokerTask) {
     let Some(broker) = config.brokers.get(index) else {
         return;
     };
+    let places = broker.at_each();
+    let mut addresses = Addresses::new(places.len());
     let mut retry = Retry::new(broker.reconnect_max);
     let mut republish = Duration::ZERO;
-    let mut last_error = String::new();
+    // Of each address: what was said once is not said again.
+    let mut last_errors = vec![String::new(); places.len()];
     let mut dialect = Dialect::new(wanted(broker));
     let mut too_large = TooLarge::default();
     let mut suspects = Suspects::default();
     while task.is_wanted().await {
         let began = Instant::now();
+        let place = addresses.next(random_u32());
+        let broker = places.get(place).unwrap_or(broker);
         let version = dialect.version(began);
         let mut reached = Reached::Nothing;
         let mut was_connected = false;
@@ -79,6 +85,7 @@ pub async fn run(config: Config, task: BrokerTask) {
         if was_connected {
             shared.connection_changed();
             republish = broker.republish_jitter;
+            addresses.held();
         }
         if reached == Reached::Taken {
             dialect.taken(began, version);
@@ -108,6 +115,7 @@ pub async fn run(config: Config, task: BrokerTask) {
             needs_operator: needs_operator(&error),
             was_connected,
             lasted: began.elapsed(),
+            has_others: addresses.has_more(),
         };
         let delay = retry.after(end, random_u32());
         let hint = dialect.hint(version, &error);
@@ -121,24 +129,31 @@ pub async fn run(config: Config, task: BrokerTask) {
             String::new()
         };
         let text = format!("{}{hint}{port}{client_id}", plain(&error));
-        if was_connected || text != last_error {
-            warn!(
-                "{} {}:{}: {text}; trying again",
-                broker.name, broker.host, broker.port
-            );
-        } else {
-            debug!(
-                "{} {}:{}: {text}; next attempt in {delay:?}",
-                broker.name, broker.host, broker.port
-            );
+        if let Some(last_error) = last_errors.get_mut(place) {
+            if was_connected {
+                last_error.clear();
+            }
+            complain(broker, text, last_error, delay);
         }
-        last_error = text;
         let ended = async {
             while !shared.is_ending() {
                 task.woken().await;
             }
         };
         let _ = tokio::time::timeout(delay, ended).await;
+    }
+}
+
+/// Says why a connection failed, once in a row.
+fn complain(broker: &BrokerConfig, text: String, last_error: &mut String, delay: Duration) {
+    let BrokerConfig {
+        name, host, port, ..
+    } = broker;
+    if text == *last_error {
+        debug!("{name} {host}:{port}: {text}; next attempt in {delay:?}");
+    } else {
+        warn!("{name} {host}:{port}: {text}; trying again");
+        *last_error = text;
     }
 }
 

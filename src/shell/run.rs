@@ -224,7 +224,7 @@ fn page_facts(config: &Config, bound: Option<&serve::Bound>) -> Option<http::Fac
         portal_id: config.portal_id.clone(),
         prefix: broker.prefix.clone(),
         read_only: broker.access != AccessRule::Always(Access::Full),
-        way: http::Way::Broker(Endpoint::of(broker, config.limits.request_bytes_max)),
+        way: http::Way::Broker(Endpoint::all_of(broker, config.limits.request_bytes_max)),
         login: http::Login::Unknown,
         place: (broker.transport == Transport::Tcp).then(|| http::Place {
             host: broker.host.clone(),

@@ -11,17 +11,17 @@ use rustix::net::SocketAddrUnix;
 use rustix::process::Signal;
 
 use crate::support::bridge::Bridge;
-use crate::support::broker::Broker;
+use crate::support::broker::{Broker, free_port};
 use crate::support::bus::Bus;
 use crate::support::client::take_text;
 use crate::support::fake_broker::{CONNECT, FakeBroker, Manner, Packet};
 use crate::support::line::Line;
-use crate::support::poll;
 use crate::support::rig::{
-    ONLINE, Rig, both, bridge_args, bridge_to, n, r, value, w, wait_one_retained,
+    ONLINE, Rig, both, bridge_args, bridge_to, n, r, retained, value, w, wait_one_retained,
 };
 use crate::support::service::{BATTERY, battery, vebus};
 use crate::support::wire::V;
+use crate::support::{PATIENCE, poll};
 
 const SOC: &str = "battery/258/Soc";
 
@@ -143,6 +143,34 @@ fn s6_after_a_reconnect_the_full_publish_waits_unless_a_client_asks() {
     poll("the full publish", crate::support::PATIENCE, || {
         (values(online) >= battery().topics(258).len()).then_some(())
     });
+}
+
+#[test]
+fn s6_another_node_of_the_cluster_takes_over() {
+    // Three addresses: one where nobody is, two brokers. Whichever has the bridge ends.
+    let Some(mut rig) = Rig::start() else { return };
+    let Some(mut other) = Broker::start() else {
+        return;
+    };
+    let (dead, one, two) = (free_port(), rig.broker.port, other.port);
+    let server = format!("127.0.0.1:{dead},127.0.0.1:{one},127.0.0.1:{two}");
+    let _battery = rig.bus.serve(battery());
+    let _bridge = Bridge::spawn(&bridge_args(&rig.bus, &server, "--keep-alive 0"));
+    let has_it = |broker: &Broker| retained(broker, &n("battery/#")) == battery().topics(258);
+    let first_has_it = poll("one of them to have the values", PATIENCE, || {
+        let found = [&rig.broker, &other].map(has_it);
+        (found[0] || found[1]).then_some(found[0])
+    });
+    let (lost, left) = if first_has_it {
+        (&mut rig.broker, &other)
+    } else {
+        (&mut other, &rig.broker)
+    };
+    lost.kill();
+    poll("the other one to have them", PATIENCE, || {
+        has_it(left).then_some(())
+    });
+    wait_one_retained(left, &n("bridge/status"), Some(ONLINE));
 }
 
 #[test]

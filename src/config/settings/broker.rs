@@ -7,7 +7,7 @@ use crate::config::engines::NAMES as ENGINES;
 use crate::config::setting::{
     U32_MAX, characters, file, filters, number, seconds, secret, switch, text, truth_of, word,
 };
-use crate::config::{HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
+use crate::config::{Address, HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
 use crate::model::access::AccessRule;
 use crate::model::filter::Lists;
 use crate::model::topic::TopicRules;
@@ -25,6 +25,8 @@ settings! {
         port: u16 = 1883, "mqtt-server";
         /// What carries MQTT to it.
         transport: Transport = Transport::Tcp, "the way to a broker";
+        /// Where else it is: the other nodes of a cluster.
+        others: Vec<Address> = Vec::new(), "mqtt-server";
         /// How it is encrypted. Always there for [`Transport::Tls`] and [`Transport::Wss`], never for the others.
         tls: Option<TlsConfig> = None, "the way to a broker";
         /// Contains none of `+ # /`.
@@ -48,7 +50,10 @@ settings! {
         /// mqtts://HOST encrypted (8883), ws://HOST/PATH WebSocket (80), wss://HOST/PATH encrypted WebSocket
         /// (443). Without a path it is /mqtt. An IPv6 address with a port is written "[::1]:1883". The default
         /// is a broker on this device.
-        = text("mqtt-server").flag("HOST[:PORT]").short('q').or("\"127.0.0.1:1883\"");
+        ///
+        /// Several addresses of one broker, the nodes of a cluster, are separated by commas, or the flag is given
+        /// several times. They are tried in random order, each one with the name in its address for TLS.
+        = text("mqtt-server").flag("HOST[:PORT]").several().short('q').or("\"127.0.0.1:1883\"");
         /// User name, if the broker wants one
         ///
         /// In the user, the client id, the prefix and the names of certificates and password files, {portal-id}

@@ -36,7 +36,7 @@ pub(in crate::shell) enum Way {
     /// To a listener of ours, by its number.
     Listener(Doorway, usize),
     /// To a broker, whatever is spoken there.
-    Broker(Endpoint),
+    Broker(Vec<Endpoint>),
 }
 
 /// Whether a request wants to go on as a WebSocket.
@@ -120,12 +120,12 @@ async fn hand_over(upgrade: OnUpgrade, doorway: Doorway, listener: usize) {
 }
 
 /// Carries bytes both ways until one side has enough.
-async fn carry(upgrade: OnUpgrade, broker: Endpoint, _place: Place) {
+async fn carry(upgrade: OnUpgrade, broker: Vec<Endpoint>, _place: Place) {
     let Ok(upgraded) = upgrade.await else {
         return;
     };
     let mut browser = transport::accept(TokioIo::new(upgraded)).await;
-    match transport::connect(&broker).await {
+    match transport::connect_any(&broker).await {
         Ok(mut broker) => {
             // Which of them ended it is nobody's business here.
             let _ = tokio::io::copy_bidirectional(&mut browser, &mut broker).await;

@@ -65,7 +65,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Where this broker is.
+    /// Where this broker is, at each of its addresses.
+    pub fn all_of(broker: &BrokerConfig, packet_bytes_max: usize) -> Vec<Endpoint> {
+        let places = broker.at_each();
+        let endpoint = |place: &BrokerConfig| Endpoint::of(place, packet_bytes_max);
+        places.iter().map(endpoint).collect()
+    }
+
+    /// Where this broker is, at its first address.
     pub fn of(broker: &BrokerConfig, packet_bytes_max: usize) -> Endpoint {
         Endpoint {
             host: broker.host.clone(),
@@ -75,6 +82,18 @@ impl Endpoint {
             packet_bytes_max,
         }
     }
+}
+
+/// Connects to the first of these that can be reached.
+pub async fn connect_any(endpoints: &[Endpoint]) -> Result<Stream, TransportError> {
+    let mut result = Err(TransportError::NoAddress);
+    for endpoint in endpoints {
+        result = connect(endpoint).await;
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 /// Connects, and speaks what has to be spoken before MQTT. Certificates are read anew each time, so a

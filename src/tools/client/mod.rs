@@ -143,9 +143,9 @@ async fn connect<'a>(
     timeout: Duration,
     stop: Pin<&'a mut dyn Future<Output = ()>>,
 ) -> Result<Connection<'a, Stream>, ClientError> {
-    let endpoint = Endpoint::of(broker, PACKET_BYTES_MAX);
+    let endpoints = Endpoint::all_of(broker, PACKET_BYTES_MAX);
     let silent = CONNECT_TIMEOUT.min(timeout);
-    let stream = tokio::time::timeout(silent, transport::connect(&endpoint)).await;
+    let stream = tokio::time::timeout(silent, transport::connect_any(&endpoints)).await;
     let stream = stream.map_err(|_| LinkError::Silent { silent })??;
     Ok(Connection::new(stream, broker, stop))
 }

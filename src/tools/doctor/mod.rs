@@ -17,7 +17,7 @@ use std::time::Duration;
 use self::report::{Finding, Report};
 use super::ToolError;
 use crate::cli::DoctorArgs;
-use crate::config::{Layers, Machine, PortalSource};
+use crate::config::{BrokerConfig, Layers, Machine, PortalSource};
 use crate::error::one_line;
 use crate::model::name::PortalId;
 use crate::shell;
@@ -87,7 +87,8 @@ async fn check(
         let says = format!("portal id {}, from the bus", config.portal_id);
         report.add(&Finding::fine("portal id", says))?;
     }
-    for broker in &config.brokers {
+    let brokers = config.brokers.iter().flat_map(BrokerConfig::at_each);
+    for broker in &brokers.collect::<Vec<_>>() {
         let portal_id = &config.portal_id;
         if quick {
             broker::check_quickly(report, portal_id, broker, time).await?;
