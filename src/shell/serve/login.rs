@@ -138,13 +138,15 @@ impl Logins {
             }
             Verdict::BadCredentials | Verdict::NotAuthorized => {
                 let (user, address) = (Outside::new(user).at_most(64), check.peer.address);
-                let why = match verdict {
-                    Verdict::BadCredentials => ": wrong user name or password",
-                    _ => "",
-                };
+                let is_wrong = verdict == Verdict::BadCredentials;
                 info!(
-                    "{}: \"{user}\" from {address} may not connect{why}",
-                    listener.name
+                    "{}: \"{user}\" from {address} may not connect{}",
+                    listener.name,
+                    if is_wrong {
+                        ": wrong user name or password"
+                    } else {
+                        ""
+                    }
                 );
             }
         }
