@@ -55,6 +55,8 @@ pub struct TlsConfig {
     pub client: Option<(PathBuf, PathBuf)>,
     /// The name that the broker's certificate must have; its host where there is none.
     pub server_name: Option<String>,
+    /// The protocol that is offered, where one is.
+    pub alpn: Option<String>,
 }
 
 /// Which versions of MQTT to speak.

@@ -29,6 +29,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("aws-iot", "topic-levels-max", "8"),
     ("aws-iot", "topic-bytes-max", "256"),
     ("aws-iot", "publish-rate-max", "100"),
+    ("aws-iot", "alpn", r#""x-amzn-mqtt-ca""#),
 
     // What is retained is limited in number, and billed twice.
     ("event-grid", "retain", "false"),

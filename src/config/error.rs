@@ -130,6 +130,9 @@ pub enum Problem {
         "some of these addresses are encrypted and some are not; write mqtts:// or wss:// before each"
     )]
     MixedServers,
+    /// Not a name of a protocol.
+    #[error("{0:?} is not a protocol name: 1 to 255 letters, digits and signs without spaces")]
+    Alpn(String),
     /// No address to listen on.
     #[error("{0:?} is not an address to listen on; one looks like 127.0.0.1:9100 or [::1]:9100")]
     MetricsAddress(String),

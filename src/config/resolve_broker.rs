@@ -216,8 +216,12 @@ impl Values {
             Some(found) => return Err(found.wrong(Problem::ServerName(found.value.clone()))),
             None => None,
         };
-        let wanted =
-            defaults.encrypted || ca.is_some() || client.is_some() || server_name.is_some();
+        let alpn = self.alpn()?;
+        let wanted = alpn.is_some()
+            || defaults.encrypted
+            || ca.is_some()
+            || client.is_some()
+            || server_name.is_some();
         let encrypted = first.transport.is_encrypted();
         let differs = |other: &Server| other.transport.is_encrypted() != encrypted;
         if !wanted && others.iter().any(differs) {
@@ -240,8 +244,22 @@ impl Values {
             ca: ca.map(|found| found.value).or_else(|| defaults.ca.clone()),
             client,
             server_name,
+            alpn,
         });
         Ok((address(first), others, tls))
+    }
+
+    /// The protocol that is offered.
+    fn alpn(&self) -> Result<Option<String>, ConfigError> {
+        let found = self.find::<String>("alpn")?;
+        let Some(found) = found.filter(|found| !found.value.is_empty()) else {
+            return Ok(None);
+        };
+        let text = found.value.as_str();
+        if text.len() > ALPN_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(found.wrong(Problem::Alpn(text.to_owned())));
+        }
+        Ok(Some(found.value))
     }
 
     /// A file that is there and can be read; what is in it shows when it is used.
@@ -355,4 +373,6 @@ fn is_discovery_prefix(text: &str) -> bool {
         && text.split('/').count() <= PREFIX_LEVELS_MAX
 }
 
+/// Its length is one byte [RFC 7301, 3.1].
+const ALPN_BYTES_MAX: usize = 255;
 const NAME_BYTES_MAX: usize = 64;

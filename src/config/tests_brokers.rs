@@ -606,7 +606,8 @@ fn the_configuration_is_shown_with_where_it_is_from() {
     let table: toml::Table = plain.parse().unwrap();
     let broker = table["broker"][0].as_table().unwrap();
     for key in BROKER.iter().map(super::setting::Setting::table_key) {
-        let hidden = ["user", "password", "password-file", "server-name", "engine"].contains(&key)
+        let hidden = ["user", "password", "password-file", "server-name", "engine", "alpn"]
+            .contains(&key)
             || key.contains("certificate")
             || key == "client-key"
             || key.starts_with("home-assistant")
@@ -681,6 +682,13 @@ fn an_engine_sets_what_suits_it_and_every_setting_overrides_it() {
     assert_eq!(aws.topics.levels_max, Some(8));
     assert_eq!(aws.topics.bytes_max, Some(256));
     assert_eq!(aws.publish_rate_max, 50);
+    let tls = aws.tls.as_ref().unwrap();
+    assert_eq!(tls.alpn.as_deref(), Some("x-amzn-mqtt-ca"));
+    let without = file("engine = 'aws-iot'\nalpn = ''").broker();
+    assert_eq!((without.tls, without.port), (None, 1883));
+    flags(&["--alpn", "two words"]).refused(
+        "--alpn: \"two words\" is not a protocol name: 1 to 255 letters, digits and signs without spaces",
+    );
     // Of one broker alone.
     assert!(brokers[1].retain);
     let replaced = brokers[1].topics.replace.iter().map(|(from, _)| *from);

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::bridge::Bridge;
+use crate::support::broker::Broker;
 use crate::support::bus::Bus;
 use crate::support::certificates::{Authority, Identity, write};
 use crate::support::client::{packet, publish, read_packet, take_text};
@@ -309,6 +310,26 @@ fn s6_new_keys_within_a_session_are_taken() {
     });
     let _bridge = setting.bridge(front.address.port(), "");
     told.recv_timeout(PATIENCE).unwrap().unwrap();
+}
+
+#[test]
+fn s6_a_port_that_serves_several_things_is_told_which() {
+    // As at port 443 of AWS IoT Core: who offers nothing, or something else, does not get in.
+    let (Some(setting), Some(broker)) = (Setting::new(), Broker::start()) else {
+        return;
+    };
+    let front = Front::tls_for("x-amzn-mqtt-ca", &setting.identity, broker.address());
+    let port = front.address.port();
+    let wrong = setting.bridge(port, "--alpn mqtt");
+    wrong.wait_log(&["WARN", "does not know the protocol that alpn names"]);
+    drop(wrong);
+    let without = setting.bridge(port, "");
+    without.wait_log(&["WARN", "closed the connection"]);
+    drop(without);
+    for more in ["--alpn x-amzn-mqtt-ca", "--engine aws-iot"] {
+        let bridge = setting.bridge(port, more);
+        bridge.wait_log(&["connected, with MQTT 3.1.1"]);
+    }
 }
 
 /// `openssl s_server`, which does what it is told on its standard input.

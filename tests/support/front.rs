@@ -50,15 +50,29 @@ impl Front {
 
     /// Takes TLS off, and passes on what was in it.
     pub fn tls(identity: &Identity, behind: SocketAddr) -> Front {
-        let config = server_config(identity);
+        Front::tls_by(server_config(identity), behind)
+    }
+
+    /// The same, for clients alone that offer this protocol (ALPN), as AWS IoT Core does at port 443.
+    pub fn tls_for(alpn: &str, identity: &Identity, behind: SocketAddr) -> Front {
+        let mut config = Arc::unwrap_or_clone(server_config(identity));
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        Front::tls_by(Arc::new(config), behind)
+    }
+
+    fn tls_by(config: Arc<ServerConfig>, behind: SocketAddr) -> Front {
         Front::start(move |stream, _| {
             let config = Arc::clone(&config);
             on_runtime(async move {
                 stream.set_nonblocking(true).unwrap();
                 let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+                let wants_protocol = !config.alpn_protocols.is_empty();
                 let Ok(mut front) = TlsAcceptor::from(config).accept(stream).await else {
                     return;
                 };
+                if wants_protocol && front.get_ref().1.alpn_protocol().is_none() {
+                    return;
+                }
                 let Ok(mut back) = tokio::net::TcpStream::connect(behind).await else {
                     return;
                 };

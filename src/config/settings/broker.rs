@@ -169,6 +169,10 @@ settings! {
         = file("mqtt-client-key").flag("FILE").without("in the file of the certificate").example("\"/data/conf/client-key.pem\"").per_portal();
         /// Name that the broker's certificate must have
         = text("mqtt-server-name").flag("NAME").without("the broker's host").example("\"broker.example.com\"");
+        /// What TLS tells the broker that it will speak (ALPN), for one that serves several things at one port
+        ///
+        /// AWS IoT Core wants x-amzn-mqtt-ca at port 443. Empty: nothing.
+        = text("alpn").flag("NAME").without("nothing").example("\"x-amzn-mqtt-ca\"");
     }
     in FLOW {
         /// For how many seconds values keep coming after a client asked for them; 0 is always

@@ -86,6 +86,8 @@ fn client_config(settings: &TlsConfig) -> Result<ClientConfig, TlsError> {
     let mut config = with_identity(settings, provider, verifier)?;
     // Each connection has a separate configuration, so that renewed certificates are taken.
     config.resumption = Resumption::disabled();
+    let offered = settings.alpn.iter().map(|name| name.as_bytes().to_vec());
+    config.alpn_protocols = offered.collect();
     Ok(config)
 }
 

@@ -62,6 +62,11 @@ pub enum TlsError {
     /// The broker knows several names, and not this one.
     #[error("the broker does not know the server name that we ask for")]
     UnknownName,
+    /// The broker does not speak what we offer.
+    #[error(
+        "the broker does not know the protocol that alpn names; its documentation says which it wants"
+    )]
+    UnknownProtocol,
     /// The broker wants another handshake within the connection, which TLS 1.3 has abolished.
     #[error(
         "the broker wants to renegotiate TLS, which is not safe and not done (a web server that asks some paths only for a certificate does so)"
@@ -135,6 +140,7 @@ impl TlsError {
             TlsError::File { .. }
             | TlsError::KeyMismatch { .. }
             | TlsError::ServerName(_)
+            | TlsError::UnknownProtocol
             | TlsError::NobodyToTrust
             | TlsError::Server(_)
             | TlsError::Client(_)
@@ -223,6 +229,7 @@ fn from_alert(alert: Alert, settings: &Settings) -> TlsError {
         }
         Alert::ProtocolVersion => TlsError::OldTls,
         Alert::UnrecognisedName => TlsError::UnknownName,
+        Alert::NoApplicationProtocol => TlsError::UnknownProtocol,
         other => TlsError::Alert(other),
     }
 }
