@@ -222,9 +222,14 @@ impl Directory {
         unseen.iter().map(Slot).collect()
     }
 
+    /// A filter that some client has already.
+    pub fn known_filter(&self, text: &str) -> Option<Rc<Shared>> {
+        self.filters.get(text).and_then(Weak::upgrade)
+    }
+
     /// A filter, with what it matches; the same one where some client has it already.
     pub fn filter(&mut self, filter: Filter) -> Rc<Shared> {
-        if let Some(shared) = self.filters.get(filter.text()).and_then(Weak::upgrade) {
+        if let Some(shared) = self.known_filter(filter.text()) {
             return shared;
         }
         let mut bits = Bits::default();

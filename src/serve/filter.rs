@@ -80,6 +80,12 @@ impl Filter {
         self.levels.iter().all(plain).then_some(&*self.text)
     }
 
+    /// Whether it may be the topic of one value.
+    pub fn is_topic(&self) -> bool {
+        self.only()
+            .is_some_and(|only| only.len() <= TOPIC_BYTES_MAX)
+    }
+
     /// Whether it can match something below `N/<portal id>/`, requests for that portal id,
     /// or below the discovery prefix: with `relay = false` others are refused (§9.19).
     pub fn may_be_ours(&self, portal: &str, discovery_prefix: Option<&str>) -> bool {
@@ -135,6 +141,9 @@ fn matches(levels: &[Level], topic: &str) -> bool {
     }
     parts.next().is_none()
 }
+
+/// The longest topic that counts as one of a value, in bytes.
+const TOPIC_BYTES_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {

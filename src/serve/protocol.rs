@@ -11,7 +11,7 @@ use super::directory::Shared;
 use super::filter::Filter;
 use super::interface::{ClientId, ClientRequest, Close, LoginCheck, Response};
 use super::relay::Event;
-use super::session::{Client, Greeting, State, Subscription, Will};
+use super::session::{Client, Greeting, State, WILDCARD_TOKENS, Will};
 use super::{
     EXPIRY, NOT_AUTHORIZED, Route, Server, client_mut, count, discovery_prefix, open, queue,
     relays, serves,
@@ -314,7 +314,7 @@ impl Server {
         client.inbox = Vec::new();
         client.partial_since = None;
         client.resume_at = None;
-        client.subscriptions = Vec::new();
+        (client.subscriptions, client.topics) = (Vec::new(), 0);
         client.flagged = Vec::new();
         client.cover = Rc::default();
         client.out.end(&mut self.own);
@@ -586,7 +586,10 @@ impl Server {
                     continue;
                 }
             };
-            costs += 1;
+            costs += match filter.only() {
+                Some(_) => 1,
+                None => WILDCARD_TOKENS,
+            };
             let shared = self.directory.filter(filter);
             let Some(client) = client_mut(&mut self.places, id) else {
                 return;
@@ -621,7 +624,7 @@ impl Server {
         if !stored.is_empty() {
             client.out.push_stored(stored);
         }
-        client.resume_at = client.tokens.take(now.monotonic, costs);
+        client.take_tokens(now, costs);
     }
 
     /// Whether a client may have a filter; otherwise the reason code.
@@ -648,9 +651,8 @@ impl Server {
         }) {
             return Err(NOT_AUTHORIZED);
         }
-        let has = |old: &Subscription| old.shared.filter.text() == text;
-        let has = client.subscriptions.iter().any(has);
-        if !has && self.has_enough(client, &filter) {
+        let known = self.directory.known_filter(text);
+        if !known.is_some_and(|known| client.has(&known)) && self.has_enough(client, &filter) {
             return Err(TOO_MANY);
         }
         Ok(filter)
@@ -660,21 +662,14 @@ impl Server {
     /// devices are described to it, filters of one topic have a separate bound.
     fn has_enough(&self, client: &Client, filter: &Filter) -> bool {
         let limits = &self.settings.limits;
-        let is_topic = |filter: &Filter| {
-            let topic = filter.only();
-            topic.is_some_and(|topic| topic.len() <= TOPIC_BYTES_MAX)
-        };
-        if discovery_prefix(&self.settings, client.peer.listener).is_some() {
-            let subscriptions = client.subscriptions.iter();
-            let topics = subscriptions.filter(|one| is_topic(&one.shared.filter));
-            let topics = topics.count();
-            return if is_topic(filter) {
-                topics >= limits.topics_max
-            } else {
-                client.subscriptions.len() - topics >= limits.filters_max
-            };
+        if discovery_prefix(&self.settings, client.peer.listener).is_none() {
+            return client.subscriptions.len() >= limits.filters_max;
         }
-        client.subscriptions.len() >= limits.filters_max
+        if filter.is_topic() {
+            client.topics >= limits.topics_max
+        } else {
+            client.subscriptions.len() - client.topics >= limits.filters_max
+        }
     }
 
     /// A client asks for more filters than it may have: said once for each client.
@@ -725,8 +720,7 @@ impl Server {
             let found = client.unsubscribe(wanted.filter);
             codes.push(if found { 0 } else { NO_SUBSCRIPTION });
         }
-        let costs = u32::try_from(codes.len() / 8).unwrap_or(u32::MAX);
-        client.resume_at = client.tokens.take(now.monotonic, costs);
+        client.take_tokens(now, u32::try_from(codes.len()).unwrap_or(u32::MAX));
         self.renew_cover(id);
         if let Some(client) = self.client_mut(id) {
             let version = client.version;
@@ -764,8 +758,6 @@ const ALIASES_MAX: u16 = 10;
 const LINGER: Duration = Duration::from_secs(1);
 /// When a client that takes too little of what it asks for is looked at again.
 const RESUME: Duration = Duration::from_millis(100);
-/// The longest topic that counts as one of a value, in bytes.
-const TOPIC_BYTES_MAX: usize = 512;
 
 // Reason codes [MQTT-2.4].
 const WITH_WILL: u8 = 0x04;

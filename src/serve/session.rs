@@ -17,6 +17,7 @@ use super::outgoing::{Flags, Outgoing};
 use super::relay::Event;
 use crate::codec::packet::Version;
 use crate::codec::packet::client::{Hello, Wanted};
+use crate::model::time::Now;
 
 /// One client.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ pub struct Client {
     pub unreleased: SmallVec<[u16; 4]>,
     /// What it subscribes to.
     pub subscriptions: Vec<Subscription>,
+    /// How many of them are topics of one value.
+    pub topics: usize,
     /// What of the items its filters match.
     pub cover: Rc<Cover>,
     /// Those of its filters that keep the retain flag, where not all do, or none.
@@ -75,7 +78,7 @@ pub struct Client {
     pub foreign_logged: bool,
     /// Whether it was said that it wants more filters than it may have.
     pub crowded_logged: bool,
-    /// How many filters it may have looked at before it has to wait.
+    /// How much it may have looked at before it has to wait.
     pub tokens: Tokens,
 }
 
@@ -144,7 +147,7 @@ impl Tokens {
     /// Takes so many. Where there were too few: when there are some again.
     pub fn take(&mut self, now: Instant, count: u32) -> Option<Instant> {
         let passed = now.saturating_duration_since(self.since).as_millis();
-        let fresh = i64::try_from(passed / TOKEN_MS).unwrap_or(TOKENS_MAX);
+        let fresh = i64::try_from(passed / u128::from(TOKEN_MS)).unwrap_or(TOKENS_MAX);
         if fresh > 0 {
             self.since = now;
             self.left = self.left.saturating_add(fresh).min(TOKENS_MAX);
@@ -153,7 +156,7 @@ impl Tokens {
         let missing = u64::try_from(-self.left)
             .ok()
             .filter(|missing| *missing > 0)?;
-        Some(now + Duration::from_millis(missing * 10))
+        Some(now + Duration::from_millis(missing * TOKEN_MS))
     }
 }
 
@@ -190,6 +193,7 @@ impl Client {
             aliases: Vec::new(),
             unreleased: SmallVec::new(),
             subscriptions: Vec::new(),
+            topics: 0,
             cover: Rc::default(),
             flagged: Vec::new(),
             all_flagged: false,
@@ -288,15 +292,33 @@ impl Client {
             *old = options;
             return false;
         }
+        self.topics += usize::from(options.shared.filter.is_topic());
         self.subscriptions.push(options);
         true
+    }
+
+    /// Whether it has this filter.
+    pub fn has(&self, shared: &Rc<Shared>) -> bool {
+        let same = |old: &Subscription| Rc::ptr_eq(&old.shared, shared);
+        self.subscriptions.iter().any(same)
+    }
+
+    /// It has had so much looked at; what goes beyond its share has it wait.
+    pub fn take_tokens(&mut self, now: Now, count: u32) {
+        let more = self.subscriptions.len() / FILTERS_PER_TOKEN;
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        self.resume_at = self.tokens.take(now.monotonic, count.saturating_add(more));
     }
 
     /// Takes a filter away. `false`: there is none.
     pub fn unsubscribe(&mut self, filter: &str) -> bool {
         let same = |old: &Subscription| old.shared.filter.text() == filter;
-        let found = self.subscriptions.iter().position(same);
-        found.map(|at| self.subscriptions.swap_remove(at)).is_some()
+        let Some(at) = self.subscriptions.iter().position(same) else {
+            return false;
+        };
+        let gone = self.subscriptions.swap_remove(at);
+        self.topics -= usize::from(gone.shared.filter.is_topic());
+        true
     }
 
     /// Its filters are others: what follows from them.
@@ -319,7 +341,11 @@ impl Client {
     }
 }
 
-/// How many filters a client may have looked at in one go.
-const TOKENS_MAX: i64 = 400;
-/// How long it takes until it may have another one looked at, in milliseconds.
-const TOKEN_MS: u128 = 10;
+/// How much may be looked at in one go: a topic is 1.
+const TOKENS_MAX: i64 = 4_000;
+/// How long it takes until another topic may be looked at, in milliseconds.
+const TOKEN_MS: u64 = 1;
+/// What a filter with wildcards costs: it is held against every item.
+pub const WILDCARD_TOKENS: u32 = 10;
+/// So many filters that a client has cost as much as a topic at each SUBSCRIBE: they are put together anew.
+const FILTERS_PER_TOKEN: usize = 500;

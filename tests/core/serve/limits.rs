@@ -111,6 +111,29 @@ fn hostile_subscriptions_wait_for_their_turn() {
 }
 
 #[test]
+fn thousands_of_topics_do_not_wait_as_wildcards_do() {
+    let mut bench = Bench::with(|settings| {
+        settings.listeners[0].discovery_prefix = Some("homeassistant".into());
+    });
+    let client = bench.client("c", 4);
+    for packet in 0..38 {
+        let topics: Vec<String> = (0..100)
+            .map(|n| format!("N/{PORTAL}/battery/0/{packet}/{n}"))
+            .collect();
+        let topics: Vec<(&str, u8)> = topics.iter().map(|text| (text.as_str(), 0)).collect();
+        bench.send(client, &subscribe(false, packet + 1, &topics));
+        assert_eq!(bench.get(client).len(), 1, "{packet}");
+    }
+    // Here somebody else would wait.
+    bench.send(client, &subscribe(false, 39, &[("+/+/+", 0); 40]));
+    bench.send(client, &subscribe(false, 40, &[("a", 0)]));
+    assert!(bench.get(client)[0].starts_with("SUBACK 39 "));
+    assert_eq!(bench.get(client), Vec::<String>::new());
+    bench.pass(1_000);
+    assert_eq!(bench.get(client), ["SUBACK 40 [0]"]);
+}
+
+#[test]
 fn bytes_may_be_split_anywhere() {
     let bytes = [
         connect("c", 5),
