@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{BrokerConfig, Secret};
+use super::secret::Secret;
 
 /// Home Assistant on a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,49 +78,6 @@ pub struct Login {
     pub user: String,
     /// Empty where only the user is given: then none is sent.
     pub password: Secret,
-}
-
-impl BrokerConfig {
-    /// The same broker at each of its addresses, as the settings have them.
-    pub fn at_each(&self) -> Vec<BrokerConfig> {
-        let others = self.others.iter().map(|other| self.at(other));
-        std::iter::once(self.clone()).chain(others).collect()
-    }
-
-    /// The same broker at another address.
-    fn at(&self, address: &Address) -> BrokerConfig {
-        let Address {
-            host,
-            port,
-            transport,
-        } = address.clone();
-        BrokerConfig {
-            host,
-            port,
-            transport,
-            ..self.clone()
-        }
-    }
-
-    /// Its addresses as the settings have them.
-    pub(super) fn urls(&self) -> String {
-        let url = |broker: &BrokerConfig| {
-            let (scheme, path) = (broker.transport.scheme(), broker.transport.path());
-            format!("{scheme}://{}{path}", broker.address())
-        };
-        let urls: Vec<String> = self.at_each().iter().map(url).collect();
-        urls.join(",")
-    }
-
-    /// `host:port` as people write it, an IPv6 address in brackets.
-    pub fn address(&self) -> String {
-        let BrokerConfig { host, port, .. } = self;
-        if host.contains(':') {
-            format!("[{host}]:{port}")
-        } else {
-            format!("{host}:{port}")
-        }
-    }
 }
 
 impl Transport {

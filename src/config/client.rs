@@ -1,6 +1,8 @@
 //! What a client of the broker needs: the connection settings of the bridge, without a device.
 
-use super::{BrokerConfig, ConfigError, Layers, Origin, Problem};
+use super::error::{ConfigError, Origin, Problem};
+use super::layers::Layers;
+use super::settings::BrokerConfig;
 use crate::model::name::PortalId;
 
 /// How to reach the broker, and whose values are meant.

@@ -7,12 +7,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::error::{ConfigError, Origin};
+use super::layers::Layers;
 use super::machine::Machine;
+use super::portal::PortalSource;
 use super::setting::Setting;
+use super::settings::BrokerConfig;
 use super::settings::{BROKER, LIMITS, LISTEN, SHARED, TOP, VRM};
 use super::text::quoted;
 use super::values::Values;
-use super::{BrokerConfig, ConfigError, Layers, Origin, PortalSource, Registration, VrmConfig};
+use super::vrm::{Registration, VrmConfig};
 use crate::model::name::PortalId;
 use crate::model::outside::Outside;
 

@@ -1,20 +1,11 @@
 //! What suits a broker of a known kind (`engine`): for each kind the settings that it stands for. Data, and
 //! nothing else: whatever is set anywhere overrides it. Where each row is from is in `docs/brokers.md`.
 
-use super::file;
+use super::error::{ConfigError, Origin};
 use super::setting::{Setting, Written};
 use super::settings::BROKER;
+use super::toml_value::value;
 use super::values::{Found, Values};
-use super::{ConfigError, Origin};
-
-/// The words of the setting.
-pub(super) const NAMES: &[&str] = &[
-    "rabbitmq",
-    "nats",
-    "aws-iot",
-    "event-grid",
-    "emqx-serverless",
-];
 
 /// Kind, setting, value as TOML.
 #[rustfmt::skip]
@@ -64,23 +55,24 @@ impl Values {
 fn rows() -> impl Iterator<Item = (&'static Setting, &'static str, Written)> {
     TABLE.iter().filter_map(|(name, key, toml)| {
         let setting = BROKER.iter().find(|setting| setting.key == *key)?;
-        Some((setting, *name, file::value(setting, toml)?))
+        Some((setting, *name, value(setting, toml)?))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::ENGINES;
 
     #[test]
     fn every_row_can_be_read_and_every_word_has_some() {
         assert_eq!(rows().count(), TABLE.len());
         for (name, key, _) in TABLE {
-            assert!(NAMES.contains(name), "{name}");
+            assert!(ENGINES.contains(name), "{name}");
             let same = TABLE.iter().filter(|row| (row.0, row.1) == (name, key));
             assert_eq!(same.count(), 1, "{name}: {key}");
         }
-        for name in NAMES {
+        for name in ENGINES {
             assert!(TABLE.iter().any(|row| row.0 == *name), "{name}");
         }
     }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use crate::error::plain;
 use crate::model::name::InvalidName;
 
-use super::secrets::Exposure;
+use super::exposure::Exposure;
 use super::server::InvalidServer;
 
 /// A mistake in the configuration.

@@ -2,16 +2,12 @@
 //!
 //! The keys of a broker stand in `[[broker]]`, or, where there is only one, at the top.
 
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
-use serde::de::Error as _;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::de::{DeTable, DeValue};
 
-use super::setting::{Kind, Setting, Written, one_of};
+use super::setting::{Setting, Written};
 use super::settings::{BROKER, LIMITS, LISTEN, SHARED, TOP, VRM};
-use super::{ConfigError, Secret};
+use super::toml_value::{Mistake, line_at, read_value};
 use crate::model::similar::closest;
 
 /// A settings file, read.
@@ -50,39 +46,6 @@ enum Table {
     Broker,
     Vrm,
     Listen,
-}
-
-/// What is not a settings file, and where.
-#[derive(Debug)]
-pub(super) struct Mistake {
-    offset: usize,
-    complaint: String,
-}
-
-impl From<toml::de::Error> for Mistake {
-    fn from(error: toml::de::Error) -> Mistake {
-        Mistake {
-            offset: error.span().map_or(0, |span| span.start),
-            complaint: in_plain_words(error.message()),
-        }
-    }
-}
-
-impl Mistake {
-    fn at(offset: usize, complaint: impl Into<String>) -> Mistake {
-        Mistake {
-            offset,
-            complaint: complaint.into(),
-        }
-    }
-
-    pub(super) fn of(self, path: &Path, text: &str) -> ConfigError {
-        ConfigError::Syntax {
-            path: path.to_owned(),
-            line: line_at(text, self.offset),
-            complaint: self.complaint.replace('\n', "; "),
-        }
-    }
 }
 
 /// Reads a settings file.
@@ -163,11 +126,6 @@ fn listeners(text: &str, top: &mut DeTable<'_>) -> Result<Vec<Part>, Mistake> {
         .collect()
 }
 
-/// A value as the settings file would have it; `None` if it is none of this setting.
-pub(super) fn value(setting: &Setting, toml: &str) -> Option<Written> {
-    read_value(setting, DeValue::parse(toml).ok()?).ok()
-}
-
 fn read_table(
     text: &str,
     found: Spanned<DeValue<'_>>,
@@ -206,48 +164,6 @@ fn read(text: &str, line: usize, entries: DeTable<'_>, table: Table) -> Result<P
         });
     }
     Ok(part)
-}
-
-fn read_value(setting: &Setting, value: Spanned<DeValue<'_>>) -> Result<Written, Mistake> {
-    let offset = value.span().start;
-    let written = match (setting.kind, value.get_ref()) {
-        // A word that is a number may stand without quotes: `mqtt-version = 5`.
-        (Kind::Word(words), DeValue::Integer(number)) => one_of(words, number.as_str())
-            .map(Written::Text)
-            .map_err(toml::de::Error::custom),
-        (Kind::Characters, DeValue::Table(_)) => of(value, Written::Pairs),
-        (Kind::Characters, _) => of(value, |text: String| Written::each_to_underscore(&text)),
-        (Kind::Truth | Kind::Switch, _) => of(value, Written::Truth),
-        (Kind::Number | Kind::Seconds | Kind::Milliseconds, _) => of(value, Written::Number),
-        (Kind::Text, _) => of(value, Written::Text),
-        (Kind::Word(words), _) => {
-            String::deserialize(ValueDeserializer::from(value)).and_then(|text| {
-                let word = one_of(words, &text).map_err(toml::de::Error::custom)?;
-                Ok(Written::Text(word))
-            })
-        }
-        // A secret of the wrong type must not be shown in the complaint about it.
-        (Kind::Secret, _) => of(value, |text: String| Written::Secret(Secret::from(&*text)))
-            .map_err(|_| toml::de::Error::custom("a password is a text, in quotes")),
-        (Kind::File, _) => of(value, Written::File),
-        (Kind::Folders, _) => of(value, |folders: Vec<PathBuf>| Written::Folders(folders)),
-        (Kind::Filters, _) => of(value, Written::List),
-    };
-    written.map_err(|error| {
-        let has_place = error.span().is_some();
-        let mut mistake = Mistake::from(error);
-        if !has_place {
-            mistake.offset = offset;
-        }
-        mistake
-    })
-}
-
-fn of<'i, T: Deserialize<'i>>(
-    value: Spanned<DeValue<'i>>,
-    written: impl Fn(T) -> Written,
-) -> Result<Written, toml::de::Error> {
-    T::deserialize(ValueDeserializer::from(value)).map(written)
 }
 
 /// The complaint about a key that is not known, with what was likely meant.
@@ -348,26 +264,6 @@ fn unquoted(text: &str, offset: usize) -> Option<&str> {
     let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let begins_as_text = value.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == ':');
     (!key.is_empty() && key.chars().all(is_key) && begins_as_text).then_some(key)
-}
-
-/// The parser names what it expects as Rust does.
-fn in_plain_words(message: &str) -> String {
-    let Some((found, expected)) = message.split_once(", expected ") else {
-        return message.to_owned();
-    };
-    let expected = match expected {
-        "u64" => "a whole number",
-        "a boolean" => "true or false",
-        "a string" => "a text in quotes",
-        "a sequence" => "a list in brackets",
-        other => other,
-    };
-    format!("{found}, expected {expected}")
-}
-
-fn line_at(text: &str, offset: usize) -> usize {
-    let before = text.bytes().take(offset);
-    before.filter(|byte| *byte == b'\n').count() + 1
 }
 
 /// Where a line begins, counted from 1.

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Command, FromArgMatches};
 
+use super::error::{ConfigError, Origin, Problem};
 use super::file::{Line, Part, from_toml};
 use super::machine::Machine;
+use super::raw::RawConfig;
 use super::setting::{Setting, VARIABLE_PREFIX};
 use super::settings::BROKER;
 use super::values::{Found, Values};
-use super::{ConfigError, Origin, Problem, RawConfig};
 use crate::model::name::PortalId;
 use crate::model::similar::closest;
 

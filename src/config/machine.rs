@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, Origin, Problem};
+use super::error::{ConfigError, Origin, Problem};
 
 /// The machine this program runs on, as far as the configuration asks it.
 #[derive(Debug, Clone)]

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use crate::model::name::PortalId;
 
+use super::bus_address::BusAddress;
+use super::error::{ConfigError, Origin, Problem};
+use super::layers::Layers;
 use super::machine::{Machine, read_text};
-use super::{BusAddress, ConfigError, Layers, Origin};
 use crate::error::plain;
 
 /// Where the portal id is from.
@@ -62,7 +64,7 @@ fn find(machine: &Machine) -> Result<(PortalId, String), ConfigError> {
     let command = &machine.unique_id_command;
     let interface = machine.variable("VRM_IFACE")?.unwrap_or("eth0");
     if interface.contains('/') || interface.starts_with('.') {
-        let problem = super::Problem::Value(format!("{interface:?} is not a network interface"));
+        let problem = Problem::Value(format!("{interface:?} is not a network interface"));
         return Err(ConfigError::Setting {
             origin: Origin::Variable("VRM_IFACE".into()),
             problem,

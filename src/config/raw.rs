@@ -6,11 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{ArgMatches, Command};
 
-use super::Secret;
+use super::secret::Secret;
 use super::setting::{Setting, Written};
 use super::settings::{BROKER, TOP};
 
@@ -139,24 +138,5 @@ impl From<PathBuf> for Written {
 impl From<Vec<PathBuf>> for Written {
     fn from(folders: Vec<PathBuf>) -> Written {
         Written::Folders(folders)
-    }
-}
-
-/// What a yes or no may look like in a flag or a variable.
-pub(super) fn truth(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false")),
-    }
-}
-
-/// A whole number that is not negative.
-pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse() {
-        Ok(number) if is_number => Ok(number),
-        _ if is_number => Err(format!("{text} is too large")),
-        _ => Err(format!("{text:?} is not a whole number")),
     }
 }

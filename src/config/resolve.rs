@@ -5,9 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::model::name::PortalId;
 
+use super::bus_address::BusAddress;
+use super::error::{ConfigError, Origin, Problem};
+use super::layers::Layers;
+use super::listen::Auth;
 use super::machine::Machine;
+use super::settings::{BrokerConfig, Config, Limits};
 use super::values::Found;
-use super::{Auth, BrokerConfig, BusAddress, Config, ConfigError, Layers, Limits, Origin, Problem};
 
 /// Whether this can stand in the name of a host.
 pub fn is_of_host_name(byte: u8) -> bool {

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::broker::{Address, HomeAssistant, Login, TlsConfig};
 use super::error::{CLIENT_ID_BYTES_MAX, PREFIX_BYTES_MAX, PREFIX_LEVELS_MAX};
+use super::error::{ConfigError, Problem};
+use super::layers::Layers;
 use super::machine::{Machine, open_regular};
+use super::secret::Secret;
+use super::secrets;
 use super::secrets::Privacy;
 use super::server::{Server, is_host};
+use super::settings::BrokerConfig;
 use super::values::{Found, Values};
-use super::{
-    AccessRule, Address, BrokerConfig, ConfigError, HomeAssistant, Layers, Login, Problem, Secret,
-    TlsConfig, VrmConfig, secrets,
-};
+use super::vrm::VrmConfig;
 use crate::model::access::Access;
+use crate::model::access::AccessRule;
 use crate::model::filter::{List, Lists};
 use crate::model::name::{PortalId, is_topic_char, is_topic_level};
 use crate::model::topic::TopicRules;

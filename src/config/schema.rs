@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::error::{ConfigError, Problem};
+use super::layers::Layers;
 use super::machine::read_text;
 use super::values::Found;
-use super::{ConfigError, Layers, Problem};
 use crate::schema::{Schema, Source};
 
 impl Layers {

@@ -3,14 +3,19 @@
 //! Nothing here shows a secret, not even a wrong one.
 
 use std::fmt::Write as _;
-use std::fs::{Metadata, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::error::{ConfigError, Origin, Problem};
+use super::exposure::exposure;
+use super::layers::Layers;
+use super::machine::Machine;
 use super::machine::{open_regular, read_open};
+use super::secret::Secret;
+use super::settings::Config;
 use super::values::Found;
-use super::{Config, Layers, Machine, Origin, Problem, Secret};
 
 /// A file that nobody else should be able to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,38 +118,11 @@ pub(super) fn read(path: &Path, privacy: &Privacy) -> Result<Secret, Problem> {
     }
 }
 
-/// How others can get at a file with a secret, where `others` are the permissions by which they could
-/// read it.
-pub(crate) fn exposure(file: &Metadata, others: u32) -> Option<Exposure> {
-    let (mode, owner) = (file.mode(), file.uid());
-    let us = rustix::process::geteuid().as_raw();
-    // The permission to write is the next lower bit.
-    let (how, remedy) = if mode & others != 0 {
-        ("other users can read", "chmod 600")
-    } else if mode & (others >> 1) != 0 {
-        ("other users can change", "chmod 600")
-    } else if owner != us && owner != 0 {
-        ("another user owns", "chown")
-    } else {
-        return None;
-    };
-    Some(Exposure { how, remedy })
-}
-
-/// How others can get at a file with a secret, and the command that mends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exposure {
-    /// `other users can read`
-    pub how: &'static str,
-    /// `chmod 600`
-    pub remedy: &'static str,
-}
-
 /// The same, from a file that a setting names.
 pub(super) fn read_found(
     file: Found<PathBuf>,
     privacy: &Privacy,
-) -> Result<Found<Secret>, super::ConfigError> {
+) -> Result<Found<Secret>, ConfigError> {
     match read(&file.value, privacy) {
         Ok(value) => Ok(Found {
             value,

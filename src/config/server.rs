@@ -3,7 +3,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::Transport;
+use super::broker::Transport;
 
 /// Where a broker is, and what carries MQTT to it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,9 +10,10 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction};
 
-use super::raw::{truth, whole};
-use super::text::{paragraphs, quoted};
-use super::{MqttVersion, Problem, Secret};
+use super::broker::MqttVersion;
+use super::error::Problem;
+use super::secret::Secret;
+use super::text::{paragraphs, quoted, truth, whole};
 use crate::model::access::{Access, AccessRule};
 use crate::model::filter::{Filter, TopicFilter};
 
@@ -303,13 +304,6 @@ impl Setting {
         }
     }
 
-    /// The default, as if it were written.
-    pub(super) fn default(&self) -> Option<Written> {
-        let written = super::file::value(self, self.default?);
-        debug_assert!(written.is_some(), "the default of {}", self.key);
-        written
-    }
-
     /// What it does, paragraph by paragraph; the first is a short sentence without a full stop.
     pub fn prose(&self) -> Vec<String> {
         paragraphs(self.text)
@@ -322,14 +316,6 @@ impl Setting {
             first.extend([" (default: ", default.as_str(), ")"]);
         }
         paragraphs
-    }
-
-    /// The default as the program reads it. That each can be read is tested: `every_default_can_be_read`.
-    pub(super) fn default_as<T: FromSetting + Default>(&self) -> T {
-        let default = self
-            .default()
-            .map(|written| T::from_setting(self, &written));
-        default.and_then(Result::ok).unwrap_or_default()
     }
 
     /// Its flag, for the parser of arguments.
@@ -467,6 +453,15 @@ fn is_number(text: &str) -> bool {
 pub trait FromSetting: Sized {
     /// Reads and checks the value of this setting.
     fn from_setting(setting: &Setting, written: &Written) -> Result<Self, Problem>;
+}
+
+/// A table of settings as written, which knows for each what it reads.
+pub(super) trait Fields {
+    /// What is wrong with one, and where it is.
+    type Error;
+
+    /// The value of this setting, or its default.
+    fn field<T: FromSetting + Default>(&self, setting: &Setting) -> Result<T, Self::Error>;
 }
 
 macro_rules! as_written {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ConfigError, Machine, Origin, Problem};
+use super::error::{ConfigError, Origin, Problem};
+use super::machine::Machine;
 
 /// Where the service manager listens.
 #[derive(Debug, Clone, PartialEq, Eq)]

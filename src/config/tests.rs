@@ -239,7 +239,7 @@ fn every_default_can_be_read() {
         let Setting { key, default, .. } = setting;
         assert!(keys.insert(key), "{key} is declared twice");
         for toml in [default, &setting.example].into_iter().flatten() {
-            let written = super::file::value(setting, toml);
+            let written = super::toml_value::value(setting, toml);
             let written = written.unwrap_or_else(|| panic!("{key} = {toml}"));
             if let Written::Number(number) = written {
                 assert!(

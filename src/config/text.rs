@@ -1,6 +1,7 @@
-//! Texts of settings: paragraphs, and TOML.
+//! Texts of settings: paragraphs, TOML, and what a flag or a variable may say.
 
 use std::fmt::Write as _;
+use std::str::FromStr;
 
 use crate::model::outside::is_plain;
 
@@ -38,6 +39,25 @@ pub(super) fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// What a yes or no may look like in a flag or a variable.
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// A whole number that is not negative.
+pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if is_number => Ok(number),
+        _ if is_number => Err(format!("{text} is too large")),
+        _ => Err(format!("{text:?} is not a whole number")),
+    }
 }
 
 #[cfg(test)]

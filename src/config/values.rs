@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::error::{ConfigError, Origin, Problem};
 use super::machine::read_text;
-use super::setting::{FromSetting, Setting, Written};
+use super::setting::{Fields, FromSetting, Setting, Written};
 use super::settings::declared;
 use crate::model::name::PortalId;
 
@@ -63,15 +63,6 @@ impl Values {
             Some(setting) => self.field(setting),
             None => Ok(T::default()),
         }
-    }
-
-    /// The value of this setting, or its default.
-    pub(super) fn field<T: FromSetting + Default>(
-        &self,
-        setting: &Setting,
-    ) -> Result<T, ConfigError> {
-        let found = self.find(setting.key)?;
-        Ok(found.map_or_else(|| setting.default_as(), |found| found.value))
     }
 
     /// Whether this switch is on.
@@ -139,6 +130,15 @@ impl Values {
     pub(super) fn names_portal(&self) -> bool {
         let mut entries = self.entries.values();
         entries.any(|entry| entry.found.names_portal(entry.setting))
+    }
+}
+
+impl Fields for Values {
+    type Error = ConfigError;
+
+    fn field<T: FromSetting + Default>(&self, setting: &Setting) -> Result<T, ConfigError> {
+        let found = self.find(setting.key)?;
+        Ok(found.map_or_else(|| setting.default_as(), |found| found.value))
     }
 }
 

@@ -3,9 +3,9 @@
 //! Nothing is parsed and nothing allocated to look up a row. Which schema goes before which is
 //! decided in [`super`].
 
-use super::layout::{self, Home};
+use super::layout::{self, EVERY_TYPE, Home};
+use super::row::{Known, Row};
 use super::rule::{Codes, Rule};
-use super::{EVERY_TYPE, Known, Row};
 
 /// The service types that have separate rows, by name.
 pub(super) fn service_types() -> impl Iterator<Item = &'static str> {
@@ -160,10 +160,10 @@ struct ServiceType {
 mod tables {
     use std::borrow::Cow::Borrowed;
 
-    use super::super::rule::{
+    use crate::schema::built_in::{Pattern, ServiceType, Slot};
+    use crate::schema::rule::{
         Access, Codes, DataType, Kind, Look, LookRef, Publish, Role, Rule, Show, Text,
     };
-    use super::{Pattern, ServiceType, Slot};
 
     include!(concat!(env!("OUT_DIR"), "/schema.rs"));
 }

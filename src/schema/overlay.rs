@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::Known;
 use super::layout;
+use super::row::Known;
 use super::rule::{Codes, Rule};
 use super::source::{Compiled, Place, TypeRows};
 

@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use crate::config::engines::NAMES as ENGINES;
+use crate::config::broker::{Address, HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
 use crate::config::setting::{
     U32_MAX, characters, file, filters, number, seconds, secret, switch, text, truth_of, word,
 };
-use crate::config::{Address, HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
 use crate::model::access::AccessRule;
 use crate::model::filter::Lists;
 use crate::model::topic::TopicRules;
@@ -197,7 +196,58 @@ settings! {
     }
 }
 
+impl BrokerConfig {
+    /// The same broker at each of its addresses, as the settings have them.
+    pub fn at_each(&self) -> Vec<BrokerConfig> {
+        let others = self.others.iter().map(|other| self.at(other));
+        std::iter::once(self.clone()).chain(others).collect()
+    }
+
+    /// The same broker at another address.
+    fn at(&self, address: &Address) -> BrokerConfig {
+        let Address {
+            host,
+            port,
+            transport,
+        } = address.clone();
+        BrokerConfig {
+            host,
+            port,
+            transport,
+            ..self.clone()
+        }
+    }
+
+    /// Its addresses as the settings have them.
+    pub(in crate::config) fn urls(&self) -> String {
+        let url = |broker: &BrokerConfig| {
+            let (scheme, path) = (broker.transport.scheme(), broker.transport.path());
+            format!("{scheme}://{}{path}", broker.address())
+        };
+        let urls: Vec<String> = self.at_each().iter().map(url).collect();
+        urls.join(",")
+    }
+
+    /// `host:port` as people write it, an IPv6 address in brackets.
+    pub fn address(&self) -> String {
+        let BrokerConfig { host, port, .. } = self;
+        if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
+    }
+}
+
 const BROKER_SECTION: &str = "MQTT broker";
 const ENCRYPTION: &str = "Encryption";
 const HOME_ASSISTANT: &str = "Home Assistant";
 const FLOW: &str = "Flow of values";
+/// The kinds of broker that `engine` knows. What each stands for is in `config/engines.rs`.
+pub const ENGINES: &[&str] = &[
+    "rabbitmq",
+    "nats",
+    "aws-iot",
+    "event-grid",
+    "emqx-serverless",
+];

@@ -41,9 +41,9 @@ macro_rules! settings {
 
         impl $name {
             /// What is set, with the defaults, for the fields of one setting each.
-            pub(in crate::config) fn declared(
-                values: &$crate::config::values::Values,
-            ) -> Result<$name, $crate::config::ConfigError> {
+            pub(in crate::config) fn declared<F: $crate::config::setting::Fields>(
+                values: &F,
+            ) -> Result<$name, F::Error> {
                 Ok($name {
                     $($made: $initial,)*
                     $($($($field: values.field(&$setting)?,)*)?)*
@@ -87,7 +87,7 @@ mod listen;
 mod top;
 mod vrm;
 
-pub use self::broker::{BROKER, BrokerConfig};
+pub use self::broker::{BROKER, BrokerConfig, ENGINES};
 pub use self::limits::{LIMITS, Limits};
 pub use self::listen::{LISTEN, ListenSettings, SHARED};
 pub use self::top::{Config, TOP};

@@ -4,8 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::broker::BrokerConfig;
+use super::limits::Limits;
+use crate::config::bus_address::BusAddress;
+use crate::config::listen::ListenConfig;
 use crate::config::setting::{file, folders, milliseconds, seconds, switch, text};
-use crate::config::{BrokerConfig, BusAddress, Limits, ListenConfig, PortalId, VrmConfig};
+use crate::config::vrm::VrmConfig;
+use crate::model::name::PortalId;
 use crate::schema::Schema;
 
 settings! {
