@@ -6,6 +6,7 @@
 pub mod access;
 pub mod counts;
 pub mod filter;
+pub mod interner;
 pub mod item;
 pub mod name;
 pub mod outside;

@@ -10,6 +10,7 @@ use super::filter::Filter;
 use super::interface::Slot;
 use super::set::Bits;
 use crate::model::filter::List;
+use crate::model::interner::{Interner, TextId};
 
 /// All items, and the filters and covers in use.
 #[derive(Debug)]
@@ -17,8 +18,10 @@ pub struct Directory {
     portal: Box<str>,
     /// By slot.
     items: Vec<Option<Item>>,
-    /// By topic below the portal id.
-    slots: HashMap<Rc<str>, Slot>,
+    /// `<type>/<instance>` of each device.
+    devices: Interner,
+    paths: Interner,
+    slots: HashMap<(TextId, TextId), Slot>,
     identifying: Bits,
     /// What was there before the directory was read anew, and has not been named since.
     unseen: Option<Bits>,
@@ -29,13 +32,30 @@ pub struct Directory {
     serial: u64,
 }
 
-/// An item.
+/// What is kept of an item. Its topic is not kept whole: there are twenty thousand.
 #[derive(Debug, Clone)]
-pub struct Item {
-    /// Its topic below the portal id.
-    pub topic: Rc<str>,
+struct Item {
+    device: TextId,
+    path: TextId,
+    generation: u32,
+}
+
+/// An item.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// `<type>/<instance>` of its device.
+    pub device: &'a str,
+    /// Its path, which begins with a slash.
+    pub path: &'a str,
     /// What tells it from others that had its slot.
     pub generation: u32,
+}
+
+impl Entry<'_> {
+    /// Whether this is its topic below the portal id.
+    pub fn has_topic(&self, topic: &str) -> bool {
+        topic.strip_prefix(self.device) == Some(self.path)
+    }
 }
 
 #[derive(Debug)]
@@ -88,6 +108,8 @@ impl Directory {
         Directory {
             portal: portal.into(),
             items: Vec::new(),
+            devices: Interner::default(),
+            paths: Interner::default(),
             slots: HashMap::new(),
             identifying: Bits::default(),
             unseen: None,
@@ -100,13 +122,41 @@ impl Directory {
 
     /// The item in a slot.
     #[inline]
-    pub fn item(&self, slot: u32) -> Option<&Item> {
-        self.items.get(slot as usize)?.as_ref()
+    pub fn item(&self, slot: u32) -> Option<Entry<'_>> {
+        self.items
+            .get(slot as usize)?
+            .as_ref()
+            .map(|item| self.entry(item))
+    }
+
+    #[inline]
+    fn entry(&self, item: &Item) -> Entry<'_> {
+        Entry {
+            device: self.devices.text(item.device),
+            path: self.paths.text(item.path),
+            generation: item.generation,
+        }
+    }
+
+    /// The slots of all items, with their topics below the portal id.
+    fn for_each(&self, mut each: impl FnMut(u32, &str)) {
+        let mut topic = String::new();
+        for (slot, item) in (0_u32..).zip(&self.items) {
+            if let Some(item) = item {
+                let Entry { device, path, .. } = self.entry(item);
+                topic.clear();
+                topic.push_str(device);
+                topic.push_str(path);
+                each(slot, &topic);
+            }
+        }
     }
 
     /// The slot of an item, by its topic below the portal id.
     pub fn slot(&self, topic: &str) -> Option<Slot> {
-        self.slots.get(topic).copied()
+        let (device, path) = split(topic);
+        let key = (self.devices.find(device)?, self.paths.find(path)?);
+        self.slots.get(&key).copied()
     }
 
     /// Those that come first in a full publish.
@@ -126,27 +176,28 @@ impl Directory {
         if let Some(unseen) = &mut self.unseen {
             unseen.remove(slot.0);
         }
-        if let Some(item) = self.items.get_mut(slot.0 as usize).and_then(Option::as_mut)
-            && *item.topic == *topic
-        {
-            item.generation = generation;
+        let index = slot.0 as usize;
+        if self.item(slot.0).is_some_and(|item| item.has_topic(topic)) {
+            if let Some(Some(item)) = self.items.get_mut(index) {
+                item.generation = generation;
+            }
             return;
         }
         self.remove(slot);
         // The same topic in another slot: its old one was not named as gone yet.
-        if let Some(&other) = self.slots.get(topic)
-            && other != slot
-        {
+        if let Some(other) = self.slot(topic) {
             self.remove(other);
         }
-        let topic: Rc<str> = topic.into();
-        let index = slot.0 as usize;
+        let (device, path) = split(topic);
+        let device = self.devices.intern(device, None);
+        let path = self.paths.intern(path, None);
         if index >= self.items.len() {
             self.items.resize(index + 1, None);
         }
         if let Some(place) = self.items.get_mut(index) {
             *place = Some(Item {
-                topic: topic.clone(),
+                device,
+                path,
                 generation,
             });
         }
@@ -154,7 +205,7 @@ impl Directory {
             self.identifying.insert(slot.0);
         }
         for hidden in self.hidden.iter_mut().filter(|hidden| !hidden.open) {
-            if !admits(&hidden.list, &topic) {
+            if !admits(&hidden.list, topic) {
                 hidden.bits.insert(slot.0);
             }
         }
@@ -162,7 +213,7 @@ impl Directory {
             let Some(filter) = filter.upgrade() else {
                 return false;
             };
-            if filter.filter.matches_ours(&topic) {
+            if filter.filter.matches_ours(topic) {
                 filter.bits.borrow_mut().insert(slot.0);
             }
             true
@@ -181,7 +232,7 @@ impl Directory {
             }
             true
         });
-        self.slots.insert(topic, slot);
+        self.slots.insert((device, path), slot);
     }
 
     /// An item has gone. Those to be told of it have it in their covers until then.
@@ -189,9 +240,9 @@ impl Directory {
         let Some(item) = self.items.get_mut(slot.0 as usize).and_then(Option::take) else {
             return;
         };
-        if self.slots.get(&item.topic) == Some(&slot) {
-            self.slots.remove(&item.topic);
-        }
+        self.slots.remove(&(item.device, item.path));
+        self.devices.release(item.device);
+        self.paths.release(item.path);
         self.identifying.remove(slot.0);
         for hidden in &mut self.hidden {
             hidden.bits.remove(slot.0);
@@ -239,17 +290,15 @@ impl Directory {
                     .strip_prefix("N/")
                     .and_then(|rest| rest.strip_prefix(&*self.portal))
                     .and_then(|rest| rest.strip_prefix('/'));
-                if let Some(slot) = rest.and_then(|rest| self.slots.get(rest)) {
+                if let Some(slot) = rest.and_then(|rest| self.slot(rest)) {
                     bits.insert(slot.0);
                 }
             } else {
-                for (slot, item) in (0_u32..).zip(&self.items) {
-                    if let Some(item) = item
-                        && filter.matches_ours(&item.topic)
-                    {
+                self.for_each(|slot, topic| {
+                    if filter.matches_ours(topic) {
                         bits.insert(slot);
                     }
-                }
+                });
             }
         }
         self.serial += 1;
@@ -321,13 +370,12 @@ impl Directory {
                 list,
                 bits: Bits::default(),
             };
-            for (slot, item) in (0_u32..).zip(&self.items) {
-                if let Some(item) = item
-                    && !hidden.open
-                    && !admits(&hidden.list, &item.topic)
-                {
-                    hidden.bits.insert(slot);
-                }
+            if !hidden.open {
+                self.for_each(|slot, topic| {
+                    if !admits(&hidden.list, topic) {
+                        hidden.bits.insert(slot);
+                    }
+                });
             }
             self.hidden.push(hidden);
         }
@@ -336,9 +384,13 @@ impl Directory {
 
 /// Whether a list lets an item through, by its topic below the portal id.
 fn admits(list: &List, topic: &str) -> bool {
+    let (device, path) = split(topic);
+    list.admits(device, path)
+}
+
+/// `<type>/<instance>`, and the path.
+fn split(topic: &str) -> (&str, &str) {
     let mut slashes = topic.match_indices('/').map(|(at, _)| at);
     let second = slashes.nth(1).unwrap_or(topic.len());
-    topic
-        .split_at_checked(second)
-        .is_some_and(|(key, path)| list.admits(key, path))
+    topic.split_at_checked(second).unwrap_or((topic, ""))
 }

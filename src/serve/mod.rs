@@ -307,8 +307,8 @@ impl Server {
                 if *topic == *topic::SERIAL {
                     return;
                 }
-                let other = |item: &directory::Item| *item.topic != *topic;
-                if self.directory.item(slot.0).is_some_and(other) {
+                let item = self.directory.item(slot.0);
+                if item.is_some_and(|item| !item.has_topic(&topic)) {
                     self.gone(slot);
                 }
                 self.directory.insert(slot, generation, &topic, identifying);
@@ -336,7 +336,7 @@ impl Server {
         let Some(item) = self.directory.item(slot.0) else {
             return;
         };
-        let topic = format!("{}{}", self.prefixes[0], item.topic);
+        let topic = format!("{}{}{}", self.prefixes[0], item.device, item.path);
         let mut told: Option<(usize, u32)> = None;
         for place in &mut self.places {
             let Some(client) = place.client.as_mut().filter(|client| client.is_open()) else {
@@ -514,7 +514,7 @@ impl Server {
         let cover = client.cover.clone();
         for slot in cover.bits().iter() {
             if let Some(item) = self.directory.item(slot) {
-                let topic = format!("{}{}", self.prefixes[0], item.topic);
+                let topic = format!("{}{}{}", self.prefixes[0], item.device, item.path);
                 let number = self.own.say(client.peer.listener, &topic, b"", true);
                 await_own(&mut self.own, &mut self.ready, client, number);
             }

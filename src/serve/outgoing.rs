@@ -443,7 +443,7 @@ impl Republish {
         if (context.wants)(&topic) {
             for echo in &self.echoes {
                 context.packet(out, |out, context| {
-                    context.publish(out, false, ["", &topic], |out| {
+                    context.publish(out, false, ["", "", &topic], |out| {
                         completion(out, context.unix_s, echo.as_deref());
                         true
                     })
@@ -476,7 +476,7 @@ impl<V: Values> Context<'_, V> {
         };
         let start = out.len();
         let values = self.values;
-        let published = self.publish(out, retain, [self.prefix, &item.topic], |out| {
+        let published = self.publish(out, retain, [self.prefix, item.device, item.path], |out| {
             values.payload(Slot(slot), item.generation, out)
         });
         self.check(out, start, published);
@@ -487,7 +487,7 @@ impl<V: Values> Context<'_, V> {
         let Some(own) = self.own.get(number) else {
             return;
         };
-        let published = self.publish(out, retain && own.retain, ["", &own.topic], |out| {
+        let published = self.publish(out, retain && own.retain, ["", "", &own.topic], |out| {
             out.extend_from_slice(&own.payload);
             true
         });
@@ -526,10 +526,10 @@ impl<V: Values> Context<'_, V> {
         &self,
         out: &mut Vec<u8>,
         retain: bool,
-        topic: [&str; 2],
+        topic: [&str; 3],
         payload: impl FnOnce(&mut Vec<u8>) -> bool,
     ) -> bool {
-        let topic = &[topic[0].as_bytes(), topic[1].as_bytes(), b""];
+        let topic = &topic.map(str::as_bytes);
         let mut published = false;
         let write = |out: &mut Vec<u8>| published = payload(out);
         match self.version {

@@ -60,7 +60,7 @@ const ONLY_IN: [(&str, &[&str]); 13] = [
     ("tokio", &["shell/", "tools/", "main.rs"]),
     ("mqttbytes", &["codec/packet"]),
     ("simd_json", &["codec/request.rs"]),
-    ("dashmap", &["bridge/store/names.rs"]),
+    ("dashmap", &["model/interner.rs"]),
     ("busd", &["tools/"]),
     ("tokio_rustls", TRANSPORT),
     ("rustls_native_certs", TRANSPORT),

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use super::cache::SlotId;
 use super::hash;
-use super::names::{Names, PathId};
+use crate::model::interner::{Interner, TextId};
 use crate::model::name::{DeviceInstance, ServiceName};
 use crate::model::topic;
 use crate::schema::Row;
@@ -54,7 +54,7 @@ pub struct Item {
     /// Whose item it is.
     pub device: DeviceId,
     /// Its path.
-    pub path: PathId,
+    pub path: TextId,
     /// What the schema says of it, as far as it matters at every update.
     pub rule: Marks,
     /// Whether it is there.
@@ -126,7 +126,7 @@ pub struct Items {
     all: Vec<Item>,
     free: Vec<SlotId>,
     live: usize,
-    names: Names,
+    paths: Interner,
     devices: Vec<Option<Device>>,
     device_ids: HashMap<Box<str>, DeviceId>,
     /// Open addressing, a power of two long: (hash, slot).
@@ -142,7 +142,7 @@ pub struct Items {
 /// What a slot stands for that is free.
 const NOTHING: Item = Item {
     device: DeviceId(u32::MAX),
-    path: PathId::NONE,
+    path: TextId::NONE,
     rule: Marks::DEFAULT,
     life: Life::Free,
     watched: false,
@@ -165,7 +165,7 @@ impl Items {
             all: Vec::new(),
             free: Vec::new(),
             live: 0,
-            names: Names::default(),
+            paths: Interner::default(),
             devices: Vec::new(),
             device_ids: HashMap::new(),
             table: vec![(0, EMPTY); 64],
@@ -262,7 +262,7 @@ impl Items {
     /// The item's path.
     #[inline]
     pub fn path(&self, item: &Item) -> &str {
-        self.names.path(item.path)
+        self.paths.text(item.path)
     }
 
     /// `<type>/<instance>` of the device.
@@ -429,7 +429,7 @@ impl Items {
             }
             if tag == hash && slot != DELETED {
                 let item = self.all.get(slot as usize)?;
-                if item.device == device && self.names.path(item.path).as_bytes() == path {
+                if item.device == device && self.paths.text(item.path).as_bytes() == path {
                     return Some((SlotId(slot), item));
                 }
             }
@@ -455,7 +455,7 @@ impl Items {
             self.all.get(next.0 as usize).is_some_and(|item| {
                 item.device == device
                     && item.life == Life::Live
-                    && self.names.path(item.path).as_bytes() == path
+                    && self.paths.text(item.path).as_bytes() == path
             })
         });
         if let Some(slot) = expected {
@@ -483,8 +483,8 @@ impl Items {
             self.live += usize::from(back);
             return (slot, back);
         }
-        let path_id = self.names.intern(path, row.path);
-        let path_bytes = self.names.bytes_of(path_id);
+        let path_id = self.paths.intern(path, row.path);
+        let path_bytes = self.paths.bytes_of(path_id);
         self.serial = self.serial.wrapping_add(1);
         let item = Item {
             device,
@@ -603,7 +603,7 @@ impl Items {
         let hash = hash(
             self.seed,
             item.device,
-            self.names.path(item.path).as_bytes(),
+            self.paths.text(item.path).as_bytes(),
         );
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
@@ -619,8 +619,8 @@ impl Items {
         }
         self.at_mut(slot).life = Life::Free;
         self.free.push(slot);
-        let path_bytes = self.names.bytes_of(item.path);
-        self.names.release(item.path);
+        let path_bytes = self.paths.bytes_of(item.path);
+        self.paths.release(item.path);
         let items = &self.all;
         if let Some(device) = self
             .devices

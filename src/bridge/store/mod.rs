@@ -6,7 +6,6 @@ pub mod hash;
 pub mod ids;
 pub mod items;
 pub mod marks;
-pub mod names;
 pub mod sizes;
 pub mod slot;
 pub mod sync;

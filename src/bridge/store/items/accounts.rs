@@ -5,7 +5,7 @@ use super::{DeviceId, ItemRef, Items, ServiceId};
 impl Items {
     /// The bytes of all paths that the schema does not have.
     pub fn path_bytes(&self) -> usize {
-        self.names.bytes()
+        self.paths.bytes()
     }
 
     /// The bytes of the device's paths that the schema does not have.
@@ -15,7 +15,7 @@ impl Items {
 
     /// How many bytes a new item of that path would add to [`Items::path_bytes`].
     pub fn path_cost(&self, path: &str) -> usize {
-        if self.names.knows(path) {
+        if self.paths.knows(path) {
             0
         } else {
             path.len()

@@ -1,7 +1,7 @@
-//! Paths, interned: many devices have the same ones, and each text is kept once.
+//! Texts, interned: many devices have the same paths, and each is kept once.
 //!
 //! What the schema knows is interned at build time; what it does not know is added here, and
-//! forgotten with the last item that has it. Asked once per item, never per update. Sole user of
+//! forgotten with the last item that has it. Looked up once per item, never per update. Sole user of
 //! dashmap.
 
 use std::borrow::Borrow;
@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-/// Which path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PathId(u32);
+/// Which text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TextId(u32);
 
-impl PathId {
-    /// The path of nothing.
-    pub const NONE: PathId = PathId(u32::MAX);
+impl TextId {
+    /// That of nothing.
+    pub const NONE: TextId = TextId(u32::MAX);
 }
 
-/// A path's text: in the program's tables, or shared by the two sides of the interner.
+/// A text: in the program's tables, or shared by the two sides of the interner.
 #[derive(Debug, Clone)]
 enum Text {
     Static(&'static str),
@@ -58,36 +58,35 @@ impl Hash for Text {
     }
 }
 
-/// The paths of all items.
+/// The paths of all items, or the like.
 #[derive(Debug, Default)]
-pub struct Names {
-    ids: DashMap<Text, PathId>,
+pub struct Interner {
+    ids: DashMap<Text, TextId>,
     texts: Vec<Text>,
     /// How many items have each.
     uses: Vec<u32>,
-    free: Vec<PathId>,
+    free: Vec<TextId>,
     /// The bytes of those that are not in the program's tables.
     bytes: usize,
 }
 
-impl Names {
-    /// The id of a path, for one item more; `interned` is its text in the schema's tables, if it has
-    /// one there.
-    pub fn intern(&mut self, path: &str, interned: Option<&'static str>) -> PathId {
-        let known = self.ids.get(path).map(|id| *id);
-        if let Some(id) = known {
+impl Interner {
+    /// The id of a text, for one item more; `interned` is the text in the schema's tables, if it is
+    /// there.
+    pub fn intern(&mut self, text: &str, interned: Option<&'static str>) -> TextId {
+        if let Some(id) = self.find(text) {
             if let Some(uses) = self.uses.get_mut(id.0 as usize) {
                 *uses += 1;
             }
             return id;
         }
-        let text = interned.map_or_else(|| Text::Shared(path.into()), Text::Static);
+        let text = interned.map_or_else(|| Text::Shared(text.into()), Text::Static);
         self.bytes += text.bytes();
         let free = self.free.pop();
         let id = free.unwrap_or_else(|| {
             self.texts.push(Text::Static(""));
             self.uses.push(0);
-            PathId(u32::try_from(self.texts.len() - 1).unwrap_or(u32::MAX))
+            TextId(u32::try_from(self.texts.len() - 1).unwrap_or(u32::MAX))
         });
         let place = self.texts.get_mut(id.0 as usize);
         if let (Some(place), Some(uses)) = (place, self.uses.get_mut(id.0 as usize)) {
@@ -98,8 +97,8 @@ impl Names {
         id
     }
 
-    /// One item less has the path; the last one takes it along.
-    pub fn release(&mut self, id: PathId) {
+    /// One item less has the text; the last one takes it along.
+    pub fn release(&mut self, id: TextId) {
         let at = id.0 as usize;
         let (Some(text), Some(uses)) = (self.texts.get_mut(at), self.uses.get_mut(at)) else {
             return;
@@ -114,24 +113,29 @@ impl Names {
         self.free.push(id);
     }
 
-    /// The bytes of the paths that are not in the program's tables.
+    /// The bytes of the texts that are not in the program's tables.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many bytes the path takes by itself.
-    pub fn bytes_of(&self, id: PathId) -> usize {
+    /// How many bytes the text takes by itself.
+    pub fn bytes_of(&self, id: TextId) -> usize {
         self.texts.get(id.0 as usize).map_or(0, Text::bytes)
     }
 
-    /// Whether an item has the path.
-    pub fn knows(&self, path: &str) -> bool {
-        self.ids.contains_key(path)
+    /// The id of a text that an item has.
+    pub fn find(&self, text: &str) -> Option<TextId> {
+        self.ids.get(text).map(|id| *id)
     }
 
-    /// The text of a path.
+    /// Whether an item has the text.
+    pub fn knows(&self, text: &str) -> bool {
+        self.ids.contains_key(text)
+    }
+
+    /// The text.
     #[inline]
-    pub fn path(&self, id: PathId) -> &str {
+    pub fn text(&self, id: TextId) -> &str {
         self.texts.get(id.0 as usize).map_or("", Borrow::borrow)
     }
 }
@@ -142,37 +146,37 @@ mod tests {
 
     #[test]
     fn a_path_is_forgotten_with_the_last_item_that_has_it() {
-        let mut names = Names::default();
-        let soc = names.intern("/Soc", Some("/Soc"));
-        let own = names.intern("/Own", None);
-        assert_eq!(names.intern("/Own", None), own);
+        let mut texts = Interner::default();
+        let soc = texts.intern("/Soc", Some("/Soc"));
+        let own = texts.intern("/Own", None);
+        assert_eq!(texts.intern("/Own", None), own);
         assert_eq!(
-            (names.bytes(), names.bytes_of(own), names.bytes_of(soc)),
+            (texts.bytes(), texts.bytes_of(own), texts.bytes_of(soc)),
             (4, 4, 0)
         );
-        names.release(own);
-        assert_eq!((names.path(own), names.knows("/Own")), ("/Own", true));
-        names.release(own);
-        assert_eq!((names.bytes(), names.knows("/Own")), (0, false));
-        names.release(soc);
-        assert!(!names.knows("/Soc"));
+        texts.release(own);
+        assert_eq!((texts.text(own), texts.knows("/Own")), ("/Own", true));
+        texts.release(own);
+        assert_eq!((texts.bytes(), texts.knows("/Own")), (0, false));
+        texts.release(soc);
+        assert!(!texts.knows("/Soc"));
     }
 
     #[test]
     fn new_paths_again_and_again_cost_no_memory() {
-        let mut names = Names::default();
+        let mut texts = Interner::default();
         for appearance in 0..10 {
             let ids: Vec<_> = (0..1_000)
-                .map(|n| names.intern(&format!("/{appearance}/{n}"), None))
+                .map(|n| texts.intern(&format!("/{appearance}/{n}"), None))
                 .collect();
-            assert_eq!(names.path(ids[7]), format!("/{appearance}/7"));
+            assert_eq!(texts.text(ids[7]), format!("/{appearance}/7"));
             for id in ids {
-                names.release(id);
+                texts.release(id);
             }
         }
-        let lens = (names.texts.len(), names.uses.len(), names.free.len());
+        let lens = (texts.texts.len(), texts.uses.len(), texts.free.len());
         assert_eq!(
-            (lens, names.ids.len(), names.bytes()),
+            (lens, texts.ids.len(), texts.bytes()),
             ((1_000, 1_000, 1_000), 0, 0)
         );
     }
