@@ -282,6 +282,8 @@ fn conversation(version: Version, data: &[u8], pieces: &[usize]) -> (Vec<String>
         will_topic: "N/x/bridge/status".into(),
         will_payload: Vec::new(),
         plain_will: false,
+        kept: Duration::ZERO,
+        clean_start: true,
         packet_bytes_max: 1 << 16,
         request_filters: vec!["R/x/#".into(), "W/x/#".into()],
         retained_filters: vec!["N/x/#".into()],

@@ -135,6 +135,7 @@ fn defaults() {
         ping: Duration::from_secs(30),
         reconnect_max: Duration::from_secs(30),
         republish_jitter: Duration::ZERO,
+        will_delay: Duration::ZERO,
         publish_rate_max: 0,
         access: AccessRule::Always(Access::Full),
         prefix: String::new(),

@@ -70,6 +70,12 @@ pub struct SessionConfig {
     pub will_payload: Vec<u8>,
     /// Whether the last will is neither retained nor of QoS 1.
     pub plain_will: bool,
+    /// How long the broker waits for us to come back before it publishes the last will (MQTT 5): so long the
+    /// session outlives its connection.
+    pub kept: Duration,
+    /// Whether the session before this one is ended, which publishes its last will if that waits. No state
+    /// of it is of use to us.
+    pub clean_start: bool,
     /// The longest packet that we take.
     pub packet_bytes_max: u32,
     /// What to subscribe to.
@@ -346,6 +352,8 @@ impl Session {
             will: Some((&config.will_topic, &config.will_payload)),
             plain_will: config.plain_will,
             packet_bytes_max: config.packet_bytes_max,
+            kept_s: u32::try_from(config.kept.as_secs()).unwrap_or(u32::MAX),
+            clean_start: config.clean_start,
         };
         match config.version {
             Version::V3 => v3::write_connect(out, &connect),
@@ -596,6 +604,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether the session outlives its connection.
+    fn is_kept(&self) -> bool {
+        self.config.version == Version::V5 && !self.config.kept.is_zero()
+    }
+
     fn subscribe(&self, id: u16, out: &mut Vec<u8>) {
         let (filters, options) = match id {
             RETAINED_ID => (
@@ -627,7 +640,19 @@ impl Session {
         };
         match self.config.version {
             Version::V3 => v3::write_subscribe(out, id, filters),
-            Version::V5 => v5::write_subscribe(out, id, filters, options),
+            Version::V5 => {
+                // A write of a minute ago is not to be carried out now (§5.7).
+                let unqueued = self.is_kept();
+                v5::write_subscribe(
+                    out,
+                    id,
+                    filters,
+                    Options {
+                        unqueued,
+                        ..options
+                    },
+                );
+            }
         }
     }
 
@@ -655,6 +680,7 @@ impl Session {
             Version::V5 => {
                 let options = Options {
                     stored: true,
+                    unqueued: self.is_kept(),
                     ..Options::default()
                 };
                 v5::write_subscribe(out, PROBE_ID, &filter, options);
@@ -713,6 +739,10 @@ impl Session {
     ) -> Event<'a> {
         if let Some(id) = publish.id {
             packet::write_puback(out, id);
+        }
+        // Of the session before this one: what was said while we were away comes too late.
+        if state == State::Subscribing && !self.config.clean_start {
+            return Event::None;
         }
         if !self.is_ours(publish.topic) {
             return Event::Request(publish);
@@ -908,7 +938,11 @@ impl Session {
 
     /// Ends the session in order: the broker does not publish the last will.
     pub fn close(&self, out: &mut Vec<u8>) {
-        packet::write_disconnect(out);
+        if self.is_kept() {
+            v5::write_disconnect_for_good(out);
+        } else {
+            packet::write_disconnect(out);
+        }
     }
 
     /// What an error means at this point of the session.

@@ -43,6 +43,7 @@ const PORT_USUAL: u16 = 1883;
 const PACKET_HEAD_BYTES: usize = 64 * 1024 + 16;
 
 /// Keeps a broker connected until the bridge ends.
+#[allow(clippy::too_many_lines)] // one attempt after the other, and what each has taught
 pub async fn run(config: Config, task: BrokerTask) {
     let (shared, index) = (&task.shared, task.index);
     let Some(broker) = config.brokers.get(index) else {
@@ -52,6 +53,8 @@ pub async fn run(config: Config, task: BrokerTask) {
     let mut addresses = Addresses::new(places.len());
     let mut retry = Retry::new(broker.reconnect_max);
     let mut republish = Duration::ZERO;
+    // Not at first: what an earlier run of the program left there is none of ours [MQTT-3.2.2-4].
+    let mut keeps_session = false;
     // Of each address: what was said once is not said again.
     let mut last_errors = vec![String::new(); places.len()];
     let mut dialect = Dialect::new(wanted(broker));
@@ -71,6 +74,7 @@ pub async fn run(config: Config, task: BrokerTask) {
             connection.suspects = std::mem::take(&mut suspects);
             connection.session_config.version = version;
             connection.session_config.plain_will = dialect.plain_will();
+            connection.session_config.clean_start = !keeps_session || version == Version::V3;
             connection.republish = republish;
             let result = connection.serve(stream).await;
             was_connected = connection.was_connected;
@@ -89,6 +93,7 @@ pub async fn run(config: Config, task: BrokerTask) {
         }
         if reached == Reached::Taken {
             dialect.taken(began, version);
+            keeps_session = version == Version::V5 && !broker.will_delay.is_zero();
         }
         let Err(error) = result else { continue };
         if suspected(broker, &mut suspects, was_connected, &error) {
@@ -317,6 +322,8 @@ impl<'a> Connection<'a> {
             ),
             will_payload,
             plain_will: false,
+            kept: broker.will_delay,
+            clean_start: true,
             packet_bytes_max: u32::try_from(packet::SENT_BYTES_MAX).unwrap_or(u32::MAX),
             request_filters: topic::request_filters(portal_id)
                 .map(|filter| format!("{prefix}{filter}"))

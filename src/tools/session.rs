@@ -83,6 +83,8 @@ impl Session {
             ping_s: u16::try_from(PING.as_secs()).unwrap_or(u16::MAX),
             will: None,
             plain_will: false,
+            kept_s: 0,
+            clean_start: true,
             packet_bytes_max: u32::try_from(PACKET_BYTES_MAX).unwrap_or(u32::MAX),
         };
         match version {

@@ -17,7 +17,7 @@ use crate::support::client::take_text;
 use crate::support::fake_broker::{CONNECT, FakeBroker, Manner, Packet};
 use crate::support::line::Line;
 use crate::support::rig::{
-    ONLINE, Rig, both, bridge_args, bridge_to, n, r, retained, value, w, wait_one_retained,
+    OFFLINE, ONLINE, Rig, both, bridge_args, bridge_to, n, r, retained, value, w, wait_one_retained,
 };
 use crate::support::service::{BATTERY, battery, vebus};
 use crate::support::wire::V;
@@ -171,6 +171,41 @@ fn s6_another_node_of_the_cluster_takes_over() {
         has_it(left).then_some(())
     });
     wait_one_retained(left, &n("bridge/status"), Some(ONLINE));
+}
+
+#[test]
+fn s6_with_a_will_delay_a_short_loss_is_not_seen_as_offline() {
+    let status = n("bridge/status");
+    for (delay, is_seen) in [("0", true), ("3600", false)] {
+        let Some(rig) = Rig::start() else { return };
+        let _battery = rig.bus.serve(battery());
+        let line = Line::to(rig.broker.port);
+        let server = format!("127.0.0.1:{}", line.port);
+        let more = format!("--mqtt-version 5 --keep-alive 0 --will-delay {delay}");
+        let mut bridge = Bridge::spawn(&bridge_args(&rig.bus, &server, &more));
+        rig.online(0);
+        rig.completed(0);
+        for _ in 0..2 {
+            let mark = rig.client.mark();
+            line.cut();
+            rig.completed(mark);
+            let said = rig.client.payloads(mark, &status);
+            assert_eq!(
+                said.iter().any(|said| said != ONLINE),
+                is_seen,
+                "{delay}: {said:?}"
+            );
+        }
+        // An end in good order is said at once, and nothing of the session is left.
+        let mark = rig.client.mark();
+        bridge.terminate();
+        rig.client.expect(mark, &status, OFFLINE);
+    }
+    let Some(rig) = Rig::start() else { return };
+    let mut bridge = rig.bridge("--mqtt-version 5 --will-delay 1");
+    let mark = rig.client.mark();
+    bridge.kill();
+    rig.client.expect(mark, &status, OFFLINE);
 }
 
 #[test]

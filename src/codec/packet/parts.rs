@@ -189,6 +189,10 @@ pub struct Connect<'a> {
     pub plain_will: bool,
     /// The longest packet that we take (MQTT 5).
     pub packet_bytes_max: u32,
+    /// For how many seconds the session outlives a lost connection, and the will waits (MQTT 5).
+    pub kept_s: u32,
+    /// Whether an earlier session is ended, and its will published if that waits (MQTT 5).
+    pub clean_start: bool,
 }
 
 impl Connect<'_> {

@@ -195,6 +195,8 @@ mod tests {
             ping_s: 30,
             will: Some(("w", b"off")),
             plain_will: false,
+            kept_s: 0,
+            clean_start: true,
             packet_bytes_max: 1000,
         };
         write_connect(&mut out, &connect);

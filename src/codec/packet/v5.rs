@@ -248,15 +248,16 @@ const OF_PUBLISH: [Name; 7] = [
     Name::ContentType,
 ];
 
-/// Writes CONNECT with a clean start and a session that ends with the connection.
+/// Writes CONNECT.
 pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
     let mut packet = v5::Connect::new(connect.client_id);
     packet.keep_alive = connect.ping_s;
-    packet.clean_session = true;
+    packet.clean_session = connect.clean_start;
+    let kept_s = Some(connect.kept_s).filter(|kept_s| *kept_s > 0);
     // Without a session expiry the session ends with the connection, and without a topic alias
     // maximum the broker may use none.
     packet.properties = Some(v5::ConnectProperties {
-        session_expiry_interval: None,
+        session_expiry_interval: kept_s,
         receive_maximum: None,
         max_packet_size: Some(connect.packet_bytes_max),
         topic_alias_max: None,
@@ -267,10 +268,20 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
         authentication_data: None,
     });
     let qos = connect.will_qos();
-    // Its properties stay empty: it goes out at once, and does not expire.
-    packet.last_will = connect
-        .will
-        .map(|(topic, payload)| v5::LastWill::new(topic, payload, qos, !connect.plain_will));
+    packet.last_will = connect.will.map(|(topic, payload)| {
+        let mut will = v5::LastWill::new(topic, payload, qos, !connect.plain_will);
+        // Without properties it goes out at once. It never expires.
+        will.properties = kept_s.map(|kept_s| v5::WillProperties {
+            delay_interval: Some(kept_s),
+            payload_format_indicator: None,
+            message_expiry_interval: None,
+            content_type: None,
+            response_topic: None,
+            correlation_data: None,
+            user_properties: Vec::new(),
+        });
+        will
+    });
     if let Some((user, password)) = connect.login {
         packet.set_login(user, password);
     }
@@ -279,6 +290,7 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
 
 /// What a subscription wants besides messages that match [MQTT-3.8.3.1].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a bit of the packet")]
 pub struct Options {
     /// What the broker has in store: without it only what comes from now on.
     pub stored: bool,
@@ -286,12 +298,19 @@ pub struct Options {
     pub others_only: bool,
     /// A message has the retain flag that its sender gave it (retain as published).
     pub retain_flag: bool,
+    /// With QoS 0: the broker keeps nothing for us while we are away.
+    pub unqueued: bool,
 }
 
-/// Writes SUBSCRIBE with QoS 1: what a client sends with QoS 0 comes with QoS 0 all the same.
+/// Writes SUBSCRIBE, as a rule with QoS 1: what a client sends with QoS 0 comes with QoS 0 all the same.
 pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String], options: Options) {
     let filters = filters.iter().map(|filter| {
-        let mut filter = v5::SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce);
+        let qos = if options.unqueued {
+            QoS::AtMostOnce
+        } else {
+            QoS::AtLeastOnce
+        };
+        let mut filter = v5::SubscribeFilter::new(filter.clone(), qos);
         if !options.stored {
             filter.retain_forward_rule = v5::RetainForwardRule::Never;
         }
@@ -309,6 +328,11 @@ pub fn write_unsubscribe(out: &mut Vec<u8>, id: u16, filter: &str) {
     let mut packet = v5::Unsubscribe::new(filter);
     packet.pkid = id;
     append(out, |buffer| packet.write(buffer));
+}
+
+/// Writes DISCONNECT as a client that is done, and whose session is not to be kept.
+pub fn write_disconnect_for_good(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0xe0, 7, 0, 5, 0x11, 0, 0, 0, 0]);
 }
 
 /// Writes DISCONNECT with the reason for which we give a broker up. It publishes our will then.

@@ -114,6 +114,11 @@ settings! {
         ///
         /// Or as soon as a client asks. For fleets whose broker serves many devices.
         republish_jitter: Duration = seconds("republish-jitter").flag("SECONDS").within(0, 86_400).or("0");
+        /// With MQTT 5: after how many seconds without this program the broker says that it is offline; 0: at once
+        ///
+        /// Whoever watches bridge/status does not see each short loss of the connection then. Requests that come
+        /// meanwhile are not carried out later.
+        will_delay: Duration = seconds("will-delay").flag("SECONDS").within(0, 86_400).or("0");
         /// The most messages a second that the broker is sent, for one that drops more; 0: no limit
         ///
         /// For a broker that drops what is beyond its limit (AWS IoT Core takes 100). Nothing is dropped here:

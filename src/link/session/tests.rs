@@ -13,6 +13,8 @@ fn config(reads_back: bool) -> SessionConfig {
         will_topic: "N/x/bridge/status".into(),
         will_payload: b"off".to_vec(),
         plain_will: false,
+        kept: Duration::ZERO,
+        clean_start: true,
         packet_bytes_max: 1 << 17,
         request_filters: vec!["R/x/#".into(), "W/x/#".into()],
         retained_filters: reads_back.then(|| "N/x/#".into()).into_iter().collect(),
@@ -174,6 +176,54 @@ fn s5_7_requests_in_store_are_not_asked_for() {
     };
     session.receive(now, ack, &mut out).unwrap();
     assert_eq!(out, b"\x82\x0b\0\x02\0\0\x05N/x/#\x01\xc0\0");
+}
+
+#[test]
+fn s6_of_a_session_that_is_kept_no_old_request_is_carried_out() {
+    let now = Instant::now();
+    let mut out = Vec::new();
+    let kept = SessionConfig {
+        kept: Duration::from_secs(60),
+        clean_start: false,
+        ..of_5(true)
+    };
+    let mut session = Session::open(kept, now, &mut out);
+    // Clean start 0, session expiry and will delay of a minute.
+    assert_eq!((out[9] & 2, &out[12..18]), (0, &b"\x0a\x11\0\0\0\x3c"[..]));
+    out.clear();
+    let ack = Inbound::ConnAck(conn_ack(Version::V5, 0));
+    session.receive(now, ack, &mut out).unwrap();
+    // The broker keeps nothing for us: QoS 0.
+    assert_eq!(out, b"\x82\x13\0\x01\0\0\x05R/x/#\x28\0\x05W/x/#\x28");
+    // By the subscriptions of before: acknowledged, and that is all.
+    let write = |topic: &'static str, payload: &'static mut [u8]| {
+        Inbound::Publish(InPublish {
+            topic,
+            payload,
+            retain: false,
+            id: Some(7),
+            respond_to: None,
+        })
+    };
+    for topic in ["W/x/vebus/257/Mode", "N/x/vebus/257/Mode"] {
+        out.clear();
+        let old = write(topic, Box::leak(Box::new(*b"{}")));
+        assert_eq!(session.receive(now, old, &mut out).unwrap(), Event::None);
+        assert_eq!(out, [0x40, 2, 0, 7]);
+    }
+    let ack = Inbound::SubAck {
+        refused: None,
+        id: REQUESTS_ID,
+    };
+    let event = session.receive(now, ack, &mut out).unwrap();
+    assert_eq!(event, Event::Connected);
+    let new = write("W/x/vebus/257/Mode", Box::leak(Box::new(*b"{}")));
+    let event = session.receive(now, new, &mut out).unwrap();
+    assert!(matches!(event, Event::Request(_)), "{event:?}");
+    // Nothing of it is left when we are done.
+    out.clear();
+    session.close(&mut out);
+    assert_eq!(out, b"\xe0\x07\0\x05\x11\0\0\0\0");
 }
 
 #[test]

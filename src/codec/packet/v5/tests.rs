@@ -170,6 +170,8 @@ fn what_is_written_is_that_of_the_standard() {
         will: Some(("w", b"off")),
         plain_will: false,
         packet_bytes_max: 0x0102_0304,
+        kept_s: 0,
+        clean_start: true,
     };
     write_connect(&mut out, &connect);
     assert_eq!(
@@ -181,6 +183,14 @@ fn what_is_written_is_that_of_the_standard() {
     out.clear();
     write_connect(&mut out, &connect);
     assert_eq!(out[9], 0x06);
+    connect.kept_s = 60;
+    connect.clean_start = false;
+    out.clear();
+    write_connect(&mut out, &connect);
+    assert_eq!(
+        out,
+        b"\x10\x26\x00\x04MQTT\x05\x04\x00\x1e\x0a\x11\x00\x00\x00\x3c\x27\x01\x02\x03\x04\x00\x01c\x05\x18\x00\x00\x00\x3c\x00\x01w\x00\x03off"
+    );
     out.clear();
     write_subscribe(&mut out, 1, &["a/#".into()], Options::default());
     assert_eq!(out, b"\x82\x09\x00\x01\x00\x00\x03a/#\x21");
@@ -191,6 +201,13 @@ fn what_is_written_is_that_of_the_standard() {
     };
     write_subscribe(&mut out, 2, &["a/#".into()], all);
     assert_eq!(out, b"\x82\x09\x00\x02\x00\x00\x03a/#\x01");
+    out.clear();
+    let unqueued = Options {
+        unqueued: true,
+        ..all
+    };
+    write_subscribe(&mut out, 2, &["a/#".into()], unqueued);
+    assert_eq!(out, b"\x82\x09\x00\x02\x00\x00\x03a/#\x00");
     out.clear();
     let others = Options {
         others_only: true,
