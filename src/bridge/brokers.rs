@@ -139,6 +139,7 @@ impl Bridge {
                         continue;
                     }
                     outlet.subscriber.allow(item.slot);
+                    self.holds_back(now, broker, item.slot);
                     item.slot
                 }
                 Some(Entry::Control(control)) => {
@@ -148,11 +149,27 @@ impl Bridge {
                     continue;
                 }
                 Some(Entry::Item(slot)) => slot,
+                Some(Entry::Held(slot)) => {
+                    if self.holds_back(now, broker, slot) {
+                        continue;
+                    }
+                    slot
+                }
             };
             if self.publish_item(broker, slot, sink) {
                 return true;
             }
         }
+    }
+
+    /// Whether an item is held back whose turn has come (`throttle`). One that is gone is not.
+    #[cold]
+    #[inline(never)]
+    fn holds_back(&mut self, now: Now, broker: BrokerId, slot: SlotId) -> bool {
+        let subscriber = &mut self.outlets.at_mut(broker).subscriber;
+        let number = self.store.values.number(slot);
+        let held = subscriber.holds_back(now.monotonic, slot, number);
+        held && self.store.items.is_live(slot)
     }
 
     /// Publishes what is not an item. `false` where there is nothing to be said of it.

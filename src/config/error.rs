@@ -256,6 +256,11 @@ pub enum Problem {
         "{0:?} cannot become {1:?} in a topic: one character becomes one or more that are not replaced themselves, without / + #"
     )]
     Replace(String, String),
+    /// No filter, no interval or no deadband.
+    #[error(
+        "{0} is not an entry of throttle: a filter such as battery/+/Dc/0/#, an interval of at most a day (500ms, 10s, 5m, 1h), and a deadband of 0 or more"
+    )]
+    Throttle(String),
     /// No topic filter below the portal id that some item could match.
     #[error("{0:?} matches no topic; a filter looks like battery/+/Soc or settings/#")]
     Filter(String),

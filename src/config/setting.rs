@@ -16,6 +16,7 @@ use super::secret::Secret;
 use super::text::{paragraphs, quoted, truth, whole};
 use crate::model::access::{Access, AccessRule};
 use crate::model::filter::{Filter, TopicFilter};
+use crate::model::throttle::ThrottleRule;
 
 /// One setting, declared once. The functions of this module make one, such as
 /// `seconds("ping").flag("SECONDS").within(1, 65_535).or("30")`.
@@ -83,6 +84,8 @@ pub enum Kind {
     Filters,
     /// Characters, and what each becomes.
     Characters,
+    /// Topic filters, each with an interval and a deadband.
+    Throttle,
 }
 
 /// The value of a setting as it is written somewhere.
@@ -104,6 +107,8 @@ pub enum Written {
     List(Vec<String>),
     /// Of [`Kind::Characters`].
     Pairs(BTreeMap<String, String>),
+    /// Of [`Kind::Throttle`]: filter, interval and deadband.
+    Throttle(Vec<[String; 3]>),
 }
 
 /// `true` or `false`.
@@ -169,6 +174,11 @@ pub const fn filters(key: &'static str) -> Setting {
 /// Characters, and what each becomes.
 pub const fn characters(key: &'static str) -> Setting {
     Setting::new(key, Kind::Characters)
+}
+
+/// Topic filters, each with an interval and a deadband.
+pub const fn throttles(key: &'static str) -> Setting {
+    Setting::new(key, Kind::Throttle)
 }
 
 impl Setting {
@@ -399,6 +409,7 @@ impl Kind {
             Kind::Folders => Ok(Written::Folders(vec![text.into()])),
             Kind::Filters => Ok(Written::List(vec![text.to_owned()])),
             Kind::Characters => Ok(Written::each_to_underscore(text)),
+            Kind::Throttle => Err(THROTTLE.to_owned()),
         }
     }
 }
@@ -441,6 +452,9 @@ impl Written {
                 let pairs: Vec<String> = pairs.iter().map(pair).collect();
                 format!("{{ {} }}", pairs.join(", "))
             }
+            Written::Throttle(entries) => list(&mut entries.iter().map(|[filter, time, band]| {
+                format!("[{}, {}, {band}]", quoted(filter), quoted(time))
+            })),
         }
     }
 }
@@ -529,6 +543,20 @@ impl FromSetting for Vec<Filter> {
     }
 }
 
+impl FromSetting for Vec<ThrottleRule> {
+    fn from_setting(setting: &Setting, written: &Written) -> Result<Vec<ThrottleRule>, Problem> {
+        let Written::Throttle(entries) = written else {
+            return Err(setting.mistaken());
+        };
+        let parse = |[filter, interval, deadband]: &[String; 3]| {
+            let shown = || format!("[{}, {}, {deadband}]", quoted(filter), quoted(interval));
+            let rule = ThrottleRule::parse(filter, interval, deadband);
+            rule.ok_or_else(|| Problem::Throttle(shown()))
+        };
+        entries.iter().map(parse).collect()
+    }
+}
+
 impl FromSetting for Vec<TopicFilter> {
     fn from_setting(setting: &Setting, written: &Written) -> Result<Vec<TopicFilter>, Problem> {
         parsed(setting, written, TopicFilter::parse)
@@ -568,6 +596,8 @@ impl FromSetting for AccessRule {
     }
 }
 
+/// What an entry of `throttle` looks like.
+pub(super) const THROTTLE: &str = "an entry is a filter, an interval and a deadband, such as [\"battery/+/Dc/0/#\", \"10s\", 0.5]";
 /// The largest number that most settings take.
 pub const U32_MAX: u64 = 0xFFFF_FFFF;
 /// What the variables of this program begin with.

@@ -137,6 +137,7 @@ fn defaults() {
         republish_jitter: Duration::ZERO,
         will_delay: Duration::ZERO,
         publish_rate_max: 0,
+        throttle: Vec::new(),
         access: AccessRule::Always(Access::Full),
         prefix: String::new(),
         lists: Lists::default(),
@@ -208,6 +209,7 @@ fn s7_every_flag_is_a_variable_and_a_key() {
             Kind::Number | Kind::Seconds | Kind::Milliseconds => ("7", "7"),
             Kind::Word(words) => (words[0], &*format!("'{}'", words[0])),
             Kind::Folders => ("x", "['x']"),
+            Kind::Throttle => continue,
             _ if key == "dbus" => ("unix:path=/x", "'unix:path=/x'"),
             Kind::Text | Kind::Secret | Kind::File | Kind::Filters | Kind::Characters => {
                 ("x", "'x'")

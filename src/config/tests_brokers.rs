@@ -212,9 +212,17 @@ fn what_a_broker_cannot_be_told() {
             "topic-replace = '_'",
             "topic-replace: \"_\" cannot become \"_\" in a topic: one character becomes one or more that are not replaced themselves, without / + #",
         ),
+        (
+            "throttle = [['a#', '10s', 1]]",
+            "throttle: [\"a#\", \"10s\", 1] is not an entry of throttle: a filter such as battery/+/Dc/0/#, an interval of at most a day (500ms, 10s, 5m, 1h), and a deadband of 0 or more",
+        ),
     ] {
         file(text).refused(&format!("FILE:1: {sentence}"));
     }
+    let throttle = file("throttle = [['battery/+/Dc/0/#', '10s', 0.5], ['#', '1m', 2]]").broker();
+    let throttle = throttle.throttle.iter();
+    let times = throttle.map(|rule| (rule.interval.as_secs(), rule.deadband));
+    assert!(times.eq([(10, 0.5), (60, 2.0)]));
     let replaced = |text: &str| {
         let config = file(&format!("topic-replace = {text}")).resolve().unwrap();
         config.brokers[0].topics.replace.clone()
@@ -568,6 +576,7 @@ fn the_configuration_is_shown_with_where_it_is_from() {
             "gather-ms = 3\n\n[limits]\nitems-max = 9\n[[broker]]\nretain = false\n\
              publish-deny = ['settings/#', '+/+/Serial']\n\
              topic-levels-max = 8\ntopic-bytes-max = 256\ntopic-replace = ' >'\n\
+             throttle = [['battery/#', '10s', 0.5], ['#', '1h', 1]]\n\
              [[broker]]\nname = 'two'\nserver = 'two'\naccess = 'off'\n\
              home-assistant = false\nhome-assistant-keep = 9\n",
         ),
@@ -587,11 +596,12 @@ fn the_configuration_is_shown_with_where_it_is_from() {
         "topic-levels-max = 8  # FILE:8",
         "topic-bytes-max = 256  # FILE:9",
         "topic-replace = { \" \" = \"_\", \">\" = \"_\" }  # FILE:10",
-        "server = \"mqtt://two:1883\"  # FILE:13",
-        "access = \"off\"  # FILE:14",
-        "home-assistant = false  # FILE:15",
+        "throttle = [[\"battery/#\", \"10s\", 0.5], [\"#\", \"1h\", 1]]  # FILE:11",
+        "server = \"mqtt://two:1883\"  # FILE:14",
+        "access = \"off\"  # FILE:15",
+        "home-assistant = false  # FILE:16",
         "home-assistant-prefix = \"homeassistant\"  # default",
-        "home-assistant-keep = 9  # FILE:16",
+        "home-assistant-keep = 9  # FILE:17",
         "portal-id = \"e0ff50a097c0\"  # this device",
     ] {
         assert!(

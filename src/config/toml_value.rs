@@ -9,7 +9,7 @@ use toml::de::{DeValue, ValueDeserializer};
 
 use super::error::ConfigError;
 use super::secret::Secret;
-use super::setting::{FromSetting, Kind, Setting, Written, one_of};
+use super::setting::{FromSetting, Kind, Setting, THROTTLE, Written, one_of};
 
 /// What is not a settings file, and where.
 #[derive(Debug)]
@@ -93,6 +93,12 @@ pub(super) fn read_value(
         (Kind::File, _) => of(value, Written::File),
         (Kind::Folders, _) => of(value, |folders: Vec<PathBuf>| Written::Folders(folders)),
         (Kind::Filters, _) => of(value, Written::List),
+        (Kind::Throttle, _) => of(value, |entries: Vec<(String, String, f64)>| {
+            let entry =
+                |(filter, time, band): (String, String, f64)| [filter, time, band.to_string()];
+            Written::Throttle(entries.into_iter().map(entry).collect())
+        })
+        .map_err(|_| toml::de::Error::custom(THROTTLE)),
     };
     written.map_err(|error| {
         let has_place = error.span().is_some();

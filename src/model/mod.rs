@@ -12,6 +12,7 @@ pub mod name;
 pub mod outside;
 pub mod request;
 pub mod similar;
+pub mod throttle;
 pub mod time;
 pub mod topic;
 pub mod value;

@@ -268,6 +268,7 @@ fn listener_outlet(config: &Config, listener: &crate::config::ListenConfig) -> O
         access: listener.access,
         lists: listener.lists.clone(),
         answers_first: false,
+        throttle: Vec::new(),
         topics: crate::model::topic::TopicRules::default(),
         discovery: discovery(config, listener.home_assistant.as_ref()),
     }
@@ -310,6 +311,7 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         access: broker.access,
         lists: broker.lists.clone(),
         answers_first: broker.publish_rate_max > 0,
+        throttle: broker.throttle.clone(),
         topics: broker.topics.clone(),
         discovery: discovery(config, broker.home_assistant.as_ref()),
     };

@@ -4,11 +4,14 @@
 //! Allocations are counted by the global allocator of allocation-counter, in this thread only, so
 //! that neither this repository needs `unsafe` nor the test harness is counted.
 
+use std::time::Duration;
+
 use crate::frames::wire::{V, s};
 use crate::frames::{Change, Device, Packets, Packets5};
 use allocation_counter::measure;
-use dbus_mqtt::bridge::Bridge;
+use dbus_mqtt::bridge::{Bridge, OutletConfig};
 use dbus_mqtt::link::aliases::Aliases;
+use dbus_mqtt::model::throttle::ThrottleRule;
 use dbus_mqtt::model::time::Now;
 
 /// Takes each signal in, and what it has the broker sent.
@@ -100,6 +103,32 @@ fn a_value_with_limits_allocates_nothing_where_they_stay() {
     play(&mut bridge, now, &changes, &mut packets);
     let info = measure(|| play(&mut bridge, now, &changes, &mut packets));
     assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn a_value_that_is_held_back_allocates_nothing() {
+    let rule = ["#", "5s", "0.1"];
+    let outlet = OutletConfig {
+        throttle: vec![ThrottleRule::parse(rule[0], rule[1], rule[2]).unwrap()],
+        ..crate::frames::outlet(true, None)
+    };
+    for device in devices() {
+        let devices = std::slice::from_ref(&device);
+        let (mut bridge, mut now) = crate::frames::live_bridge_with(devices, outlet.clone());
+        let signals = device.single_signals(plain);
+        let mut packets = Packets::with_room();
+        let mut round = |packets: &mut Packets| {
+            now = now.later(Duration::from_secs(7));
+            for signal in &signals {
+                play(&mut bridge, now, std::slice::from_ref(signal), packets);
+            }
+            bridge.tick(now);
+            play(&mut bridge, now, &[], packets);
+        };
+        round(&mut packets);
+        let info = measure(|| round(&mut packets));
+        assert_eq!(info.count_total, 0, "{}", device.name);
+    }
 }
 
 /// Numbers for topics, and an expiry on each value, come out of tables that stand.

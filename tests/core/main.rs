@@ -52,6 +52,7 @@ mod services;
 mod settings;
 #[path = "../../fuzz/targets.rs"]
 mod targets;
+mod throttle;
 mod topics;
 mod wire_cost;
 mod writes;

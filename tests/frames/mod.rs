@@ -244,6 +244,7 @@ pub fn outlet(retain: bool, keep_alive: Option<Duration>) -> OutletConfig {
         access: AccessRule::Always(Access::Full),
         lists: Lists::default(),
         answers_first: false,
+        throttle: Vec::new(),
         topics: dbus_mqtt::model::topic::TopicRules::default(),
         discovery: None,
     }
@@ -265,8 +266,13 @@ pub fn answer_all(bridge: &mut Bridge, now: Now, devices: &[Device]) {
 /// A bridge that has scanned these services, with one connected broker that is always alive, and
 /// that has been sent everything.
 pub fn live_bridge(devices: &[Device]) -> (Bridge, Now) {
+    live_bridge_with(devices, outlet(true, None))
+}
+
+/// The same, with a broker of these settings.
+pub fn live_bridge_with(devices: &[Device], outlet: OutletConfig) -> (Bridge, Now) {
     let now = now();
-    let mut bridge = Bridge::new(config(vec![outlet(true, None)]));
+    let mut bridge = Bridge::new(config(vec![outlet]));
     bridge.bus_connected(now);
     answer_all(&mut bridge, now, devices);
     bridge.broker_connected(0);

@@ -66,6 +66,7 @@ pub struct Rig {
 pub fn outlet(enabled: bool, keep: Option<Duration>, retain: bool) -> OutletConfig {
     OutletConfig {
         answers_first: false,
+        throttle: Vec::new(),
         discovery: Some(DiscoveryConfig {
             names: Names::new("homeassistant", &frames::portal()),
             enabled,

@@ -86,6 +86,7 @@ mod tests {
                 ..Lists::default()
             },
             answers_first: false,
+            throttle: Vec::new(),
             discovery: discovery.map(|prefix| DiscoveryConfig {
                 names: Names::new(prefix, &id),
                 enabled: true,

@@ -621,6 +621,21 @@ impl Reader {
             .is_some_and(|slot| slot.load().head & 0xff != kind::EMPTY)
     }
 
+    /// The value, where it is a number.
+    pub fn number(&self, id: SlotId) -> Option<f64> {
+        let words = self.shared.slot(id)?.load();
+        let bits = u64::from(words.low) | u64::from(words.high) << 32;
+        // Two whole numbers that far apart in no `f64` are near each other.
+        #[allow(clippy::cast_precision_loss)]
+        let number = match words.head & 0xff {
+            kind::DOUBLE => f64::from_bits(bits),
+            kind::INT => bits.cast_signed() as f64,
+            kind::UINT => bits as f64,
+            _ => return None,
+        };
+        Some(number).filter(|number| number.is_finite())
+    }
+
     /// Writes the value alone. The slot must hold one.
     pub fn render_value(&self, id: SlotId, out: &mut Vec<u8>) {
         let Some(slot) = self.shared.slot(id) else {

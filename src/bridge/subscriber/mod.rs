@@ -22,6 +22,7 @@ pub mod discovery_state;
 pub mod fit;
 pub mod foreign;
 pub mod gate;
+pub mod hold;
 pub mod interest;
 pub mod outbox;
 pub mod rate;
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 
 use self::answers::{Answer, Answers, Requester};
 use self::gate::Gate;
+use self::hold::Holds;
 use self::interest::{HEARTBEAT, Interest, Renewed};
 use self::outbox::{Control, Entry, Outbox};
 use self::rate::Rates;
@@ -47,6 +49,7 @@ use crate::bridge::store::throttle::{Repeats, Throttle};
 use crate::model::access::Access;
 use crate::model::filter::Filter;
 use crate::model::request::Rejection;
+use crate::model::throttle::ThrottleRule;
 
 /// How many messages that are not items, and that clients have asked for, may wait.
 const ANSWERS_MAX: usize = 4096;
@@ -60,6 +63,8 @@ enum Wanted {
     Shown,
     /// What filters of selective keep-alives match.
     Covered,
+    /// What the interest covers, and some of that may be held back.
+    Throttled,
 }
 
 /// Whether the reader takes anything.
@@ -90,6 +95,8 @@ pub struct Subscriber {
     /// What a read asked for: published once, whatever the interest.
     forced: Bits,
     outbox: Outbox,
+    /// What goes out less often than it changes, where the settings say so.
+    holds: Option<Box<Holds>>,
     /// Goes before the outbox, and also while the reader catches up.
     urgent: VecDeque<Control>,
     answers: Answers,
@@ -134,6 +141,7 @@ impl Subscriber {
             covered: Counts::default(),
             forced: Bits::default(),
             outbox: Outbox::new(answers_first),
+            holds: None,
             urgent: VecDeque::new(),
             answers: Answers::default(),
             heartbeat_at: None,
@@ -145,6 +153,12 @@ impl Subscriber {
         };
         subscriber.update_wanted();
         subscriber
+    }
+
+    /// Values that these rules match go out less often than they change.
+    pub fn throttle(&mut self, rules: &[ThrottleRule]) {
+        self.holds = Holds::new(rules);
+        self.update_wanted();
     }
 
     // Whether it is there.
@@ -203,7 +217,7 @@ impl Subscriber {
             }
         } else if self.interest.is_selective() {
             for slot in items.all().filter(|slot| self.covered.contains(*slot)) {
-                self.outbox.push(slot);
+                put(&mut self.outbox, &mut self.holds, slot);
             }
         }
         self.start_heartbeat(now);
@@ -217,6 +231,9 @@ impl Subscriber {
         self.answers.clear();
         self.forced.clear();
         self.heartbeat_at = None;
+        if let Some(holds) = &mut self.holds {
+            holds.closed();
+        }
         self.outbox.clear()
     }
 
@@ -267,6 +284,8 @@ impl Subscriber {
     pub(in crate::bridge) fn update_wanted(&mut self) {
         self.wanted = if self.is_leaving() || self.direct {
             Wanted::Nothing
+        } else if self.holds.is_some() && self.interest.is_alive() {
+            Wanted::Throttled
         } else if self.interest.is_general() {
             if self.gate.is_open() {
                 Wanted::Everything
@@ -287,7 +306,8 @@ impl Subscriber {
             Wanted::Nothing => false,
             Wanted::Everything => true,
             Wanted::Shown => !self.gate.hides(slot),
-            Wanted::Covered => self.covered.contains(slot),
+            Wanted::Throttled if self.interest.is_general() => !self.gate.hides(slot),
+            Wanted::Covered | Wanted::Throttled => self.covered.contains(slot),
         }
     }
 
@@ -301,6 +321,9 @@ impl Subscriber {
 
     /// An item is new, or back; the gate knows of it already.
     pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
+        if let Some(holds) = &mut self.holds {
+            holds.added(slot, key, path);
+        }
         if self.interest.is_selective() && !self.gate.hides(slot) {
             let filters = self.interest.filters();
             let count = filters.filter(|filter| filter.matches(key, path)).count();
@@ -325,6 +348,9 @@ impl Subscriber {
         self.gate.released(slot);
         self.covered.set(slot, 0);
         self.forced.remove(slot);
+        if let Some(holds) = &mut self.holds {
+            holds.released(slot);
+        }
     }
 
     // What is pending, and in which order.
@@ -333,14 +359,55 @@ impl Subscriber {
     #[inline]
     pub fn changed(&mut self, slot: SlotId) {
         // While it catches up, nothing waits: everything wanted is queued when that is over.
-        if self.phase == Phase::Open && self.covers(slot) && !self.outbox.push(slot) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let is_covered = match self.wanted {
+            Wanted::Nothing => false,
+            Wanted::Everything => true,
+            Wanted::Shown => !self.gate.hides(slot),
+            Wanted::Covered => self.covered.contains(slot),
+            Wanted::Throttled => return self.changed_throttled(slot),
+        };
+        if is_covered && !self.outbox.push(slot) {
             self.conflated += 1;
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn changed_throttled(&mut self, slot: SlotId) {
+        if !self.covers(slot) {
+            return;
+        }
+        let may_wait = self.holds.as_ref().is_some_and(|holds| holds.has(slot));
+        let is_new = if may_wait {
+            self.outbox.push_held(slot)
+        } else {
+            self.outbox.push(slot)
+        };
+        if !is_new {
+            self.conflated += 1;
+        }
+    }
+
+    /// Whether an item is held back, now that its turn has come; `number` is its value, if that is one.
+    /// Otherwise it goes out.
+    pub fn holds_back(&mut self, now: Instant, slot: SlotId, number: Option<f64>) -> bool {
+        let is_covered = self.covers(slot);
+        let Some(holds) = &mut self.holds else {
+            return false;
+        };
+        if is_covered {
+            return holds.holds_back(now, slot, number);
+        }
+        holds.forget(slot);
+        false
+    }
+
     /// Has an item's turn come, whether it is wanted or not.
     pub fn push(&mut self, slot: SlotId) {
-        self.outbox.push(slot);
+        put(&mut self.outbox, &mut self.holds, slot);
     }
 
     /// Whether an item is pending.
@@ -447,7 +514,7 @@ impl Subscriber {
                 }
                 self.covered.insert(slot);
                 if self.phase == Phase::Open {
-                    self.outbox.push(slot);
+                    put(&mut self.outbox, &mut self.holds, slot);
                 }
             });
         }
@@ -484,6 +551,9 @@ impl Subscriber {
     /// Has an item published once, whatever the interest.
     pub fn allow(&mut self, slot: SlotId) {
         self.forced.insert(slot);
+        if let Some(holds) = &mut self.holds {
+            holds.ask(slot);
+        }
     }
 
     /// Answers what can be answered, in the order of the requests.
@@ -509,7 +579,7 @@ impl Subscriber {
                             self.outbox.push_answer(Control::Answer(item));
                         } else {
                             self.forced.insert(item.slot);
-                            self.outbox.push(item.slot);
+                            put(&mut self.outbox, &mut self.holds, item.slot);
                         }
                     }
                 }
@@ -541,10 +611,10 @@ impl Subscriber {
         let gate = &self.gate;
         let shown = |slot: &SlotId| !gate.hides(*slot);
         for slot in items.all().filter(identifying).filter(shown) {
-            self.outbox.push(slot);
+            put(&mut self.outbox, &mut self.holds, slot);
         }
         for slot in items.all().filter(shown) {
-            self.outbox.push(slot);
+            put(&mut self.outbox, &mut self.holds, slot);
         }
     }
 
@@ -553,7 +623,8 @@ impl Subscriber {
     /// When [`Subscriber::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let answers = self.answers.deadline().filter(|_| self.may_republish());
-        let deadlines = [self.interest.deadline(), self.heartbeat_at, answers];
+        let holds = self.holds.as_ref().and_then(|holds| holds.deadline());
+        let deadlines = [self.interest.deadline(), self.heartbeat_at, answers, holds];
         deadlines.into_iter().flatten().min()
     }
 
@@ -592,6 +663,11 @@ impl Subscriber {
         if ticked.expired {
             self.update_wanted();
         }
+        if let Some(holds) = &mut self.holds {
+            holds.wake(now, |slot| {
+                self.outbox.push_held(slot);
+            });
+        }
         if !self.interest.is_alive() {
             self.heartbeat_at = None;
         } else if self.heartbeat_at.is_some_and(|at| at <= now) {
@@ -608,5 +684,14 @@ impl Subscriber {
         let matches = |filter: &Filter| filter.matches(topic, "");
         let wanted = self.interest.is_general() || self.interest.filters().any(matches);
         wanted && !self.is_leaving() && self.gate.publishes(topic, "")
+    }
+}
+
+/// Puts an item at the end of what waits; what was throttled is not held back this time.
+fn put(outbox: &mut Outbox, holds: &mut Option<Box<Holds>>, slot: SlotId) {
+    if holds.as_mut().is_some_and(|holds| holds.ask(slot)) {
+        outbox.push_held(slot);
+    } else {
+        outbox.push(slot);
     }
 }

@@ -83,6 +83,8 @@ impl Control {
 pub enum Entry {
     /// An item.
     Item(SlotId),
+    /// An item that may be held back.
+    Held(SlotId),
     /// Something else.
     Control(Control),
 }
@@ -104,6 +106,8 @@ pub struct Outbox {
 
 /// Stands in the ring for the next control.
 const CONTROL: u32 = u32::MAX;
+/// Marks a slot in the ring that may be held back. No slot has so high a number.
+const HELD: u32 = 1 << 31;
 
 impl Outbox {
     /// An outbox where answers to requests go before values, or wait for their turn.
@@ -135,6 +139,15 @@ impl Outbox {
         let new = self.queued.insert(slot);
         if new {
             self.ring.push_back(slot.0);
+        }
+        new
+    }
+
+    /// The same for a slot that may be held back: whether it is, is asked when its turn comes.
+    pub fn push_held(&mut self, slot: SlotId) -> bool {
+        let new = self.queued.insert(slot);
+        if new {
+            self.ring.push_back(slot.0 | HELD);
         }
         new
     }
@@ -194,15 +207,24 @@ impl Outbox {
             }
             return None;
         };
+        if first >= HELD {
+            return self.pop_marked(first);
+        }
+        let slot = SlotId(first);
+        self.queued.remove(slot);
+        Some(Entry::Item(slot))
+    }
+
+    fn pop_marked(&mut self, first: u32) -> Option<Entry> {
         if first == CONTROL {
             let control = self.controls.pop_front()?;
             self.answers -= usize::from(control.is_answer());
             self.completions -= usize::from(control.is_completion());
             return Some(Entry::Control(control));
         }
-        let slot = SlotId(first);
+        let slot = SlotId(first & !HELD);
         self.queued.remove(slot);
-        Some(Entry::Item(slot))
+        Some(Entry::Held(slot))
     }
 
     /// Forgets all, and gives the slots that waited.
@@ -215,7 +237,7 @@ impl Outbox {
         self.ring
             .drain(..)
             .filter(|&slot| slot != CONTROL)
-            .map(SlotId)
+            .map(|slot| SlotId(slot & !HELD))
             .collect()
     }
 }

@@ -35,6 +35,7 @@ use crate::bridge::store::marks::Marks;
 use crate::model::access::{Access, AccessRule};
 use crate::model::counts::ClientCounts;
 use crate::model::filter::Lists;
+use crate::model::throttle::ThrottleRule;
 use crate::model::topic::{self, Misfit, TopicRules};
 use crate::schema::rule::Publish;
 
@@ -133,6 +134,8 @@ pub struct OutletConfig {
     pub lists: Lists,
     /// Whether answers to requests go before values: where values may have to wait long (§4.13).
     pub answers_first: bool,
+    /// Which values go out less often than they change.
+    pub throttle: Vec<ThrottleRule>,
     /// What topics it takes (§4.12).
     pub topics: TopicRules,
     /// Home Assistant, where it is set up by us, or was.
@@ -151,6 +154,7 @@ impl OutletConfig {
             access: AccessRule::Always(Access::Off),
             lists: Lists::default(),
             answers_first: false,
+            throttle: Vec::new(),
             topics: TopicRules::default(),
             discovery: None,
         }
@@ -226,9 +230,12 @@ impl Outlet {
         if !fit.is_open() {
             gate.close();
         }
+        let (filters_max, answers_first) = (config.filters_max, config.answers_first);
+        let mut subscriber = Subscriber::new(gate, keep_alive, filters_max, answers_first);
+        subscriber.throttle(&config.throttle);
         Outlet {
             prefix: [&*config.prefix, prefix].concat().into(),
-            subscriber: Subscriber::new(gate, keep_alive, config.filters_max, config.answers_first),
+            subscriber,
             fit,
             published: Bits::default(),
             expiry: None,

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::config::broker::{Address, HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
 use crate::config::setting::{
-    U32_MAX, characters, file, filters, number, seconds, secret, switch, text, truth_of, word,
+    U32_MAX, characters, file, filters, number, seconds, secret, switch, text, throttles, truth_of,
+    word,
 };
 use crate::model::access::AccessRule;
 use crate::model::filter::Lists;
+use crate::model::throttle::ThrottleRule;
 use crate::model::topic::TopicRules;
 
 settings! {
@@ -124,6 +126,14 @@ settings! {
         /// For a broker that drops what is beyond its limit (AWS IoT Core takes 100). Nothing is dropped here:
         /// what waits is replaced by later values of the same topic, and answers to requests go first.
         publish_rate_max: u32 = number("publish-rate-max").flag("MESSAGES").or("0");
+        /// Values that go out less often than they change: filters, each with an interval and a deadband
+        ///
+        /// For metered lines. throttle = [["battery/+/Dc/0/#", "10s", 0.5]] sends each of these values at most
+        /// every 10 seconds, and not while it differs by no more than 0.5 from the one sent before. The first entry that
+        /// matches holds for a value. The first value goes out at once, and the last one always arrives: at the
+        /// end of the interval, or, within the deadband, when it has not changed for a minute. Requests are
+        /// answered at once.
+        throttle: Vec<ThrottleRule> = throttles("throttle").or("[]");
         /// What its clients may do: full, read-only, off or vrm
         ///
         /// With read-only, write requests are refused. With off nothing is published and every request is

@@ -25,6 +25,7 @@ fn outlet() -> Outlet {
         topics: crate::model::topic::TopicRules::default(),
         discovery: None,
         answers_first: false,
+        throttle: Vec::new(),
     };
     let mut outlet = Outlet::new(config, "N/c0619ab12345/");
     outlet.connected();
