@@ -132,7 +132,7 @@ impl Flows {
     }
 }
 
-/// With the grid and the switch on: the grid meter shows the set-point, as far as the battery can.
+/// With the grid and the switch on: the grid meter shows the setpoint, as far as the battery can.
 fn storage(demand: &Demand) -> f64 {
     let loads = demand.loads_in + demand.loads_out - demand.pv_ac;
     let battery = if demand.above_reserve {
