@@ -683,6 +683,23 @@ fn a_broker_may_have_several_addresses() {
 }
 
 #[test]
+fn a_broker_sends_us_to_another_server() {
+    let broker = flags(&["-q", "mqtts://a:8884"]).broker();
+    let place = |reference: &str| {
+        let there = broker.referred(reference)?;
+        assert_eq!(there.transport, Transport::Tls);
+        Some(there.address())
+    };
+    let known = |address: &str| Some(address.to_owned());
+    assert_eq!(place("b.example:1883"), known("b.example:1883"));
+    assert_eq!(place("b.example"), known("b.example:8884"));
+    assert_eq!(place("[::1]:1 c"), known("[::1]:1"));
+    // What is no address, or says how it is reached, is passed over.
+    assert_eq!(place("mqtt://b user@c d"), known("d:8884"));
+    assert_eq!(place("/x"), None);
+}
+
+#[test]
 fn an_engine_sets_what_suits_it_and_every_setting_overrides_it() {
     let given = "[[broker]]\nengine = 'aws-iot'\npublish-rate-max = 50\n\
                  [[broker]]\nserver = 'two'\nname = 'two'\nengine = 'nats'\n";

@@ -337,6 +337,8 @@ pub struct Session {
     /// Since when our topics are watched.
     watching: Option<Instant>,
     news: Option<Finding>,
+    /// Where the broker sends us.
+    referral: Option<Box<str>>,
 }
 
 impl Session {
@@ -377,6 +379,7 @@ impl Session {
             watch: Watch::Unasked,
             watching: None,
             news: None,
+            referral: None,
         }
     }
 
@@ -442,6 +445,7 @@ impl Session {
         }
         match (packet, self.state) {
             (Inbound::Disconnect(farewell), _) => {
+                self.referred(&farewell);
                 return Err(LinkError::Dismissed {
                     code: farewell.code,
                     said: reason::words(&farewell),
@@ -565,6 +569,20 @@ impl Session {
         self.window.asked();
     }
 
+    /// Use another server, or server moved: which one is that [MQTT-4.11]?
+    fn referred(&mut self, farewell: &Reason<'_>) {
+        let is_referral =
+            self.config.version == Version::V5 && matches!(farewell.code, 0x9c | 0x9d);
+        if is_referral && !farewell.server.is_empty() {
+            self.referral = Some(farewell.server.into());
+        }
+    }
+
+    /// Where the broker sent us when it ended the session.
+    pub fn referral(&mut self) -> Option<Box<str>> {
+        self.referral.take()
+    }
+
     /// The broker has answered CONNECT.
     fn accepted(
         &mut self,
@@ -577,6 +595,7 @@ impl Session {
             (_, 0) => {}
             (Version::V3, 1) | (Version::V5, 0x84) => return Err(LinkError::Version { version }),
             (_, code) => {
+                self.referred(farewell);
                 return Err(LinkError::Refused {
                     version,
                     code,

@@ -22,7 +22,7 @@ use crate::codec::request::RequestReader;
 use crate::config::{BrokerConfig, Config, MqttVersion, Transport};
 use crate::error::plain;
 use crate::homeassistant;
-use crate::link::addresses::Addresses;
+use crate::link::addresses::{Addresses, Place};
 use crate::link::backoff::jitter;
 use crate::link::dialect::{Dialect, Reached};
 use crate::link::publish_rate::PublishRate;
@@ -56,14 +56,20 @@ pub async fn run(config: Config, task: BrokerTask) {
     // Not at first: what an earlier run of the program left there is none of ours [MQTT-3.2.2-4].
     let mut keeps_session = false;
     // Of each address: what was said once is not said again.
-    let mut last_errors = vec![String::new(); places.len()];
+    let mut last_errors = vec![String::new(); places.len() + 1];
+    // Where a broker has sent us.
+    let mut referral = None;
     let mut dialect = Dialect::new(wanted(broker));
     let mut too_large = TooLarge::default();
     let mut suspects = Suspects::default();
     while task.is_wanted().await {
         let began = Instant::now();
-        let place = addresses.next(random_u32());
-        let broker = places.get(place).unwrap_or(broker);
+        let (here, place) = match addresses.next(random_u32()) {
+            Place::Listed(place) => (places.get(place).cloned(), place),
+            Place::Referred => (referral.take(), places.len()),
+        };
+        let broker = &here.unwrap_or_else(|| broker.clone());
+        let mut server = None;
         let version = dialect.version(began);
         let mut reached = Reached::Nothing;
         let mut was_connected = false;
@@ -79,6 +85,7 @@ pub async fn run(config: Config, task: BrokerTask) {
             let result = connection.serve(stream).await;
             was_connected = connection.was_connected;
             suspects = std::mem::take(&mut connection.suspects);
+            server = connection.referral.take();
             if connection.was_taken {
                 reached = Reached::Taken;
             }
@@ -115,6 +122,13 @@ pub async fn run(config: Config, task: BrokerTask) {
             );
             continue;
         }
+        let there = server.and_then(|server| broker.referred(&server));
+        let redirect = match there {
+            Some(_) if !broker.follow_redirect => " (with follow-redirect we would go there)",
+            Some(_) if !addresses.refer() => " (sent on too often; starting again)",
+            Some(_) | None => "",
+        };
+        referral = there;
         let end = End {
             error: &error,
             needs_operator: needs_operator(&error),
@@ -133,7 +147,7 @@ pub async fn run(config: Config, task: BrokerTask) {
         } else {
             String::new()
         };
-        let text = format!("{}{hint}{port}{client_id}", plain(&error));
+        let text = format!("{}{redirect}{hint}{port}{client_id}", plain(&error));
         if let Some(last_error) = last_errors.get_mut(place) {
             if was_connected {
                 last_error.clear();
@@ -293,6 +307,8 @@ struct Connection<'a> {
     limits: Option<ConnectionLimits>,
     too_large: &'a mut TooLarge,
     suspects: Suspects,
+    /// Where the broker has sent us.
+    referral: Option<Box<str>>,
 }
 
 impl<'a> Connection<'a> {
@@ -358,6 +374,7 @@ impl<'a> Connection<'a> {
             limits: None,
             too_large,
             suspects: Suspects::default(),
+            referral: None,
         }
     }
 
@@ -371,6 +388,7 @@ impl<'a> Connection<'a> {
         let result = self.converse(&mut stream, &mut session).await;
         let result = result.map_err(|error| session.explain(error));
         self.was_taken = session.is_taken();
+        self.referral = session.referral();
         if let Err(error) = &result {
             session.give_up(error, &mut self.out);
             // Where there is room for it at once; nobody waits for a connection that is lost.

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::support::bridge::Bridge;
 use crate::support::broker::{Broker, free_port};
 use crate::support::bus::Bus;
-use crate::support::client::take_text;
+use crate::support::client::{packet, put_text, take_text};
 use crate::support::fake_broker::{CONNECT, FakeBroker, Manner, Packet};
 use crate::support::line::Line;
 use crate::support::rig::{
@@ -206,6 +206,45 @@ fn s6_with_a_will_delay_a_short_loss_is_not_seen_as_offline() {
     let mark = rig.client.mark();
     bridge.kill();
     rig.client.expect(mark, &status, OFFLINE);
+}
+
+#[test]
+fn s6_a_server_that_the_broker_names_is_gone_to_where_that_is_allowed() {
+    let Some(bus) = Bus::start() else { return };
+    let _battery = bus.serve(battery());
+    let (second, third) = (
+        FakeBroker::start(Manner::Good),
+        FakeBroker::start(Manner::Good),
+    );
+    let reference = |broker: &FakeBroker| {
+        let mut property = vec![0x1C];
+        put_text(&mut property, &broker.address.to_string());
+        property
+    };
+    let named = reference(&second);
+    let mut moved = vec![0, 0x9D, u8::try_from(named.len()).unwrap()];
+    moved.extend(named);
+    let first = FakeBroker::start(Manner::Babble(packet(0x20, &moved)));
+    let more = "--mqtt-version 5 --retain false --keep-alive 0";
+    let server = first.address.to_string();
+    let stays = Bridge::spawn(&bridge_args(&bus, &server, more));
+    stays.wait_log(&["WARN", "moved", "with follow-redirect we would go there"]);
+    assert_eq!(second.connections(), 0);
+    drop(stays);
+    let more = format!("{more} --follow-redirect true");
+    let _bridge = Bridge::spawn(&bridge_args(&bus, &server, &more));
+    second.wait_published(0, &n(SOC), &value("87.5"));
+    // In the middle of a session too.
+    let named = reference(&third);
+    let mut other = vec![0x9C, u8::try_from(named.len()).unwrap()];
+    other.extend(named);
+    second.send(&packet(0xE0, &other));
+    third.wait_published(0, &n(SOC), &value("87.5"));
+    // When that one is lost, the one of the settings is asked again.
+    let (asked, from) = (first.connections(), second.packets().len());
+    third.close();
+    first.wait_connections(asked + 1, PATIENCE);
+    second.wait_published(from, &n(SOC), &value("87.5"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::config::broker::{Address, HomeAssistant, Login, MqttVersion, TlsConfig, Transport};
+use crate::config::server::Server;
 use crate::config::setting::{
     U32_MAX, characters, file, filters, number, seconds, secret, switch, text, throttles, truth_of,
     word,
@@ -121,6 +122,11 @@ settings! {
         /// Whoever watches bridge/status does not see each short loss of the connection then. Requests that come
         /// meanwhile are not carried out later.
         will_delay: Duration = seconds("will-delay").flag("SECONDS").within(0, 86_400).or("0");
+        /// With MQTT 5: go to the server that the broker names when it says "use another server" or "server moved"
+        ///
+        /// User and password go there too, and it is encrypted if the broker is. Without it the log names the
+        /// server.
+        follow_redirect: bool = truth_of("follow-redirect").flag("true|false").or("false");
         /// The most messages a second that the broker is sent, for one that drops more; 0: no limit
         ///
         /// For a broker that drops what is beyond its limit (AWS IoT Core takes 100). Nothing is dropped here:
@@ -216,6 +222,20 @@ impl BrokerConfig {
     pub fn at_each(&self) -> Vec<BrokerConfig> {
         let others = self.others.iter().map(|other| self.at(other));
         std::iter::once(self.clone()).chain(others).collect()
+    }
+
+    /// The same broker where it sends us: `host` or `host:port`, the first of several that can be one
+    /// [MQTT-4.11]. What carries MQTT stays, so that what is encrypted remains so, and the port where none is
+    /// said.
+    pub fn referred(&self, reference: &str) -> Option<BrokerConfig> {
+        let texts = reference.split_whitespace();
+        let mut texts = texts.filter(|text| !text.contains("://"));
+        let server = texts.find_map(|text| Server::parse(text).ok())?;
+        Some(self.at(&Address {
+            host: server.host,
+            port: server.port.unwrap_or(self.port),
+            transport: self.transport.clone(),
+        }))
     }
 
     /// The same broker at another address.

@@ -227,6 +227,34 @@ fn s6_of_a_session_that_is_kept_no_old_request_is_carried_out() {
 }
 
 #[test]
+fn s6_where_the_broker_sends_us_is_known() {
+    let now = Instant::now();
+    let farewell = |code| Reason {
+        code,
+        server: "other.example:1884",
+        ..Reason::default()
+    };
+    for (code, expected) in [
+        (0x9c, Some("other.example:1884")),
+        (0x9d, Some("other.example:1884")),
+        (0x88, None),
+    ] {
+        let mut out = Vec::new();
+        let mut session = Session::open(of_5(true), now, &mut out);
+        let mut ack = conn_ack(Version::V5, code);
+        ack.farewell = farewell(code);
+        let end = session.receive(now, Inbound::ConnAck(ack), &mut out);
+        assert!(matches!(end, Err(LinkError::Refused { .. })));
+        assert_eq!(session.referral().as_deref(), expected);
+        let ack = conn_ack(Version::V5, 0);
+        let (mut session, mut out) = connected_as(of_5(true), ack, now);
+        let end = session.receive(now, Inbound::Disconnect(farewell(code)), &mut out);
+        assert!(matches!(end, Err(LinkError::Dismissed { .. })));
+        assert_eq!(session.referral().as_deref(), expected);
+    }
+}
+
+#[test]
 fn a_status_that_does_not_come_back_is_noticed_once() {
     // What was retained before is not proof; our own word of now is.
     // A status in store is of a bridge that got in; where others get in and none did, the broker has
