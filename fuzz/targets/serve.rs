@@ -82,6 +82,7 @@ impl World {
             now: Now {
                 monotonic: Instant::now(),
                 unix_s: 1_700_000_000,
+                unix_ms: 0,
             },
             lines: Vec::new(),
         };

@@ -17,6 +17,10 @@ use crate::model::request::{Rejection, Request, ResponseAddress};
 use crate::model::time::Now;
 use crate::model::topic;
 
+/// What of a PUBLISH is neither topic nor payload, at most: its type and length, the topic's length, and those of
+/// properties.
+const PUBLISH_BYTES: usize = 16;
+
 impl Bridge {
     /// A broker is connected and subscribed. What is retained there comes next, with
     /// [`Bridge::broker_retained`], then [`Bridge::broker_ready`].
@@ -184,7 +188,9 @@ impl Bridge {
         control: &Control,
         sink: &mut impl PublishSink,
     ) -> bool {
-        let is_said = if let Control::Describe(device) = control {
+        let is_said = if *control == Control::Batch {
+            self.publish_batch(now, broker, sink)
+        } else if let Control::Describe(device) = control {
             self.publish_config(now, broker, *device, sink)
         } else if let Control::Forget(object) = control {
             AllReaders::new(&mut self.outlets, &mut self.discovery).publish_no_config(
@@ -201,6 +207,31 @@ impl Bridge {
             true
         };
         is_said && self.has_published(broker)
+    }
+
+    /// Publishes a part of a batch, and has the next one follow. `false` where there is nothing to be said.
+    fn publish_batch(&mut self, now: Now, broker: BrokerId, sink: &mut impl PublishSink) -> bool {
+        let outlet = self.outlets.at_mut(broker);
+        let topic_bytes = outlet.prefix().len() + topic::BATCH.len();
+        let (store, portal) = (&self.store, self.portal_id.as_str());
+        let bytes_max = sink.packet_bytes_max().unwrap_or(usize::MAX);
+        let bytes_max = bytes_max.saturating_sub(topic_bytes + PUBLISH_BYTES);
+        let prefix: Box<str> = outlet.prefix().into();
+        let Some(batch) = outlet
+            .subscriber
+            .batch_mut()
+            .filter(|batch| batch.has_news())
+        else {
+            return false;
+        };
+        let topic = [prefix.as_bytes(), b"", topic::BATCH.as_bytes()];
+        sink.publish(false, &topic, |out| {
+            batch.write(store, (now.unix_time_ms(), portal), bytes_max, out);
+        });
+        if batch.has_news() {
+            outlet.subscriber.continue_batch();
+        }
+        true
     }
 
     /// Publishes an item whose turn has come, or takes it back. `false` where nothing is to be said.
@@ -471,6 +502,7 @@ impl Bridge {
             }
             // Published above, as the item that it is, or by `discovery`.
             Control::Stats
+            | Control::Batch
             | Control::Answer(_)
             | Control::Describe(_)
             | Control::Forget(_)

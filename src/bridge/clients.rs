@@ -156,7 +156,8 @@ impl Bridge {
                     let hidden = outlet.subscriber.gate().hides(item.slot);
                     said.answer = (!hidden).then_some(ClientAnswer::Read(item.slot));
                 }
-                Control::Answer(_) => {}
+                // Clients of a listener have no batches.
+                Control::Answer(_) | Control::Batch => {}
                 Control::Republish(who, echo) => {
                     let client = match who {
                         Requester::Client(client) => Some(client),

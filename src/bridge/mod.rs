@@ -42,6 +42,7 @@ pub use self::store::items::ItemRef;
 pub use self::store::marks::Marks;
 pub use self::store::sizes::Sizes;
 pub use self::store::throttle::{LogRate, Throttle};
+pub use self::subscriber::batch::BatchConfig;
 pub use self::subscriber::client::{ClientAnswer, Directory, DirectoryItem};
 pub use self::subscriber::discovery_state::DiscoveryConfig;
 pub use self::subscriber::gate::Admission;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::broker::{Address, HomeAssistant, Login, TlsConfig};
 use super::error::{CLIENT_ID_BYTES_MAX, PREFIX_BYTES_MAX, PREFIX_LEVELS_MAX};
@@ -107,6 +108,12 @@ impl Values {
             Some(found) => return Err(found.wrong(Problem::ClientId(found.value.clone()))),
             None => format!("dbus-mqtt-{portal_id}"),
         };
+        let topics = self.find::<bool>("topics")?;
+        if let Some(topics) = topics.filter(|topics| !topics.value)
+            && self.value::<Option<Duration>>("batch")?.is_none()
+        {
+            return Err(topics.wrong(Problem::NoTopics));
+        }
         Ok(BrokerConfig {
             name,
             host: first.host,

@@ -213,6 +213,10 @@ fn what_a_broker_cannot_be_told() {
             "topic-replace: \"_\" cannot become \"_\" in a topic: one character becomes one or more that are not replaced themselves, without / + #",
         ),
         (
+            "topics = false",
+            "topics: false needs batches: set batch to a number of seconds",
+        ),
+        (
             "throttle = [['a#', '10s', 1]]",
             "throttle: [\"a#\", \"10s\", 1] is not an entry of throttle: a filter such as battery/+/Dc/0/#, an interval of at most a day (500ms, 10s, 5m, 1h), and a deadband of 0 or more",
         ),

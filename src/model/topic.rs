@@ -15,6 +15,8 @@ pub const SERIAL: &str = "system/0/Serial";
 pub const KEEPALIVE: &str = "keepalive";
 /// The topic, below the portal id, of the heartbeat (§4.8).
 pub const HEARTBEAT: &str = "heartbeat";
+/// The topic, below the portal id, of what changed in some seconds. No item has it, as with `STATS`.
+pub const BATCH: &str = "batch";
 /// The topic, below the portal id, that ends a full republish (§5.3).
 pub const COMPLETED: &str = "full_publish_completed";
 /// The topic, below the portal id, of the bridge's presence (§4.10).

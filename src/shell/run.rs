@@ -24,7 +24,7 @@ use super::supervisor::{Supervisor, Watch};
 use super::transport::Endpoint;
 use super::uplink::Uplink;
 use super::{broker, bus, reload, vrm};
-use crate::bridge::{Bridge, BridgeConfig, DiscoveryConfig, OutletConfig};
+use crate::bridge::{BatchConfig, Bridge, BridgeConfig, DiscoveryConfig, OutletConfig};
 #[cfg(feature = "web")]
 use crate::config::{AccessRule, Auth, ListenTransport, Transport};
 use crate::config::{Config, HomeAssistant};
@@ -269,6 +269,7 @@ fn listener_outlet(config: &Config, listener: &crate::config::ListenConfig) -> O
         lists: listener.lists.clone(),
         answers_first: false,
         throttle: Vec::new(),
+        batch: None,
         topics: crate::model::topic::TopicRules::default(),
         discovery: discovery(config, listener.home_assistant.as_ref()),
     }
@@ -312,6 +313,11 @@ fn bridge_config(config: &Config) -> BridgeConfig {
         lists: broker.lists.clone(),
         answers_first: broker.publish_rate_max > 0,
         throttle: broker.throttle.clone(),
+        batch: broker.batch.map(|every| BatchConfig {
+            every,
+            full: broker.batch_full,
+            topics: broker.topics_of_values,
+        }),
         topics: broker.topics.clone(),
         discovery: discovery(config, broker.home_assistant.as_ref()),
     };

@@ -126,6 +126,7 @@ pub fn now() -> Now {
     Now {
         monotonic: Instant::now(),
         unix_s: unix.as_secs(),
+        unix_ms: u16::try_from(unix.subsec_millis()).unwrap_or_default(),
     }
 }
 

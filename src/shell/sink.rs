@@ -71,6 +71,10 @@ impl<S: PublishSink> PublishSink for Noting<'_, S> {
         self.sink.memory_bytes()
     }
 
+    fn packet_bytes_max(&self) -> Option<usize> {
+        self.sink.packet_bytes_max()
+    }
+
     fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
         self.sink.respond(to, payload);
     }
@@ -247,6 +251,10 @@ impl PublishSink for V5Sink<'_> {
 
     fn memory_bytes(&self) -> Option<u64> {
         memory::resident_bytes()
+    }
+
+    fn packet_bytes_max(&self) -> Option<usize> {
+        Some(self.limits.packet_bytes_max)
     }
 
     fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {

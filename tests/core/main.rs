@@ -15,6 +15,7 @@
 
 mod alive;
 mod alloc;
+mod batch;
 mod calls;
 mod claims;
 mod corpus;

@@ -54,6 +54,8 @@ pub struct Store {
     pub values: BTreeMap<String, String>,
     /// All messages since [`Scene::sent`] was last asked.
     sent: Vec<Sent>,
+    /// How long its packets may be.
+    pub packet_bytes_max: Option<usize>,
     /// Answers to requests with a response topic: topic, payload.
     pub responses: Vec<(String, String)>,
 }
@@ -74,6 +76,10 @@ impl PublishSink for Sink<'_> {
             self.0.values.insert(topic.clone(), payload.clone());
         }
         self.0.sent.push((topic, payload, retain));
+    }
+
+    fn packet_bytes_max(&self) -> Option<usize> {
+        self.0.packet_bytes_max
     }
 
     fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {

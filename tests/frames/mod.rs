@@ -199,6 +199,7 @@ pub fn now() -> Now {
     Now {
         monotonic: Instant::now(),
         unix_s: 1_700_000_000,
+        unix_ms: 0,
     }
 }
 
@@ -245,6 +246,7 @@ pub fn outlet(retain: bool, keep_alive: Option<Duration>) -> OutletConfig {
         lists: Lists::default(),
         answers_first: false,
         throttle: Vec::new(),
+        batch: None,
         topics: dbus_mqtt::model::topic::TopicRules::default(),
         discovery: None,
     }

@@ -67,6 +67,7 @@ pub fn outlet(enabled: bool, keep: Option<Duration>, retain: bool) -> OutletConf
     OutletConfig {
         answers_first: false,
         throttle: Vec::new(),
+        batch: None,
         discovery: Some(DiscoveryConfig {
             names: Names::new("homeassistant", &frames::portal()),
             enabled,

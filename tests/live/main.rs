@@ -13,6 +13,7 @@
     clippy::disallowed_methods // tests have clocks
 )]
 
+mod batch;
 mod brokers;
 mod bus;
 mod bytes;

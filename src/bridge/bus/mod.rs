@@ -139,7 +139,7 @@ pub trait Readers {
     /// An item is new, or back.
     fn added(&mut self, slot: SlotId, key: &str, path: &str, rule: Marks);
     /// An item is gone. Gives how many readers must still be told.
-    fn gone(&mut self, slot: SlotId) -> u16;
+    fn gone(&mut self, slot: SlotId, items: &Items) -> u16;
     /// A slot is free, and may be another item's soon.
     fn released(&mut self, slot: SlotId);
     /// A service was scanned, came or went: retained topics that no item has may be known for good now.

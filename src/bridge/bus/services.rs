@@ -183,7 +183,7 @@ impl<R: Readers> BusContext<'_, R> {
 
     /// An item is gone.
     pub fn retire(&mut self, slot: SlotId) {
-        let pending = self.readers.gone(slot);
+        let pending = self.readers.gone(slot, &self.store.items);
         self.store.cache.clear(slot);
         self.store.items.mark_gone(slot, pending);
         if pending == 0 {

@@ -230,11 +230,11 @@ impl Readers for AllReaders<'_> {
         }
     }
 
-    fn gone(&mut self, slot: SlotId) -> u16 {
+    fn gone(&mut self, slot: SlotId, items: &Items) -> u16 {
         let direct = self.outlets.direct.as_mut();
         let direct = u16::from(direct.is_some_and(|direct| direct.gone(slot)));
         let outlets = self.outlets.iter_mut();
-        let outlets = outlets.map(|outlet| u16::from(outlet.gone(slot)));
+        let outlets = outlets.map(|outlet| u16::from(outlet.gone(slot, items)));
         outlets.sum::<u16>() + direct
     }
 

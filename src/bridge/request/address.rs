@@ -87,6 +87,7 @@ mod tests {
             },
             answers_first: false,
             throttle: Vec::new(),
+            batch: None,
             discovery: discovery.map(|prefix| DiscoveryConfig {
                 names: Names::new(prefix, &id),
                 enabled: true,

@@ -57,7 +57,10 @@ impl Outlet {
             return;
         };
         // What is never retained is over when it was said; the doctor talks to itself.
-        let passing = matches!(rest, topic::HEARTBEAT | topic::COMPLETED | topic::STATS);
+        let passing = matches!(
+            rest,
+            topic::HEARTBEAT | topic::BATCH | topic::COMPLETED | topic::STATS
+        );
         if self.subscriber.is_leaving() || rest == topic::DOCTOR {
             return;
         }

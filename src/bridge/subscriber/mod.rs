@@ -16,6 +16,7 @@
 //! gets the latest state, and never a history.
 
 pub mod answers;
+pub mod batch;
 pub mod client;
 pub mod corrections;
 pub mod discovery_state;
@@ -36,6 +37,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use self::answers::{Answer, Answers, Requester};
+use self::batch::{Batch, BatchConfig};
 use self::gate::Gate;
 use self::hold::Holds;
 use self::interest::{HEARTBEAT, Interest, Renewed};
@@ -63,8 +65,8 @@ enum Wanted {
     Shown,
     /// What filters of selective keep-alives match.
     Covered,
-    /// What the interest covers, and some of that may be held back.
-    Throttled,
+    /// What the interest covers, and some of that may be held back, or goes out in batches.
+    Apart,
 }
 
 /// Whether the reader takes anything.
@@ -97,6 +99,8 @@ pub struct Subscriber {
     outbox: Outbox,
     /// What goes out less often than it changes, where the settings say so.
     holds: Option<Box<Holds>>,
+    /// What goes out in batches, where the settings say so.
+    batch: Option<Box<Batch>>,
     /// Goes before the outbox, and also while the reader catches up.
     urgent: VecDeque<Control>,
     answers: Answers,
@@ -142,6 +146,7 @@ impl Subscriber {
             forced: Bits::default(),
             outbox: Outbox::new(answers_first),
             holds: None,
+            batch: None,
             urgent: VecDeque::new(),
             answers: Answers::default(),
             heartbeat_at: None,
@@ -158,6 +163,12 @@ impl Subscriber {
     /// Values that these rules match go out less often than they change.
     pub fn throttle(&mut self, rules: &[ThrottleRule]) {
         self.holds = Holds::new(rules);
+        self.update_wanted();
+    }
+
+    /// Values go out in batches, beside their topics or in the place of them.
+    pub fn batch(&mut self, config: Option<BatchConfig>) {
+        self.batch = config.map(|config| Box::new(Batch::new(config)));
         self.update_wanted();
     }
 
@@ -216,8 +227,12 @@ impl Subscriber {
                 self.answers.ask_republish(&Requester::Anybody, None);
             }
         } else if self.interest.is_selective() {
-            for slot in items.all().filter(|slot| self.covered.contains(*slot)) {
-                put(&mut self.outbox, &mut self.holds, slot);
+            self.begin_full_batch(items);
+            self.queue_batch();
+            if self.has_topics() {
+                for slot in items.all().filter(|slot| self.covered.contains(*slot)) {
+                    put(&mut self.outbox, &mut self.holds, slot);
+                }
             }
         }
         self.start_heartbeat(now);
@@ -233,6 +248,9 @@ impl Subscriber {
         self.heartbeat_at = None;
         if let Some(holds) = &mut self.holds {
             holds.closed();
+        }
+        if let Some(batch) = &mut self.batch {
+            batch.closed();
         }
         self.outbox.clear()
     }
@@ -275,6 +293,9 @@ impl Subscriber {
         self.urgent.clear();
         self.answers.clear();
         self.heartbeat_at = None;
+        if let Some(batch) = &mut self.batch {
+            batch.closed();
+        }
         if self.phase == Phase::CatchingUp {
             self.phase = Phase::Open;
         }
@@ -284,8 +305,8 @@ impl Subscriber {
     pub(in crate::bridge) fn update_wanted(&mut self) {
         self.wanted = if self.is_leaving() || self.direct {
             Wanted::Nothing
-        } else if self.holds.is_some() && self.interest.is_alive() {
-            Wanted::Throttled
+        } else if (self.holds.is_some() || self.batch.is_some()) && self.interest.is_alive() {
+            Wanted::Apart
         } else if self.interest.is_general() {
             if self.gate.is_open() {
                 Wanted::Everything
@@ -306,9 +327,30 @@ impl Subscriber {
             Wanted::Nothing => false,
             Wanted::Everything => true,
             Wanted::Shown => !self.gate.hides(slot),
-            Wanted::Throttled if self.interest.is_general() => !self.gate.hides(slot),
-            Wanted::Covered | Wanted::Throttled => self.covered.contains(slot),
+            Wanted::Apart => self.has_topics() && self.is_wanted(slot),
+            Wanted::Covered => self.covered.contains(slot),
         }
+    }
+
+    fn is_wanted(&self, slot: SlotId) -> bool {
+        if self.interest.is_general() {
+            !self.gate.hides(slot)
+        } else {
+            self.covered.contains(slot)
+        }
+    }
+
+    /// Whether the slot's changes go into batches.
+    fn batches(&self, slot: SlotId) -> bool {
+        self.batch.as_ref().is_some_and(|batch| {
+            self.wanted == Wanted::Apart
+                && (self.is_wanted(slot) || (batch.is_misfit(slot) && self.interest.is_general()))
+        })
+    }
+
+    /// Whether each value has a topic, whether there are batches or not.
+    pub fn has_topics(&self) -> bool {
+        self.batch.as_ref().is_none_or(|batch| batch.has_topics())
     }
 
     /// Whether a pending item is to be sent, now that its turn has come: its changes are wanted, or a
@@ -338,8 +380,24 @@ impl Subscriber {
         self.covered.set(slot, 0);
     }
 
+    /// The item may not be published for its topic alone: in a batch it may.
+    pub fn hide_misfit(&mut self, slot: SlotId) {
+        if let Some(batch) = self.batch.as_mut().filter(|_| !self.gate.hides(slot)) {
+            batch.misfit(slot);
+        }
+        self.gate.hide(slot);
+    }
+
     /// An item is gone: no read asks for it any more.
-    pub fn gone(&mut self, slot: SlotId) {
+    pub fn gone(&mut self, slot: SlotId, items: &Items) {
+        if let Some(batch) = &mut self.batch {
+            batch.gone(slot, || {
+                let item = items.at(slot);
+                [items.device_key(item.device), items.path(item)]
+                    .concat()
+                    .into()
+            });
+        }
         self.forced.remove(slot);
     }
 
@@ -350,6 +408,9 @@ impl Subscriber {
         self.forced.remove(slot);
         if let Some(holds) = &mut self.holds {
             holds.released(slot);
+        }
+        if let Some(batch) = &mut self.batch {
+            batch.released(slot);
         }
     }
 
@@ -367,7 +428,7 @@ impl Subscriber {
             Wanted::Everything => true,
             Wanted::Shown => !self.gate.hides(slot),
             Wanted::Covered => self.covered.contains(slot),
-            Wanted::Throttled => return self.changed_throttled(slot),
+            Wanted::Apart => return self.changed_apart(slot),
         };
         if is_covered && !self.outbox.push(slot) {
             self.conflated += 1;
@@ -376,33 +437,71 @@ impl Subscriber {
 
     #[cold]
     #[inline(never)]
-    fn changed_throttled(&mut self, slot: SlotId) {
-        if !self.covers(slot) {
-            return;
-        }
+    fn changed_apart(&mut self, slot: SlotId) {
+        let (has_topic, is_batched) = (self.covers(slot), self.batches(slot));
         let may_wait = self.holds.as_ref().is_some_and(|holds| holds.has(slot));
-        let is_new = if may_wait {
+        let is_new = if may_wait && (has_topic || is_batched) {
             self.outbox.push_held(slot)
         } else {
-            self.outbox.push(slot)
+            if let Some(batch) = self.batch.as_mut().filter(|_| is_batched) {
+                batch.changed(slot);
+            }
+            !has_topic || self.outbox.push(slot)
         };
         if !is_new {
             self.conflated += 1;
         }
     }
 
-    /// Whether an item is held back, now that its turn has come; `number` is its value, if that is one.
-    /// Otherwise it goes out.
+    /// Whether an item is not published, now that its turn has come: it is held back, or only goes into a
+    /// batch. `number` is its value, if that is one.
     pub fn holds_back(&mut self, now: Instant, slot: SlotId, number: Option<f64>) -> bool {
-        let is_covered = self.covers(slot);
+        let (has_topic, is_batched) = (self.covers(slot), self.batches(slot));
         let Some(holds) = &mut self.holds else {
             return false;
         };
-        if is_covered {
-            return holds.holds_back(now, slot, number);
+        if !has_topic && !is_batched {
+            holds.forget(slot);
+            return false;
         }
-        holds.forget(slot);
-        false
+        if holds.holds_back(now, slot, number) {
+            return true;
+        }
+        if let Some(batch) = self.batch.as_mut().filter(|_| is_batched) {
+            batch.changed(slot);
+        }
+        !has_topic && !self.forced.contains(slot)
+    }
+
+    /// What goes out in batches.
+    pub fn batch_mut(&mut self) -> Option<&mut Batch> {
+        self.batch.as_deref_mut()
+    }
+
+    /// The next batch has all that is wanted.
+    fn begin_full_batch(&mut self, items: &Items) {
+        let Some(mut batch) = self.batch.take() else {
+            return;
+        };
+        let is_misfit = |slot: SlotId| self.interest.is_general() && batch.is_misfit(slot);
+        let wanted = items
+            .all()
+            .filter(|slot| self.is_wanted(*slot) || is_misfit(*slot));
+        let wanted: Vec<SlotId> = wanted.collect();
+        batch.begin_full(wanted.into_iter());
+        self.batch = Some(batch);
+    }
+
+    /// A batch follows all that waits.
+    fn queue_batch(&mut self) {
+        if self.batch.is_some() {
+            self.outbox.push_control(Control::Batch);
+        }
+    }
+
+    /// The next part of a batch comes before all else.
+    pub fn continue_batch(&mut self) {
+        self.urgent.push_front(Control::Batch);
     }
 
     /// Has an item's turn come, whether it is wanted or not.
@@ -513,7 +612,11 @@ impl Subscriber {
                     return;
                 }
                 self.covered.insert(slot);
-                if self.phase == Phase::Open {
+                if let Some(batch) = &mut self.batch {
+                    batch.changed(slot);
+                    batch.hurry(now);
+                }
+                if self.phase == Phase::Open && self.has_topics() {
                     put(&mut self.outbox, &mut self.holds, slot);
                 }
             });
@@ -607,6 +710,11 @@ impl Subscriber {
         if self.direct {
             return;
         }
+        self.begin_full_batch(items);
+        self.queue_batch();
+        if !self.has_topics() {
+            return;
+        }
         let identifying = |slot: &SlotId| items.at(*slot).rule.identifying;
         let gate = &self.gate;
         let shown = |slot: &SlotId| !gate.hides(*slot);
@@ -624,7 +732,15 @@ impl Subscriber {
     pub fn deadline(&self) -> Option<Instant> {
         let answers = self.answers.deadline().filter(|_| self.may_republish());
         let holds = self.holds.as_ref().and_then(|holds| holds.deadline());
-        let deadlines = [self.interest.deadline(), self.heartbeat_at, answers, holds];
+        let batch = self.batch.as_ref().and_then(|batch| batch.deadline());
+        let batch = batch.filter(|_| self.is_open());
+        let deadlines = [
+            batch,
+            self.interest.deadline(),
+            self.heartbeat_at,
+            answers,
+            holds,
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -638,6 +754,9 @@ impl Subscriber {
     pub fn start_heartbeat(&mut self, now: Instant) {
         if self.is_open() && self.heard && self.interest.is_alive() {
             self.heartbeat_at.get_or_insert(now);
+            if let Some(batch) = &mut self.batch {
+                batch.start(now);
+            }
         }
     }
 
@@ -668,15 +787,41 @@ impl Subscriber {
                 self.outbox.push_held(slot);
             });
         }
+        self.tick_batch(now, items, ticked.expired);
         if !self.interest.is_alive() {
             self.heartbeat_at = None;
         } else if self.heartbeat_at.is_some_and(|at| at <= now) {
             // One is enough for a reader that takes nothing.
-            self.hurry(Control::Heartbeat);
+            if self.has_topics() {
+                self.hurry(Control::Heartbeat);
+            }
             self.heartbeat_at = Some(now + HEARTBEAT);
             ticked.heartbeat = true;
         }
         ticked
+    }
+
+    fn tick_batch(&mut self, now: Instant, items: &Items, has_expired: bool) {
+        if has_expired && let Some(mut batch) = self.batch.take() {
+            let is_general = self.interest.is_general();
+            batch.retain(|slot, is_misfit| self.is_wanted(slot) || (is_general && is_misfit));
+            self.batch = Some(batch);
+        }
+        let (is_open, is_alive) = (self.is_open(), self.interest.is_alive());
+        let Some(batch) = self.batch.as_mut().filter(|_| is_open) else {
+            return;
+        };
+        if !is_alive {
+            batch.closed();
+            return;
+        }
+        let (is_due, is_full) = batch.tick(now);
+        if is_full {
+            self.begin_full_batch(items);
+        }
+        if is_due {
+            self.hurry(Control::Batch);
+        }
     }
 
     /// Whether a topic that is not an item's is wanted: one below the portal id, of two levels.

@@ -31,6 +31,8 @@ pub enum Control {
     NoKeepAlive,
     /// `N/<portal>/heartbeat` (§4.8).
     Heartbeat,
+    /// `N/<portal>/batch`: what changed in some seconds, or a part of that.
+    Batch,
     /// `N/<portal>/bridge/stats`: what the bridge tells of itself.
     Stats,
     /// `N/<portal>/full_publish_completed`, with the JSON text to carry back (§5.3).
@@ -64,6 +66,7 @@ impl Control {
             | Control::KeepAlive
             | Control::NoKeepAlive
             | Control::Heartbeat
+            | Control::Batch
             | Control::Stats
             | Control::Clear(_)
             | Control::Describe(_)

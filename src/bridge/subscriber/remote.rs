@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::Subscriber;
+use super::batch::BatchConfig;
 use super::client::Direct;
 use super::corrections::Corrections;
 use super::discovery_state::{DiscoveryConfig, DiscoveryState};
@@ -136,6 +137,8 @@ pub struct OutletConfig {
     pub answers_first: bool,
     /// Which values go out less often than they change.
     pub throttle: Vec<ThrottleRule>,
+    /// Whether values go out in batches, and how.
+    pub batch: Option<BatchConfig>,
     /// What topics it takes (§4.12).
     pub topics: TopicRules,
     /// Home Assistant, where it is set up by us, or was.
@@ -155,6 +158,7 @@ impl OutletConfig {
             lists: Lists::default(),
             answers_first: false,
             throttle: Vec::new(),
+            batch: None,
             topics: TopicRules::default(),
             discovery: None,
         }
@@ -193,6 +197,8 @@ pub struct Outlet {
     /// What it reads, and how.
     pub(in crate::bridge) subscriber: Subscriber,
     pub(in crate::bridge) fit: Fit,
+    /// Whether values are retained: not where only answers to requests have topics of their own.
+    retains_values: bool,
     /// What the broker, or its clients, have of us.
     published: Bits,
     /// After what time the broker forgets what it retains of ours, and what is done against it.
@@ -233,9 +239,12 @@ impl Outlet {
         let (filters_max, answers_first) = (config.filters_max, config.answers_first);
         let mut subscriber = Subscriber::new(gate, keep_alive, filters_max, answers_first);
         subscriber.throttle(&config.throttle);
+        subscriber.batch(config.batch);
+        let retains_values = config.retain && subscriber.has_topics();
         Outlet {
             prefix: [&*config.prefix, prefix].concat().into(),
             subscriber,
+            retains_values,
             fit,
             published: Bits::default(),
             expiry: None,
@@ -586,7 +595,7 @@ impl Outlet {
     pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
         self.subscriber.gate_mut().added(slot, key, path);
         if let Err(why) = self.fit.added(slot, &self.prefix, key, path) {
-            self.subscriber.gate_mut().hide(slot);
+            self.subscriber.hide_misfit(slot);
             if let Some(why) = why {
                 self.tally.left_out += 1;
                 self.report_left_out(&[key, path].concat(), why);
@@ -608,8 +617,8 @@ impl Outlet {
     }
 
     /// An item is gone. Tells whether this broker must still be told, or has it in its outbox.
-    pub fn gone(&mut self, slot: SlotId) -> bool {
-        self.subscriber.gone(slot);
+    pub fn gone(&mut self, slot: SlotId, items: &Items) -> bool {
+        self.subscriber.gone(slot, items);
         let published = self.published.contains(slot);
         if published && self.subscriber.is_open() {
             self.subscriber.push(slot);
@@ -677,7 +686,7 @@ impl Outlet {
                 self.published.insert(slot);
                 self.tally.published += 1;
                 return Verdict::Publish {
-                    retain: self.config.retain || always,
+                    retain: self.retains_values || always,
                 };
             }
             if !self.config.retain && !self.subscriber.is_leaving() {

@@ -28,6 +28,11 @@ pub trait PublishSink {
         None
     }
 
+    /// How long a packet may be, where the broker says so.
+    fn packet_bytes_max(&self) -> Option<usize> {
+        None
+    }
+
     /// The answer to a request (§5.8). Only those that gave such an address are answered so.
     fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
         let _ = (to, payload);

@@ -140,6 +140,16 @@ settings! {
         /// end of the interval, or, within the deadband, when it has not changed for a minute. Requests are
         /// answered at once.
         throttle: Vec<ThrottleRule> = throttles("throttle").or("[]");
+        /// Every so many seconds send what changed in one message, N/<portal id>/batch; 0: no batches
+        ///
+        /// For brokers that bill or limit messages. What is in a batch: docs/topics.md.
+        batch: Option<Duration> = seconds("batch").within(0, 86_400).or("0");
+        /// Every so many seconds a batch has all values; 0: only the first one, and one for each full publish
+        batch_full: Option<Duration> = seconds("batch-full").within(0, 86_400).or("300");
+        /// Whether each value has a topic; with batches this can be false
+        ///
+        /// With false there is no heartbeat either. Reads are answered on their topics all the same, not retained.
+        topics_of_values: bool = truth_of("topics").or("true");
         /// What its clients may do: full, read-only, off or vrm
         ///
         /// With read-only, write requests are refused. With off nothing is published and every request is

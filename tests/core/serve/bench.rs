@@ -69,6 +69,7 @@ impl Bench {
             now: Now {
                 monotonic: Instant::now(),
                 unix_s: 100,
+                unix_ms: 0,
             },
             clients: HashMap::new(),
             closes: Vec::new(),

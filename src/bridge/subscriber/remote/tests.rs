@@ -26,6 +26,7 @@ fn outlet() -> Outlet {
         discovery: None,
         answers_first: false,
         throttle: Vec::new(),
+        batch: None,
     };
     let mut outlet = Outlet::new(config, "N/c0619ab12345/");
     outlet.connected();

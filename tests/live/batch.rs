@@ -1,0 +1,90 @@
+//! Batches on a real broker: what a client makes of them is what the bus has (`batch`).
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::support::broker::Broker;
+use crate::support::client::Message;
+use crate::support::json::json;
+use crate::support::rig::{Rig, n, r};
+use crate::support::service::{Service, battery};
+use crate::support::wire::V;
+
+/// All values that these batches tell, in their order.
+fn values(messages: &[Message]) -> BTreeMap<String, Value> {
+    let mut values = BTreeMap::new();
+    for message in messages
+        .iter()
+        .filter(|message| message.topic == n("batch"))
+    {
+        let batch: Value = serde_json::from_str(message.text()).unwrap();
+        for gone in batch["gone"].as_array().into_iter().flatten() {
+            values.remove(gone.as_str().unwrap());
+        }
+        for (key, value) in batch["values"].as_object().unwrap() {
+            values.insert(key.clone(), value.clone());
+        }
+    }
+    values
+}
+
+#[test]
+fn batches_end_with_what_the_bus_has_in_parts_that_the_broker_takes() {
+    const PACKET_BYTES_MAX: usize = 2_000;
+    let Some(mut broker) = Broker::absent() else {
+        return;
+    };
+    broker.listen(
+        "127.0.0.1",
+        &format!("max_packet_size {PACKET_BYTES_MAX}\n"),
+    );
+    broker.restart();
+    let Some(rig) = Rig::with(broker) else { return };
+    let config = rig.broker.folder().join("batch.toml");
+    std::fs::write(&config, "batch = 1\ntopics = false\n").unwrap();
+    let mut tank = Service::device("tank", "t1", 1);
+    for number in 0..200 {
+        tank = tank.item(&format!("/Level/{number}"), V::I(0));
+    }
+    let (tank, battery) = (rig.bus.serve(tank), rig.bus.serve(battery()));
+    let _bridge = rig.bridge(&format!("--mqtt-version 5 --config {}", config.display()));
+    let mark = rig.client.mark();
+    rig.client.publish(&r("keepalive"), "");
+    for round in 1..=20 {
+        for number in 0..200 {
+            let path = format!("/Level/{number}");
+            tank.items_changed([(path.as_str(), V::I(round * number))]);
+        }
+    }
+    battery.items_changed([("/Soc", V::D(12.5))]);
+    let what = "the last values in a batch";
+    rig.client.wait_until(mark, what, |messages| {
+        let seen = values(messages);
+        let level = |number: i32| {
+            let value = seen.get(&format!("tank/1/Level/{number}"));
+            value.is_some_and(|value| value.to_string() == json(&V::I(20 * number)))
+        };
+        let is_right = (0..200).all(level) && seen.get("battery/258/Soc") == Some(&12.5.into());
+        is_right.then_some(())
+    });
+    let batches: Vec<Message> = rig.client.since(mark);
+    let batches: Vec<&Message> = batches
+        .iter()
+        .filter(|message| message.topic == n("batch"))
+        .collect();
+    assert!(
+        batches
+            .iter()
+            .all(|batch| batch.text().len() < PACKET_BYTES_MAX)
+    );
+    assert!(batches[0].text().contains(r#""more": true"#));
+    // No value has a topic.
+    let tank = n("tank/");
+    let messages = rig.client.since(mark);
+    assert!(
+        !messages
+            .iter()
+            .any(|message| message.topic.starts_with(&tank))
+    );
+}
