@@ -48,6 +48,10 @@ pub enum Command {
     /// Try it on this computer: a simulated installation, and the bridge to which your clients connect
     #[cfg_attr(not(feature = "demo"), command(hide = true))]
     Demo(DemoArgs),
+    /// Simulate many installations, to see how many a broker or a cluster carries
+    #[cfg_attr(not(feature = "demo"), command(hide = true))]
+    #[command(after_help = FLEET_HELP)]
+    Fleet(Box<FleetArgs>),
     /// The client for people.
     #[cfg(feature = "client")]
     #[command(flatten)]
@@ -137,6 +141,39 @@ pub struct DemoArgs {
     /// What else there is to know of values.
     #[command(flatten)]
     pub overlays: Overlays,
+}
+
+/// What the fleet is to be.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct FleetArgs {
+    /// How many installations
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = whole::<u32>)]
+    pub count: u32,
+    /// The broker, as with --mqtt-server
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "mqtt-server")]
+    pub broker: Option<String>,
+    /// Recordings, or directories of them, that every installation plays (default: the installation of the demo)
+    #[arg(long = "recording", value_name = "FILE|DIR")]
+    pub recordings: Vec<PathBuf>,
+    /// How many values of each installation change in a second (default: as recorded)
+    #[arg(long, value_name = "UPDATES_PER_S", value_parser = positive, allow_negative_numbers = true)]
+    pub rate: Option<f64>,
+    /// Play each recording once, from its beginning, and keep the last values (default: again and again, each
+    /// installation from another moment)
+    #[arg(long)]
+    pub once: bool,
+    /// How many installations start in a second
+    #[arg(long, value_name = "N", default_value_t = 100.0, value_parser = positive, allow_negative_numbers = true)]
+    pub start_rate: f64,
+    /// What the portal ids begin with, before a number of six digits
+    #[arg(long, value_name = "NAME", default_value = "fleet")]
+    pub name: String,
+    /// Stop after so many seconds (default: run until Ctrl-C)
+    #[arg(long = "for", value_name = "SECONDS", value_parser = positive, allow_negative_numbers = true)]
+    pub seconds: Option<f64>,
+    /// The settings of the bridge.
+    #[command(flatten)]
+    pub settings: RawConfig,
 }
 
 /// What to record.
@@ -308,6 +345,9 @@ impl Args {
                 .with_some("schema", replay.overlays.setting()),
             Some(Command::Config(config)) => config.settings.clone(),
             Some(Command::Doctor(doctor)) => doctor.settings.clone(),
+            Some(Command::Fleet(fleet)) => {
+                (fleet.settings.clone()).with_some("mqtt-server", fleet.broker.clone())
+            }
             Some(Command::Schema(schema)) => {
                 let given = !schema.overlays.is_empty();
                 settings.with_some("schema", given.then(|| schema.overlays.clone()))
@@ -366,6 +406,20 @@ Examples:
   dbus-mqtt doctor --config /data/conf/dbus-mqtt.toml
   dbus-mqtt doctor -q 192.168.1.5 --json
   dbus-mqtt doctor --quick || echo 'the bridge does not answer'";
+
+const FLEET_HELP: &str = "\
+Each installation is a bridge as it runs on a device, but for its bus, which is in memory: it has a
+portal id, a client id, a session, a last will and waits before it reconnects. The settings are those of
+the bridge; {portal-id} in them is the one of each installation. As with every bridge, values flow for
+as long as a client asks for them: --keep-alive 0 has them flow always. Writes are refused.
+
+A line every 5 seconds says how things are; the last lines, when connections came back after they were lost, and
+why they were. At the end what was published is cleared. The exit status is 0 if all installations
+were connected at the end, else 1.
+
+Examples:
+  dbus-mqtt fleet --count 1000 --broker 127.0.0.1:1883 --keep-alive 0 --for 120
+  dbus-mqtt fleet --count 50 --broker cluster:1883 --recording report --rate 20";
 
 const SOURCES: &str = "\
 Where settings come from, the first that says something wins:

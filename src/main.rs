@@ -37,6 +37,8 @@ fn start() -> Result<ExitCode, Fatal> {
     let usual = match args.command {
         // What it prints is not to drown in the log of what goes well.
         Some(Command::Demo(_) | Command::Config(_) | Command::Doctor(_)) => "warn",
+        // A thousand bridges warn a thousand times; what went wrong is counted.
+        Some(Command::Fleet(_)) => "error",
         #[cfg(feature = "client")]
         Some(Command::Client(_)) => "warn",
         _ => "warn,dbus_mqtt=info",
@@ -125,7 +127,11 @@ async fn program(
             .await
             .map_err(Fatal::tool),
         #[cfg(not(feature = "demo"))]
-        Some(Command::Demo(_)) => Err(Fatal::NoDemo),
+        Some(Command::Demo(_) | Command::Fleet(_)) => Err(Fatal::NoDemo),
+        #[cfg(feature = "demo")]
+        Some(Command::Fleet(args)) => tools::fleet::run(&args, layers, machine, shutdown)
+            .await
+            .map_err(Fatal::tool),
         Some(Command::Config(_)) => print(layers.dump(machine)?.as_bytes()),
         Some(Command::Doctor(args)) => tools::doctor::run(&args, layers, machine, shutdown)
             .await

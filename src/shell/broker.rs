@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
-use super::shared::{BrokerTask, now, random_u32};
+use super::shared::{BrokerTask, LinkNews, now, random_u32};
 use super::sink::{Buffered, ConnectionLimits, Noting, TooLarge, V3Sink, V5Sink};
 use super::transport::{self, Endpoint, Stream};
 use crate::bridge::{EXPIRY_MIN, text_payload};
@@ -137,6 +137,10 @@ pub async fn run(config: Config, task: BrokerTask) {
             has_others: addresses.has_more(),
         };
         let delay = retry.after(end, random_u32());
+        shared.tell_watcher(|| LinkNews::Failed {
+            was_connected,
+            reason: plain(&error),
+        });
         let hint = dialect.hint(version, &error);
         let port = port_hint(broker, reached, &error);
         let client_id = if retry.suspects_client_id(&error) {
@@ -651,6 +655,7 @@ impl<'a> Connection<'a> {
                         session.version()
                     );
                     self.was_connected = true;
+                    self.task.shared.tell_watcher(|| LinkNews::Connected);
                     if let Some(guilty) = self.suspects.connected(Instant::now()) {
                         let time = suspects::LEFT_OUT;
                         warn!(

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// The memory that is ours right now, in bytes; `None` where the system does not tell.
-pub(super) fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let pages = resident_pages(&fs::read_to_string("/proc/self/statm").ok()?)?;
     Some(pages * rustix::param::page_size() as u64)
 }

@@ -12,7 +12,7 @@ pub mod held;
 #[cfg(feature = "metrics")]
 mod http;
 pub mod intercept;
-mod memory;
+pub(crate) mod memory;
 mod pace;
 pub mod portal;
 mod reload;
@@ -20,6 +20,8 @@ pub mod run;
 #[cfg(feature = "listen")]
 mod serve;
 mod shared;
+#[cfg(feature = "demo")]
+pub mod simulated;
 mod sink;
 pub mod supervisor;
 mod timer;

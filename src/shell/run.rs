@@ -17,7 +17,7 @@ use super::held::Held;
 use super::http;
 #[cfg(feature = "listen")]
 use super::serve;
-pub use super::shared::{Shared, Stats, now};
+pub use super::shared::{LinkNews, LinkWatcher, Shared, Stats, now};
 use super::shared::{TimerTask, random};
 use super::supervisor::{Supervisor, Watch};
 #[cfg(feature = "web")]
@@ -35,7 +35,7 @@ use crate::model::access::Access;
 
 /// Sleeps until the bridge has something to do, again and again. Tells the service manager that it
 /// does: whatever holds up this loop, or the bridge, is told by silence.
-async fn keep_time(task: TimerTask, mut watch: Watch) {
+pub(super) async fn keep_time(task: TimerTask, mut watch: Watch) {
     let shared = &task.shared;
     loop {
         if watch.is_there() {
@@ -301,7 +301,7 @@ fn page(config: &Config) -> String {
     format!("http://{at}")
 }
 
-fn bridge_config(config: &Config) -> BridgeConfig {
+pub(super) fn bridge_config(config: &Config) -> BridgeConfig {
     let limits = &config.limits;
     let outlet = |broker: &crate::config::BrokerConfig| OutletConfig {
         name: broker.name.as_str().into(),

@@ -3,14 +3,12 @@
 //! A task has the bridge take something with [`Shared::with`], which then wakes who has something to do.
 
 use std::hash::{BuildHasher, RandomState};
-#[cfg(feature = "listen")]
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, mpsc};
 
 #[cfg(feature = "listen")]
 use super::serve::exchange::Exchange;
@@ -31,6 +29,31 @@ pub struct Stats {
     pub updates: AtomicU32,
     /// Messages that were published.
     pub published: AtomicU32,
+    /// Who hears of each connection, where somebody wants to.
+    pub links: OnceLock<LinkWatcher>,
+}
+
+/// Who hears of the connections of one bridge among many.
+#[derive(Debug)]
+pub struct LinkWatcher {
+    /// The number of the bridge.
+    pub bridge: usize,
+    /// Where the news go, each with the number and its time.
+    pub news: mpsc::UnboundedSender<(usize, Instant, LinkNews)>,
+}
+
+/// What happened to a connection with a broker.
+#[derive(Debug)]
+pub enum LinkNews {
+    /// The broker has taken it.
+    Connected,
+    /// It was lost, or never came about.
+    Failed {
+        /// Whether the broker had taken it before.
+        was_connected: bool,
+        /// Why, in one sentence.
+        reason: String,
+    },
 }
 
 /// What wakes the task of the bus.
@@ -277,6 +300,14 @@ impl Shared {
     pub(super) fn reconfigure(&self, settings: Settings) {
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = settings.bounds.log;
         self.with(|bridge| bridge.reconfigure(now(), settings));
+    }
+
+    /// Tells who watches the connections of this bridge.
+    pub(super) fn tell_watcher(&self, news: impl FnOnce() -> LinkNews) {
+        if let Some(watcher) = self.wakers.stats.links.get() {
+            // Nobody watches any more where it cannot be sent.
+            let _ = watcher.news.send((watcher.bridge, Instant::now(), news()));
+        }
     }
 
     /// A connection has come or gone: the service manager is told.

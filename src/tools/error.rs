@@ -108,9 +108,21 @@ pub enum ToolError {
         first: u16,
         last: u16,
     },
+    /// Installations of a fleet that ended without a connection.
+    #[error("{lost} of {count} installations were not connected at the end{}", because(.reason.as_deref()))]
+    FleetLost {
+        lost: usize,
+        count: usize,
+        /// The most frequent error.
+        reason: Option<String>,
+    },
     /// The bridge inside the demo ended.
     #[error(transparent)]
     Bridge(#[from] Fatal),
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!("; most often: {reason}"))
 }
 
 fn like(hint: Option<&str>) -> String {

@@ -12,6 +12,7 @@
 //! 5. [`doctor`]: finds out what is wrong, and says what to do.
 //! 6. `client`: asks a broker what any bridge publishes there; the other end of it all.
 //! 7. `demo`: a simulated installation with a bus and broker in it.
+//! 8. `fleet`: many simulated installations for a broker to carry.
 #![allow(clippy::disallowed_methods)] // tools are programs: they read clocks and spawn their tasks
 
 use crate::error::print;
@@ -24,6 +25,8 @@ pub mod client;
 pub mod demo;
 pub mod doctor;
 mod error;
+#[cfg(feature = "demo")]
+pub mod fleet;
 pub mod item;
 pub mod record;
 pub mod recording;

@@ -19,7 +19,7 @@ fn completions_and_the_manual_page_are_printed() {
     let bash = run(&mut program(port, &["completions", "bash"]));
     assert_eq!((bash.status, bash.error.as_str()), (0, ""));
     for command in [
-        "devices", "get", "set", "watch", "demo", "record", "replay", "doctor", "man",
+        "devices", "get", "set", "watch", "demo", "fleet", "record", "replay", "doctor", "man",
     ] {
         assert!(
             bash.out.contains(&format!("dbus__mqtt__subcmd__{command}")),

@@ -19,6 +19,8 @@ mod client_pages;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+#[cfg(feature = "demo")]
+mod fleet;
 mod outside;
 mod record_and_replay;
 #[path = "../support/mod.rs"]

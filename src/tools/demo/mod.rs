@@ -32,6 +32,7 @@ use self::installation::{DEVICES_MIN, Installation};
 use self::part::Part;
 use self::serve::Shared;
 use self::status::Status;
+use super::recording::{Change, Recording};
 use super::{ToolError, say};
 use crate::cli::DemoArgs;
 use crate::config::{
@@ -315,9 +316,41 @@ Or with any other client; there is no broker in between, and nothing to keep ali
     words.split('\n').try_for_each(say)
 }
 
+/// The simulated installation as recordings: what its devices told in this time.
+pub(crate) fn recordings(time: Duration) -> Vec<Recording> {
+    let mut installation = Installation::new(PORTAL_ID, DEVICES_MIN, None, SEED);
+    let names: Vec<String> = installation.names().map(str::to_owned).collect();
+    let mut recordings: Vec<Recording> = names
+        .into_iter()
+        .enumerate()
+        .map(|(device, service)| Recording {
+            service,
+            items: installation.items(device).into_iter().collect(),
+            ..Recording::default()
+        })
+        .collect();
+    let mut passed = Duration::ZERO;
+    while passed < time {
+        passed += RECORDED_EVERY;
+        for burst in installation.advance(RECORDED_EVERY) {
+            let Some(recording) = recordings.get_mut(burst.device) else {
+                continue;
+            };
+            let changes = burst.updates.into_iter().map(|update| Change {
+                ts_ms: u64::try_from(passed.as_millis()).unwrap_or(u64::MAX),
+                path: update.path,
+                value: update.value,
+                text: update.text,
+            });
+            recording.changes.extend(changes);
+        }
+    }
+    recordings
+}
+
 /// Every device has a connection, with a socket at either end. A limit that cannot be raised shows
 /// when they connect.
-fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(FILES, |maximum| maximum.min(FILES));
     if limit.current.is_some_and(|current| current < wanted) {
@@ -329,7 +362,7 @@ fn raise_file_limit() {
     }
 }
 
-async fn after(time: Option<Duration>) {
+pub(crate) async fn after(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
@@ -347,5 +380,7 @@ const WEBSOCKET_PORT: u16 = 9001;
 const DEVICES_MAX: usize = 1000;
 /// How many open files that takes.
 const FILES: u64 = 8192;
+/// How exact the times of its recordings are.
+const RECORDED_EVERY: Duration = Duration::from_millis(100);
 /// Each demo has the same weather.
 const SEED: u64 = 2018;
