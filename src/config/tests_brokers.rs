@@ -679,7 +679,6 @@ fn a_broker_may_have_several_addresses() {
         file(given)
             .resolve()
             .unwrap_err()
-            .to_string()
             .contains("the two would throw")
     );
     let given = file("mqtt-server = 'ws://a/x,b:1884'");

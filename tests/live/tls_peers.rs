@@ -1,6 +1,7 @@
 //! TLS to peers that do not behave (§6): they hang at every stage, renegotiate, speak what is too old,
 //! or do not end. Each time: a line that names the thing, bounded time and memory, and another attempt.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -17,8 +18,12 @@ use crate::support::broker::Broker;
 use crate::support::bus::Bus;
 use crate::support::certificates::{Authority, Identity, write};
 use crate::support::client::{packet, publish, read_packet, take_text};
+use crate::support::fake_broker::{FakeBroker, Manner, Packet};
 use crate::support::front::{Front, server_config, server_config_up_to_1_2};
 use crate::support::process::find;
+use crate::support::rig::{bridge_args, n, r, value};
+use crate::support::service::{BATTERY, battery};
+use crate::support::wire::V;
 use crate::support::{PATIENCE, in_parallel, poll};
 
 /// Who vouches for the peers of a test, and what they have.
@@ -330,6 +335,64 @@ fn s6_a_port_that_serves_several_things_is_told_which() {
         let bridge = setting.bridge(port, more);
         bridge.wait_log(&["connected, with MQTT 3.1.1"]);
     }
+}
+
+#[test]
+fn s4_12_within_the_limits_of_aws_nothing_is_refused_and_no_last_value_lost() {
+    const LOADS: usize = 600;
+    let Some(setting) = Setting::new() else {
+        return;
+    };
+    let load = |number: usize| format!("/Load/{number}");
+    let long = format!("/{}", "x".repeat(250));
+    let mut service = battery()
+        .item("/A/B/C/D", V::I(8))
+        .item("/A/B/C/E/F", V::I(9))
+        .item(&long, V::I(9));
+    for number in 0..LOADS {
+        service = service.item(&load(number), V::I(-1));
+    }
+    let peer = setting.bus.serve(service);
+    let broker = FakeBroker::start(Manner::Aws);
+    let front = Front::tls_for("x-amzn-mqtt-ca", &setting.identity, broker.address);
+    let server = format!("mqtts://127.0.0.1:{}", front.address.port());
+    let ca = setting.folder.path().join("ca.crt").display().to_string();
+    let more = format!("--engine aws-iot --mqtt-certificate {ca} --keep-alive 0");
+    let _bridge = Bridge::spawn(&bridge_args(&setting.bus, &server, &more));
+    broker.wait_published(0, &n("battery/258/A/B/C/D"), &value("8"));
+    // They change while the full publish, of six seconds and more, is on its way.
+    for number in 0..LOADS {
+        let new = i32::try_from(number).unwrap();
+        peer.update(BATTERY, &load(number), V::I(new));
+    }
+    let are_last = |from: usize| {
+        let packets = broker.packets();
+        let published = packets[from..].iter().filter_map(Packet::published);
+        let last: BTreeMap<String, String> = published
+            .map(|(topic, payload, _)| (topic, payload))
+            .collect();
+        (0..LOADS)
+            .all(|number| {
+                let topic = n(&format!("battery/258{}", load(number)));
+                last.get(&topic) == Some(&value(&number.to_string()))
+            })
+            .then_some(())
+    };
+    poll("the last values", PATIENCE, || are_last(0));
+    // An answer does not wait for them.
+    let from = broker.packets().len();
+    broker.publish(&r("battery/258/Soc"), "");
+    broker.wait_published(from, &n("battery/258/Soc"), &value("87.5"));
+    assert_eq!(broker.connections(), 1, "something was refused");
+    // After a loss all of them come again, at the same pace.
+    let from = broker.packets().len();
+    broker.close();
+    poll("the last values again", PATIENCE, || are_last(from));
+    assert_eq!(broker.connections(), 2, "something was refused");
+    let deep = [n("battery/258/A/B/C/E/F"), n(&format!("battery/258{long}"))];
+    let packets = broker.packets();
+    let mut topics = packets.iter().filter_map(Packet::published);
+    assert!(topics.all(|(topic, ..)| !deep.contains(&topic)));
 }
 
 /// `openssl s_server`, which does what it is told on its standard input.

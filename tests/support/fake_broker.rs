@@ -19,6 +19,9 @@ pub enum Manner {
     /// As [`Manner::Good`], but closes the connection at a topic that ends so, and at more than 20,000
     /// bytes.
     Touchy(&'static str),
+    /// As [`Manner::Good`] with the limits of AWS IoT Core, and closes at what is beyond them: 8 levels and 256
+    /// bytes of a topic, 8 filters of a SUBSCRIBE, 100 messages a second. It keeps nothing.
+    Aws,
     /// Knows 3.1.1 only: answers a CONNECT of MQTT 5 with these bytes, if any, and closes.
     Old(Vec<u8>),
     /// Answers CONNECT with this return code and closes; a code of 3.1.1 goes to MQTT 5 as the code
@@ -91,6 +94,7 @@ struct State {
     /// Of the newest connection.
     level: u8,
     filters: Vec<String>,
+    pace: Pace,
 }
 
 struct Shared {
@@ -122,6 +126,7 @@ impl FakeBroker {
             current: None,
             level: 4,
             filters: Vec::new(),
+            pace: Pace::new(),
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -334,6 +339,37 @@ impl Shared {
     }
 }
 
+/// Whether AWS IoT Core takes the topic of this PUBLISH.
+fn is_topic_of_aws(body: &[u8]) -> bool {
+    let topic = take_text(body).0;
+    topic.len() <= 256 && topic.split('/').count() <= 8
+}
+
+/// 100 messages a second. What was held up on its way may come together: up to three seconds of them.
+struct Pace {
+    left: f64,
+    since: Instant,
+}
+
+impl Pace {
+    const A_SECOND: f64 = 100.0;
+    const TOGETHER: f64 = 300.0;
+
+    fn new() -> Pace {
+        Pace {
+            left: Pace::TOGETHER,
+            since: Instant::now(),
+        }
+    }
+
+    fn takes_one(&mut self) -> bool {
+        let more = self.since.elapsed().as_secs_f64() * Pace::A_SECOND;
+        self.since = Instant::now();
+        self.left = (self.left + more).min(Pace::TOGETHER) - 1.0;
+        self.left >= 0.0
+    }
+}
+
 /// What to send for a packet; `None` closes.
 fn answer(state: &mut State, head: u8, body: &[u8]) -> Option<Vec<u8>> {
     if head & 0xF0 == CONNECT {
@@ -346,7 +382,9 @@ fn answer(state: &mut State, head: u8, body: &[u8]) -> Option<Vec<u8>> {
         }
     };
     match (head & 0xF0, state.manner.clone()) {
-        (CONNECT, Manner::Good | Manner::Touchy(_)) if modern => Some(packet(0x20, &[0, 0, 0])),
+        (CONNECT, Manner::Good | Manner::Touchy(_) | Manner::Aws) if modern => {
+            Some(packet(0x20, &[0, 0, 0]))
+        }
         // Retain available 0, and a last will that is to be retained.
         (CONNECT, Manner::Allowing(properties))
             if modern
@@ -364,9 +402,10 @@ fn answer(state: &mut State, head: u8, body: &[u8]) -> Option<Vec<u8>> {
             last_word(state, &bytes);
             None
         }
-        (CONNECT, Manner::Good | Manner::Touchy(_) | Manner::Allowing(_) | Manner::Old(_)) => {
-            Some(packet(0x20, &[0, 0]))
-        }
+        (
+            CONNECT,
+            Manner::Good | Manner::Touchy(_) | Manner::Aws | Manner::Allowing(_) | Manner::Old(_),
+        ) => Some(packet(0x20, &[0, 0])),
         (CONNECT, Manner::Refuse(code)) => {
             let same = [code, 0x84, 0x85, 0x88, 0x86, 0x87];
             let bytes = if modern {
@@ -381,6 +420,7 @@ fn answer(state: &mut State, head: u8, body: &[u8]) -> Option<Vec<u8>> {
         (CONNECT, Manner::Close) => None,
         (CONNECT, Manner::Babble(bytes)) => Some(bytes),
         (_, Manner::Mute) => Some(Vec::new()),
+        (SUBSCRIBE, Manner::Aws) if filters(state.level, body).len() > 8 => None,
         (SUBSCRIBE, _) => {
             let mut ack = body[..2].to_vec();
             if modern {
@@ -403,6 +443,7 @@ fn answer(state: &mut State, head: u8, body: &[u8]) -> Option<Vec<u8>> {
         {
             None
         }
+        (PUBLISH, Manner::Aws) if !state.pace.takes_one() || !is_topic_of_aws(body) => None,
         (PUBLISH, _) => {
             let (topic, mut payload) = take_text(body);
             if modern {
