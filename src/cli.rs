@@ -380,7 +380,7 @@ fn port(text: &str) -> Result<u16, String> {
 }
 
 const ABOUT: &str = "\
-Puts the values of a Victron GX device on MQTT, and takes requests back.
+Publishes the values of a Victron GX device over MQTT, and carries out requests.
 Without a command it runs the bridge, until Ctrl-C or until it is told to stop.";
 
 /// What follows the options: where else settings come from, and examples of what this build can do.

@@ -138,7 +138,7 @@ pub enum Problem {
     MetricsAddress(String),
     /// An address that others can reach.
     #[error(
-        "others than this device can reach {0}; take 127.0.0.1, or allow it with --allow-remote-metrics"
+        "other computers can reach {0}; use 127.0.0.1, or allow it with --allow-remote-metrics"
     )]
     RemoteMetrics(SocketAddr),
     /// No address for the page.
@@ -148,7 +148,7 @@ pub enum Problem {
     WebAddress(String),
     /// An address that others can reach.
     #[error(
-        "others than this device can reach {0}, without encryption and password; take 127.0.0.1, or allow it with --allow-remote-web"
+        "other computers can reach {0}, without encryption and password; use 127.0.0.1, or allow it with --allow-remote-web"
     )]
     RemoteWeb(SocketAddr),
     /// No name of a device.
@@ -172,7 +172,7 @@ pub enum Problem {
     ListenAddress(String),
     /// An address that others can reach, and nothing that says who may connect.
     #[error(
-        "others than this device can reach {0}: say who may connect, in [[listen]] with auth = \"users\", \"venus\", \"certificate\" or \"anonymous\", or with --listen-auth"
+        "other computers can reach {0}: say who may connect, in [[listen]] with auth = \"users\", \"venus\", \"certificate\" or \"anonymous\", or with --listen-auth"
     )]
     OpenListener(SocketAddr),
     /// Two listeners on one address.

@@ -29,7 +29,7 @@ fn metrics_are_for_this_device_alone_unless_it_is_said() {
         "[fd00::1]:9100",
     ] {
         flags(&["--metrics", address]).refused(&format!(
-            "--metrics: others than this device can reach {address}; take 127.0.0.1, or allow it \
+            "--metrics: other computers can reach {address}; use 127.0.0.1, or allow it \
              with --allow-remote-metrics"
         ));
         let words = ["--metrics", address, "--allow-remote-metrics"];
@@ -65,8 +65,8 @@ fn the_page_is_for_this_device_alone_unless_it_is_said() {
     );
     for address in ["0.0.0.0:8080", "192.168.1.5:8080", "[::]:8080"] {
         flags(&["--web", address]).refused(&format!(
-            "--web: others than this device can reach {address}, without encryption and password; \
-             take 127.0.0.1, or allow it with --allow-remote-web"
+            "--web: other computers can reach {address}, without encryption and password; \
+             use 127.0.0.1, or allow it with --allow-remote-web"
         ));
         let words = ["--web", address, "--allow-remote-web"];
         assert_eq!(web(flags(&words)).as_deref(), Some(address));

@@ -292,10 +292,7 @@ fn an_address_that_cannot_be_had_ends_the_start() {
     assert!(log.contains(&sentence), "{log}");
     let (status, log) = starts(&["--metrics", "0.0.0.0:0"]);
     assert_eq!(status, Some(2));
-    assert!(
-        log.contains("others than this device can reach 0.0.0.0:0"),
-        "{log}"
-    );
+    assert!(log.contains("other computers can reach 0.0.0.0:0"), "{log}");
 }
 
 #[test]

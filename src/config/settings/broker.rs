@@ -91,7 +91,7 @@ settings! {
         version: MqttVersion = word("mqtt-version", &["3", "5", "auto", "3.1.1"]).flag("3|5|auto").or("\"auto\"");
         /// With MQTT 5: after how many seconds the broker forgets a retained value that is not renewed; 0 is never
         ///
-        /// So it forgets by itself what a dead device left behind.
+        /// So the broker clears what a dead device left behind.
         expire: Option<Duration> = seconds("expire").flag("SECONDS").or("0");
         /// With MQTT 5: whether topics are abbreviated, if the broker allows it
         ///
@@ -127,7 +127,7 @@ settings! {
         /// User and password go there too, and it is encrypted if the broker is. Without it the log names the
         /// server.
         follow_redirect: bool = truth_of("follow-redirect").flag("true|false").or("false");
-        /// The most messages a second that the broker is sent, for one that drops more; 0: no limit
+        /// Send the broker at most this many messages a second; 0: no limit
         ///
         /// For a broker that drops what is beyond its limit (AWS IoT Core takes 100). Nothing is dropped here:
         /// what waits is replaced by later values of the same topic, and answers to requests go first.
@@ -150,7 +150,7 @@ settings! {
         ///
         /// With false there is no heartbeat either. Reads are answered on their topics all the same, not retained.
         topics_of_values: bool = truth_of("topics").or("true");
-        /// What its clients may do: full, read-only, off or vrm
+        /// What clients of the broker may do: full, read-only, off or vrm
         ///
         /// With read-only, write requests are refused. With off nothing is published and every request is
         /// refused. vrm is what this device's setting for VRM says at any time (Settings -> VRM online portal).
@@ -199,9 +199,9 @@ settings! {
         = file("mqtt-client-key").flag("FILE").without("in the file of the certificate").example("\"/data/conf/client-key.pem\"").per_portal();
         /// Name that the broker's certificate must have
         = text("mqtt-server-name").flag("NAME").without("the broker's host").example("\"broker.example.com\"");
-        /// What TLS tells the broker that it will speak (ALPN), for one that serves several things at one port
+        /// Protocol name that TLS offers (ALPN), for a broker that serves several protocols on one port
         ///
-        /// AWS IoT Core wants x-amzn-mqtt-ca at port 443. Empty: nothing.
+        /// AWS IoT Core wants x-amzn-mqtt-ca on port 443. An empty name offers none.
         = text("alpn").flag("NAME").without("nothing").example("\"x-amzn-mqtt-ca\"");
     }
     in FLOW {

@@ -14,12 +14,12 @@ settings! {
         = text("address").example("\"0.0.0.0:1883\"");
         /// What is spoken there
         = word("transport", &["tcp", "tls", "ws", "wss"]).or("\"tcp\"");
-        /// Who may connect: anybody, the users of a file, who knows the password of this GX device, or who has a
-        /// certificate
+        /// Who may connect: anybody, the users of a file, whoever knows the password of this GX device, or whoever
+        /// has a certificate
         ///
-        /// An address that others than this device can reach needs it.
+        /// An address that other computers can reach needs it.
         = word("auth", &["anonymous", "users", "venus", "certificate"]).without("anybody, on this device only").example("\"venus\"").reload();
-        /// The file of users, with name:bcrypt-hash a line
+        /// The file of users, with a line name:bcrypt-hash for each
         = file("users").example("\"/data/conf/dbus-mqtt-users\"").reload();
         /// Certificate that clients are shown (PEM); without one a pair is made, and its fingerprint logged
         = file("certificate").example("\"/data/conf/listener.pem\"");

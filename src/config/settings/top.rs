@@ -41,7 +41,7 @@ settings! {
     }
 
     in VRM_SECTION by_hand {
-        /// Connect to VRM, Victron's portal, too, and register this device there first
+        /// Also connect to VRM, Victron's portal, and register this device there first
         ///
         /// A registration that fails is tried again; nothing waits for it. The table [vrm] has the details.
         = switch("init-broker").short('i').or("false");
@@ -52,10 +52,10 @@ settings! {
         /// With a listener and no mqtt-server, no broker is needed. ws:// in front is WebSocket, mqtts:// is
         /// encrypted, wss:// is both. The tables [[listen]] say more about each listener.
         = text("listen").flag("[ADDRESS:]PORT").several().without("nowhere").example("\"1883\"");
-        /// Who may connect there: anonymous, venus (who knows the password of this GX device), or a file of users
+        /// Who may connect there: anonymous, venus (whoever knows the password of this GX device), or a file of users
         ///
-        /// The file has name:bcrypt-hash a line. An address that others than this device can reach needs this. With
-        /// web and no listener it is for the page.
+        /// The file has a line name:bcrypt-hash for each user. An address that other computers can reach needs this.
+        /// With web and no listener it applies to the page.
         = text("listen-auth").flag("WORD|FILE").without("anybody, on this device only").example("\"venus\"");
     }
     in DEVICE by_hand {
@@ -97,24 +97,24 @@ settings! {
     in WATCH {
         /// Publish statistics of the program every so many seconds, while values flow; 0 is never
         ///
-        /// As the topic bridge/stats below the portal id: how many services and values there are, what was published
-        /// and refused, its memory. It is never retained. bridge/# in publish-deny of a broker keeps it
-        /// from there.
+        /// On the topic bridge/stats below the portal id: how many services and values there are, what was published
+        /// and refused, its memory. It is never retained. To keep it from a broker, put bridge/# into its
+        /// publish-deny.
         stats: Option<Duration> = seconds("stats").flag("SECONDS").or("0").reload();
     }
     in WATCH by_hand {
         /// Serve metrics to Prometheus on this address, such as 127.0.0.1:9100; the path is /metrics
         ///
-        /// Nothing is encrypted there and no password is asked for: an address that others than this device can
-        /// reach is refused, unless allow-remote-metrics is true.
+        /// Nothing is encrypted there and no password is asked for: an address that other computers can reach
+        /// is refused, unless allow-remote-metrics is true.
         = text("metrics").flag("ADDRESS:PORT").or("\"\"");
         /// Allow a metrics address that other computers can reach, without encryption and password
         = switch("allow-remote-metrics").or("false");
         /// Show a live page at this port of this device, such as 8080, or at ADDRESS:PORT
         ///
-        /// It has its values from this program, and needs nothing else; listen-auth says who may log in. With a
-        /// listener it is one of its clients, with an mqtt-server and no listener one of that broker's. Nothing is
-        /// encrypted: an address that others than this device can reach is refused, unless allow-remote-web is
+        /// It gets its values from this program and needs nothing else; listen-auth says who may log in. With a
+        /// listener it is a client of that; with an mqtt-server and no listener, of that broker. Nothing is
+        /// encrypted: an address that other computers can reach is refused, unless allow-remote-web is
         /// true. /metrics and /health are there too.
         = text("web").flag("[ADDRESS:]PORT").or("\"\"");
         /// Allow a page that other computers can open
@@ -127,7 +127,7 @@ settings! {
         /// Addresses, the name of this device, and names that end in .local, .lan, .home, .home.arpa, .internal,
         /// .localdomain or .localhost are always allowed. Any other name could be one that a web page points at
         /// this device, to write in the name of whoever looks at it.
-        = text("web-hosts").flag("NAME").several().without("those alone").example("\"boat.example.org\"");
+        = text("web-hosts").flag("NAME").several().without("only those that are always allowed").example("\"boat.example.org\"");
     }
     in OTHER by_hand {
         /// Accept password files that other users of this device can read
