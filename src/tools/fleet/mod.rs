@@ -74,8 +74,9 @@ pub async fn run(
 /// The configuration of each installation: that of a bridge with this portal id, without what listens.
 fn configs(args: &FleetArgs, layers: &Layers, machine: &Machine) -> Result<Vec<Config>, ToolError> {
     let mut configs: Vec<Config> = Vec::new();
-    for number in 0..args.count {
-        let id = format!("{}{number:06}", args.name);
+    let count = usize::try_from(args.count).unwrap_or(usize::MAX);
+    for number in 0..count {
+        let id = report::portal_id(&args.name, number);
         let id = PortalId::new(&id).map_err(|error| Fatal::Usage(Box::new(error)))?;
         let config = layers.resolve(machine, &id).and_then(Config::with_secrets);
         let mut config = config.map_err(Fatal::from)?;
@@ -112,7 +113,7 @@ impl Fleet {
             stats: Vec::with_capacity(count),
             answers: Arc::default(),
             news,
-            report: Report::new(count),
+            report: Report::new(count, &args.name),
             stop,
             tasks: JoinSet::new(),
             published: 0,

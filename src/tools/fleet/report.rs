@@ -9,6 +9,8 @@ use crate::shell::run::LinkNews;
 #[derive(Debug)]
 pub(super) struct Report {
     links: Vec<Link>,
+    /// What the portal ids begin with.
+    name: String,
     pub(super) connects: u64,
     reconnects: Vec<Duration>,
     reasons: BTreeMap<String, u64>,
@@ -23,8 +25,9 @@ struct Link {
 
 impl Report {
     /// A fleet of this many that has no connection yet.
-    pub(super) fn new(count: usize) -> Report {
+    pub(super) fn new(count: usize, name: &str) -> Report {
         Report {
+            name: name.to_owned(),
             links: vec![Link::default(); count],
             connects: 0,
             reconnects: Vec::new(),
@@ -53,6 +56,9 @@ impl Report {
                 if was_connected {
                     link.lost = Some(at);
                 }
+                // The same error of all of them is one.
+                let id = portal_id(&self.name, bridge);
+                let reason = reason.replace(&id, "{portal-id}");
                 if self.reasons.len() < REASONS_MAX || self.reasons.contains_key(&reason) {
                     *self.reasons.entry(reason).or_default() += 1;
                 }
@@ -108,6 +114,11 @@ impl Report {
     }
 }
 
+/// The portal id of an installation.
+pub(super) fn portal_id(name: &str, number: usize) -> String {
+    format!("{name}{number:06}")
+}
+
 /// A bar of the histogram; none where it would be empty.
 fn row(from: Duration, to: Option<Duration>, count: usize, of: usize) -> Option<String> {
     let from = from.as_secs_f64();
@@ -140,11 +151,11 @@ mod tests {
 
     #[test]
     fn a_reconnect_is_counted_from_the_loss() {
-        let mut report = Report::new(2);
+        let mut report = Report::new(2, "fleet");
         let start = Instant::now();
         let failed = |was_connected| LinkNews::Failed {
             was_connected,
-            reason: String::from("closed"),
+            reason: String::from("fleet000001 is closed"),
         };
         report.take((0, start, LinkNews::Connected));
         report.take((1, start, LinkNews::Connected));
@@ -165,7 +176,7 @@ mod tests {
             lines[1].starts_with("  2.00 –  4.00 s      1  ###"),
             "{lines:?}"
         );
-        assert_eq!(lines[2..], ["2 × closed"]);
-        assert_eq!(report.reason().as_deref(), Some("closed"));
+        assert_eq!(lines[2..], ["2 × {portal-id} is closed"]);
+        assert_eq!(report.reason().as_deref(), Some("{portal-id} is closed"));
     }
 }
