@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use crate::support::broker::Broker;
 use crate::support::client::Message;
-use crate::support::json::json;
 use crate::support::rig::{Rig, n, r};
 use crate::support::service::{Service, battery};
 use crate::support::wire::V;
@@ -63,7 +62,7 @@ fn batches_end_with_what_the_bus_has_in_parts_that_the_broker_takes() {
         let seen = values(messages);
         let level = |number: i32| {
             let value = seen.get(&format!("tank/1/Level/{number}"));
-            value.is_some_and(|value| value.to_string() == json(&V::I(20 * number)))
+            value.is_some_and(|value| *value == i64::from(20 * number))
         };
         let is_right = (0..200).all(level) && seen.get("battery/258/Soc") == Some(&12.5.into());
         is_right.then_some(())
