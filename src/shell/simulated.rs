@@ -1,4 +1,4 @@
-//! A bridge whose bus is in memory, for who runs many of them: the same [`Bridge`](crate::bridge::Bridge), the
+//! A bridge whose bus is in memory, for those who run many of them: the same [`Bridge`], the
 //! same sessions and the same tasks as [`run`](super::run), but for the task of the bus.
 
 use std::future::Future;

@@ -140,7 +140,7 @@ settings! {
         /// end of the interval, or, within the deadband, when it has not changed for a minute. Requests are
         /// answered at once.
         throttle: Vec<ThrottleRule> = throttles("throttle").or("[]");
-        /// Every so many seconds send what changed in one message, N/<portal id>/batch; 0: no batches
+        /// Every so many seconds send what changed in one message, under the topic batch; 0: no batches
         ///
         /// For brokers that bill or limit messages. What is in a batch: docs/topics.md.
         batch: Option<Duration> = seconds("batch").within(0, 86_400).or("0");
