@@ -652,8 +652,8 @@ fn a_broker_may_have_several_addresses() {
         let tls = place.tls.as_ref().unwrap();
         tls.server_name.is_none()
     }));
-    // A flag may be given several times, and a setting of encryption is for all.
-    let broker = flags(&["-q", "a", "-q", "b", "-c", CA]).broker();
+    // A setting of encryption is for all. Of a flag that is given twice the last one counts, as always.
+    let broker = flags(&["-q", "x", "-q", "a,b", "-c", CA]).broker();
     assert!(
         broker
             .at_each()

@@ -53,9 +53,9 @@ settings! {
         /// (443). Without a path it is /mqtt. An IPv6 address with a port is written "[::1]:1883". The default
         /// is a broker on this device.
         ///
-        /// Several addresses of one broker, the nodes of a cluster, are separated by commas, or the flag is given
-        /// several times. They are tried in random order, each one with the name in its address for TLS.
-        = text("mqtt-server").flag("HOST[:PORT]").several().short('q').or("\"127.0.0.1:1883\"");
+        /// Several addresses of one broker, the nodes of a cluster, are separated by commas. They are tried in random
+        /// order, each one with the name in its address for TLS.
+        = text("mqtt-server").flag("HOST[:PORT]").short('q').or("\"127.0.0.1:1883\"");
         /// User name, if the broker wants one
         ///
         /// In the user, the client id, the prefix and the names of certificates and password files, {portal-id}
