@@ -421,11 +421,9 @@ impl Bridge {
         let head = topic.strip_suffix(rest)?;
         if let Some(slot) = outlet.fit.find(rest) {
             let item = self.store.items.get(slot)?;
-            let key = self.store.items.device_key(item.device);
-            return Some([head, key, self.store.items.path(item)].concat());
+            return Some(format!("{head}{}", self.store.items.topic(item)));
         }
-        let (at, _) = rest.match_indices('/').nth(1)?;
-        let (key, path) = rest.split_at_checked(at)?;
+        let (key, path) = topic::split_item(rest)?;
         let item = self.store.items.get(outlet.fit.find_device(key)?)?;
         Some([head, self.store.items.device_key(item.device), path].concat())
     }

@@ -211,6 +211,12 @@ pub fn parse_request<'a>(
     }))
 }
 
+/// Splits `<type>/<instance><path>` before the path, without a look at either.
+pub fn split_item(rest: &str) -> Option<(&str, &str)> {
+    let (at, _) = rest.match_indices('/').nth(1)?;
+    rest.split_at_checked(at)
+}
+
 /// Reads `<type>/<instance><path>`, as it follows the portal id.
 pub fn parse_address(rest: &str) -> Option<ItemAddress<'_>> {
     let (service_type, rest) = rest.split_once('/')?;

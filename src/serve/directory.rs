@@ -11,6 +11,7 @@ use super::interface::Slot;
 use super::set::Bits;
 use crate::model::filter::List;
 use crate::model::interner::{Interner, TextId};
+use crate::model::topic;
 
 /// All items, and the filters and covers in use.
 #[derive(Debug)]
@@ -388,9 +389,7 @@ fn admits(list: &List, topic: &str) -> bool {
     list.admits(device, path)
 }
 
-/// `<type>/<instance>`, and the path.
+/// `<type>/<instance>`, and the path; a topic that is not an item's has no path.
 fn split(topic: &str) -> (&str, &str) {
-    let mut slashes = topic.match_indices('/').map(|(at, _)| at);
-    let second = slashes.nth(1).unwrap_or(topic.len());
-    topic.split_at_checked(second).unwrap_or((topic, ""))
+    topic::split_item(topic).unwrap_or((topic, ""))
 }

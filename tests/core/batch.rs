@@ -270,3 +270,21 @@ fn a_client_ends_with_what_the_bus_has_whatever_changes() {
         assert!(bytes_max.is_none_or(|max| receiver.longest <= max));
     }
 }
+
+#[test]
+fn what_came_and_went_between_two_batches_is_not_said() {
+    let mut scene = Scene::with(frames::config(vec![outlet(true, None)]));
+    battery(&mut scene);
+    scene.pass(STEP);
+    scene.sent(0);
+    let tank = "com.victronenergy.tank.t0";
+    scene.own(
+        tank,
+        ":1.8",
+        &[("/DeviceInstance", V::I(4)), ("/Level", V::D(20.0))],
+    );
+    scene.settle();
+    scene.leave(tank);
+    scene.pass(STEP * 2);
+    assert!(scene.sent(0).iter().all(|(topic, ..)| topic != "batch"));
+}

@@ -48,6 +48,11 @@ impl Bits {
         u32::try_from(self.0.len() * 32).unwrap_or(u32::MAX)
     }
 
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
     /// Takes all out.
     pub fn clear(&mut self) {
         self.0.clear();

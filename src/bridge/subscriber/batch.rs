@@ -38,14 +38,12 @@ pub struct BatchConfig {
 pub struct Batch {
     config: BatchConfig,
     changed: Bits,
-    /// What a batch has told.
+    /// What clients know from a batch.
     known: Bits,
-    /// The topics, without `N/<portal id>/`, of what was told and is gone.
+    /// The topics, without `N/<portal id>/`, of what they know and is gone.
     gone: Vec<Box<str>>,
     /// What cannot be published for its topic alone.
     misfits: Bits,
-    /// Whether there is anything to say.
-    has_news: bool,
     /// Whether all that is wanted is being said.
     is_full: bool,
     next: Option<Instant>,
@@ -61,7 +59,6 @@ impl Batch {
             known: Bits::default(),
             gone: Vec::new(),
             misfits: Bits::default(),
-            has_news: false,
             is_full: false,
             next: None,
             full_at: None,
@@ -76,7 +73,6 @@ impl Batch {
     /// An item changed that is wanted.
     pub fn changed(&mut self, slot: SlotId) {
         self.changed.insert(slot);
-        self.has_news = true;
     }
 
     /// The item's topic does not fit the broker; in a batch it does.
@@ -95,7 +91,6 @@ impl Batch {
         self.misfits.remove(slot);
         if self.known.remove(slot) {
             self.gone.push(topic());
-            self.has_news = true;
         }
     }
 
@@ -120,7 +115,6 @@ impl Batch {
         for slot in wanted {
             self.changed.insert(slot);
         }
-        self.has_news = true;
         self.is_full = true;
     }
 
@@ -129,7 +123,6 @@ impl Batch {
         self.changed.clear();
         self.known.clear();
         self.gone.clear();
-        self.has_news = false;
         self.is_full = false;
         self.next = None;
         self.full_at = None;
@@ -158,7 +151,7 @@ impl Batch {
         if is_full_due {
             self.full_at = self.config.full.map(|full| now + full);
         }
-        (is_full_due || (is_due && self.has_news), is_full_due)
+        (is_full_due || (is_due && self.has_news()), is_full_due)
     }
 
     /// Something new is wanted: it is not waited for the time of the next batch.
@@ -168,7 +161,11 @@ impl Batch {
 
     /// Whether there is anything to say.
     pub fn has_news(&self) -> bool {
-        self.has_news || self.is_full
+        self.is_full || self.has_changes()
+    }
+
+    fn has_changes(&self) -> bool {
+        !self.changed.is_empty() || !self.gone.is_empty()
     }
 
     /// Writes the next part, of at most that many bytes. What the part has no room for stays for the next one, and
@@ -193,14 +190,13 @@ impl Batch {
             // What is gone is said before what is there: it may be back.
             Vec::new()
         };
-        let mut has_more = !self.gone.is_empty();
         for slot in slots {
             let Some(item) = store.items.get(slot).filter(|item| item.life == Life::Live) else {
                 self.changed.remove(slot);
                 continue;
             };
             let before = out.len();
-            let topic = [store.items.device_key(item.device), store.items.path(item)].concat();
+            let topic = store.items.topic(item);
             if before > start {
                 out.extend_from_slice(b", ");
             }
@@ -223,16 +219,15 @@ impl Batch {
             }
             out.truncate(before);
             if is_said && before > start {
-                has_more = true;
                 break;
             }
             self.changed.remove(slot);
             if self.known.remove(slot) {
                 self.gone.push(topic.into());
-                has_more = true;
             }
         }
         out.push(b'}');
+        let has_more = self.has_changes();
         if is_full {
             out.extend_from_slice(b", \"full\": true");
         }
@@ -240,7 +235,6 @@ impl Batch {
             out.extend_from_slice(b", \"more\": true");
         }
         out.push(b'}');
-        self.has_news = has_more;
         self.is_full = is_full && has_more;
     }
 

@@ -166,7 +166,7 @@ impl Subscriber {
         self.update_wanted();
     }
 
-    /// Values go out in batches, beside their topics or in the place of them.
+    /// Values go out in batches, in addition to their topics or instead of them.
     pub fn batch(&mut self, config: Option<BatchConfig>) {
         self.batch = config.map(|config| Box::new(Batch::new(config)));
         self.update_wanted();
@@ -323,12 +323,19 @@ impl Subscriber {
     /// Whether the slot's changes are wanted.
     #[inline]
     pub fn covers(&self, slot: SlotId) -> bool {
+        let apart = || self.has_topics() && self.is_wanted(slot);
+        self.covers_at_once(slot).unwrap_or_else(apart)
+    }
+
+    /// The same, of a reader that has all that is wanted at once and in topics; `None`: it has not.
+    #[inline]
+    fn covers_at_once(&self, slot: SlotId) -> Option<bool> {
         match self.wanted {
-            Wanted::Nothing => false,
-            Wanted::Everything => true,
-            Wanted::Shown => !self.gate.hides(slot),
-            Wanted::Apart => self.has_topics() && self.is_wanted(slot),
-            Wanted::Covered => self.covered.contains(slot),
+            Wanted::Nothing => Some(false),
+            Wanted::Everything => Some(true),
+            Wanted::Shown => Some(!self.gate.hides(slot)),
+            Wanted::Covered => Some(self.covered.contains(slot)),
+            Wanted::Apart => None,
         }
     }
 
@@ -391,12 +398,7 @@ impl Subscriber {
     /// An item is gone: no read asks for it any more.
     pub fn gone(&mut self, slot: SlotId, items: &Items) {
         if let Some(batch) = &mut self.batch {
-            batch.gone(slot, || {
-                let item = items.at(slot);
-                [items.device_key(item.device), items.path(item)]
-                    .concat()
-                    .into()
-            });
+            batch.gone(slot, || items.topic(items.at(slot)).into());
         }
         self.forced.remove(slot);
     }
@@ -423,15 +425,10 @@ impl Subscriber {
         if self.phase != Phase::Open {
             return;
         }
-        let is_covered = match self.wanted {
-            Wanted::Nothing => false,
-            Wanted::Everything => true,
-            Wanted::Shown => !self.gate.hides(slot),
-            Wanted::Covered => self.covered.contains(slot),
-            Wanted::Apart => return self.changed_apart(slot),
-        };
-        if is_covered && !self.outbox.push(slot) {
-            self.conflated += 1;
+        match self.covers_at_once(slot) {
+            Some(true) if !self.outbox.push(slot) => self.conflated += 1,
+            Some(_) => {}
+            None => self.changed_apart(slot),
         }
     }
 

@@ -1,10 +1,16 @@
 //! Items by their topics, and by filters of topics.
 
-use super::Items;
+use super::{Item, Items};
 use crate::bridge::store::cache::SlotId;
 use crate::model::filter::{Filter, Path};
+use crate::model::topic;
 
 impl Items {
+    /// The topic of an item without `N/<portal>/`.
+    pub fn topic(&self, item: &Item) -> String {
+        [self.device_key(item.device), self.path(item)].concat()
+    }
+
     /// The live slot of the topic without `N/<portal>/`.
     pub fn find_topic(&self, rest: &str) -> Option<SlotId> {
         let slot = self.find_gone_topic(rest)?;
@@ -13,8 +19,7 @@ impl Items {
 
     /// The same, of an item that is live or gone.
     pub fn find_gone_topic(&self, rest: &str) -> Option<SlotId> {
-        let (at, _) = rest.match_indices('/').nth(1)?;
-        let (key, path) = rest.split_at_checked(at)?;
+        let (key, path) = topic::split_item(rest)?;
         self.find(self.find_device(key)?, path)
     }
 
