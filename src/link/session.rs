@@ -659,20 +659,17 @@ impl Session {
         };
         match self.config.version {
             Version::V3 => v3::write_subscribe(out, id, filters),
-            Version::V5 => {
-                // A write of a minute ago is not to be carried out now (§5.7).
-                let unqueued = self.is_kept();
-                v5::write_subscribe(
-                    out,
-                    id,
-                    filters,
-                    Options {
-                        unqueued,
-                        ..options
-                    },
-                );
-            }
+            Version::V5 => self.subscribe_v5(id, filters, options, out),
         }
+    }
+
+    fn subscribe_v5(&self, id: u16, filters: &[String], options: Options, out: &mut Vec<u8>) {
+        let options = Options {
+            // A write of a minute ago is not to be carried out now (§5.7).
+            unqueued: self.is_kept(),
+            ..options
+        };
+        v5::write_subscribe(out, id, filters, options);
     }
 
     fn unsubscribe(&self, id: u16, filter: &str, out: &mut Vec<u8>) {
@@ -699,10 +696,9 @@ impl Session {
             Version::V5 => {
                 let options = Options {
                     stored: true,
-                    unqueued: self.is_kept(),
                     ..Options::default()
                 };
-                v5::write_subscribe(out, PROBE_ID, &filter, options);
+                self.subscribe_v5(PROBE_ID, &filter, options, out);
             }
         }
         self.ping(out);

@@ -130,7 +130,7 @@ impl Interner {
 
     /// Whether an item has the text.
     pub fn knows(&self, text: &str) -> bool {
-        self.ids.contains_key(text)
+        self.find(text).is_some()
     }
 
     /// The text.
