@@ -15,6 +15,8 @@
 //! 8. `fleet`: many simulated installations for a broker to carry.
 #![allow(clippy::disallowed_methods)] // tools are programs: they read clocks and spawn their tasks
 
+use std::time::Duration;
+
 use crate::error::print;
 use crate::model::outside::Outside;
 
@@ -38,6 +40,14 @@ pub mod tree;
 pub mod value;
 
 pub use self::error::ToolError;
+
+/// Waits for `shutdown`, or until the given time is over.
+async fn until(shutdown: impl Future<Output = ()>, time: Option<Duration>) {
+    match time {
+        Some(time) => drop(tokio::time::timeout(time, shutdown).await),
+        None => shutdown.await,
+    }
+}
 
 /// Prints a line for people. If nobody reads any more, since the terminal was closed, the tool still
 /// ends; a full disk is an error.

@@ -56,12 +56,7 @@ pub async fn run(
 ) -> Result<(), ToolError> {
     raise_file_limit();
     let time = args.seconds.map(Duration::from_secs);
-    let stop = async {
-        tokio::select! {
-            () = shutdown => {}
-            () = after(time) => {}
-        }
-    };
+    let stop = super::until(shutdown, time);
     let (places, held) = Places::take(&args)?;
     let devices = usize::try_from(args.devices).unwrap_or(DEVICES_MAX);
     let devices = devices.clamp(DEVICES_MIN, DEVICES_MAX);
@@ -316,7 +311,7 @@ Or with any other client; there is no broker in between, and nothing to keep ali
     words.split('\n').try_for_each(say)
 }
 
-/// The simulated installation as recordings: what its devices told in this time.
+/// The simulated installation as recordings: what its devices sent in this time.
 pub(crate) fn recordings(time: Duration) -> Vec<Recording> {
     let mut installation = Installation::new(PORTAL_ID, DEVICES_MIN, None, SEED);
     let names: Vec<String> = installation.names().map(str::to_owned).collect();
@@ -359,13 +354,6 @@ pub(crate) fn raise_file_limit() {
             ..limit
         };
         let _ = setrlimit(Resource::Nofile, raised);
-    }
-}
-
-pub(crate) async fn after(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
     }
 }
 

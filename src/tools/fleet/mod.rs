@@ -163,12 +163,7 @@ impl Fleet {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ToolError> {
         let time = args.seconds.map(Duration::from_secs_f64);
-        let end = async {
-            tokio::select! {
-                () = shutdown => {}
-                () = demo::after(time) => {}
-            }
-        };
+        let end = super::until(shutdown, time);
         tokio::pin!(end);
         let mut tick = tokio::time::interval_at(Instant::now() + LINE_EVERY, LINE_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -286,10 +281,10 @@ impl Player {
                 }
                 () = wait => {
                     if let Some(step) = track.steps.get(next) {
-                        bus.send(step.told.iter().filter_map(track::Told::frame));
+                        bus.send(step.signals.iter().filter_map(track::Signal::frame));
                         next += 1;
                     } else {
-                        bus.send(track.rewind.iter().filter_map(track::Told::frame));
+                        bus.send(track.rewind.iter().filter_map(track::Signal::frame));
                         (next, from, start) = (0, Duration::ZERO, Instant::now());
                     }
                 }

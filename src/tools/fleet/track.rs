@@ -16,14 +16,14 @@ use crate::tools::replay::bursts;
 use crate::tools::tree::{Fields, Node, Tree};
 use crate::tools::value;
 
-/// The recordings, with the signals of all that they tell.
+/// The recordings, and the signals of all their changes.
 #[derive(Debug)]
 pub(super) struct Track {
     services: Vec<Recorded>,
     /// In the order of time; those of the same time may be several.
     pub(super) steps: Vec<Step>,
     /// What brings every item back to the start.
-    pub(super) rewind: Vec<Told>,
+    pub(super) rewind: Vec<Signal>,
     /// How long one pass takes.
     pub(super) length: Duration,
     /// How many changes one pass has.
@@ -41,7 +41,7 @@ struct Recorded {
     announcement: Option<Message>,
 }
 
-/// What one service tells at one time.
+/// What one service sends at one time.
 #[derive(Debug)]
 pub(super) struct Step {
     /// When, from the start.
@@ -49,17 +49,17 @@ pub(super) struct Step {
     /// Which changes of which recording.
     service: usize,
     changes: std::ops::Range<usize>,
-    pub(super) told: Vec<Told>,
+    pub(super) signals: Vec<Signal>,
 }
 
-/// A message as it stands on a bus.
+/// `ItemsChanged` of one service, as it is sent on a bus.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Signal {
     owner: String,
     bytes: Box<[u8]>,
 }
 
-impl Told {
+impl Signal {
     /// The message; `None` cannot be, for zbus made it.
     pub(super) fn frame(&self) -> Option<Frame<'_>> {
         let frame = frame::parse(&self.bytes).ok()?;
@@ -97,7 +97,7 @@ impl Track {
             steps.push(Step {
                 at: Duration::from_millis(burst.ts_ms),
                 service: burst.track,
-                told: told(service, changes.unwrap_or_default())?,
+                signals: signals(service, changes.unwrap_or_default())?,
                 changes: burst.changes,
             });
         }
@@ -124,7 +124,7 @@ impl Track {
                     text: start.text.clone(),
                 })
                 .collect();
-            rewind.extend(told(service, &back)?);
+            rewind.extend(signals(service, &back)?);
         }
         track.rewind = rewind;
         Ok(track)
@@ -156,66 +156,54 @@ impl Track {
 
     /// What the bus, or a service on it, answers to a call after this many steps.
     pub(super) fn answer(&self, call: &Call, steps: usize) -> Option<Answer> {
-        let found = self.services.iter().position(|service| {
-            *service.name == *call.destination || *service.owner == *call.destination
-        });
-        let (owner, body) = match (found, &call.method) {
-            (_, Method::AddMatch(_)) => (BUS, encode(&())),
-            (_, Method::ListNames) => {
+        let reply = |owner: &str, message: Option<Message>| {
+            Some(Answer {
+                serial: call.id.serial(),
+                owner: owner.to_owned(),
+                message: message?,
+                kind: Kind::MethodReturn,
+                service: None,
+            })
+        };
+        match &call.method {
+            Method::AddMatch(_) => return reply(BUS, encode(&())),
+            Method::ListNames => {
                 let names = self.services.iter().map(|service| service.name.as_str());
-                (BUS, encode(&names.collect::<Vec<_>>()))
+                return reply(BUS, encode(&names.collect::<Vec<_>>()));
             }
-            (_, Method::GetNameOwner(name)) => {
+            Method::GetNameOwner(name) => {
                 let mut all = self.services.iter();
-                let owner = all.find(|service| *service.name == **name)?;
-                (BUS, encode(&owner.owner))
+                let found = all.find(|service| *service.name == **name)?;
+                return reply(BUS, encode(&found.owner));
             }
-            (None, _) => return None,
-            (Some(service), method) => {
-                let recorded = self.services.get(service)?;
-                let owner = recorded.owner.as_str();
-                if call.method == Method::GetItems {
-                    return Some(Answer {
-                        serial: call.id.serial(),
-                        owner: owner.to_owned(),
-                        message: recorded.announcement.clone()?,
-                        kind: Kind::MethodReturn,
-                        news: Some(service),
-                    });
-                }
-                let tree = self.tree(service, steps);
-                let body = match (method, tree.node(&call.path)) {
-                    (Method::GetValue, Node::Item(item)) => encode(&item.value),
-                    (Method::GetValue, Node::Inner) => encode(&tree.values(&call.path)),
-                    (Method::Introspect, _) => encode(&tree.introspection(&call.path)),
-                    (Method::SetValue(_), _) => encode(&READ_ONLY),
-                    (Method::GetValue, Node::Unknown) => {
-                        return Some(Answer {
-                            serial: call.id.serial(),
-                            owner: owner.to_owned(),
-                            message: encode(&"there is no such item")?,
-                            kind: Kind::Error,
-                            news: None,
-                        });
-                    }
-                    (
-                        Method::AddMatch(_)
-                        | Method::ListNames
-                        | Method::GetNameOwner(_)
-                        | Method::GetItems,
-                        _,
-                    ) => return None,
-                };
-                (owner, body)
+            Method::GetItems | Method::GetValue | Method::SetValue(_) | Method::Introspect => {}
+        }
+        let called = |service: &Recorded| {
+            *service.name == *call.destination || *service.owner == *call.destination
+        };
+        let number = self.services.iter().position(called)?;
+        let recorded = self.services.get(number)?;
+        let owner = recorded.owner.as_str();
+        if call.method == Method::GetItems {
+            return Some(Answer {
+                service: Some(number),
+                ..reply(owner, recorded.announcement.clone())?
+            });
+        }
+        let tree = self.tree(number, steps);
+        let body = match (&call.method, tree.node(&call.path)) {
+            (Method::SetValue(_), _) => encode(&READ_ONLY),
+            (Method::Introspect, _) => encode(&tree.introspection(&call.path)),
+            (_, Node::Item(item)) => encode(&item.value),
+            (_, Node::Inner) => encode(&tree.values(&call.path)),
+            (_, Node::Unknown) => {
+                return Some(Answer {
+                    kind: Kind::Error,
+                    ..reply(owner, encode(&"no such item"))?
+                });
             }
         };
-        Some(Answer {
-            serial: call.id.serial(),
-            owner: owner.to_owned(),
-            message: body?,
-            kind: Kind::MethodReturn,
-            news: None,
-        })
+        reply(owner, body)
     }
 
     /// How many services and items there are.
@@ -232,8 +220,8 @@ pub(super) struct Answer {
     owner: String,
     message: Message,
     kind: Kind,
-    /// Of which service all that it has told since the start follows.
-    news: Option<usize>,
+    /// The service whose changes since the start follow.
+    service: Option<usize>,
 }
 
 impl Answer {
@@ -244,9 +232,9 @@ impl Answer {
         steps: usize,
     ) -> impl Iterator<Item = Frame<'a>> {
         let past = track.steps.iter().take(steps);
-        let past = past.filter(|step| Some(step.service) == self.news);
-        let news = past.flat_map(|step| step.told.iter().filter_map(Told::frame));
-        self.frame().into_iter().chain(news)
+        let past = past.filter(|step| Some(step.service) == self.service);
+        let changes = past.flat_map(|step| step.signals.iter().filter_map(Signal::frame));
+        self.frame().into_iter().chain(changes)
     }
 
     fn frame(&self) -> Option<Frame<'_>> {
@@ -275,7 +263,7 @@ fn encode<B: serde::Serialize + zbus::DynamicType>(body: &B) -> Option<Message> 
 }
 
 /// The signals of changes. One holds each path once.
-fn told(service: &Recorded, changes: &[Change]) -> Result<Vec<Told>, ToolError> {
+fn signals(service: &Recorded, changes: &[Change]) -> Result<Vec<Signal>, ToolError> {
     let mut all = Vec::new();
     let mut rest = changes;
     while !rest.is_empty() {
@@ -298,7 +286,7 @@ fn told(service: &Recorded, changes: &[Change]) -> Result<Vec<Told>, ToolError> 
             path: "/".to_owned(),
             reason: Box::new(reason),
         })?;
-        all.push(Told {
+        all.push(Signal {
             owner: service.owner.clone(),
             bytes: Box::from(&message.data()[..]),
         });

@@ -41,12 +41,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ToolError> {
     let time = args.seconds.map(Duration::from_secs);
-    let stop = async {
-        tokio::select! {
-            () = shutdown => {}
-            () = after(time) => {}
-        }
-    };
+    let stop = super::until(shutdown, time);
     let what = What {
         services: &args.services,
         schema,
@@ -104,13 +99,6 @@ pub async fn record(
     }
     recorder.flush()?;
     Ok(recorder.summary())
-}
-
-async fn after(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// How often files are flushed and clocks looked at.
