@@ -1,4 +1,4 @@
-//! What suits a broker of a known kind (`engine`): for each kind the settings that it stands for. Data, and
+//! What suits a broker of a known kind (`engine`): the settings of each kind. Data, and
 //! nothing else: whatever is set anywhere overrides it. Where each row is from is in `docs/brokers.md`.
 
 use super::error::{ConfigError, Origin};
@@ -34,7 +34,7 @@ const TABLE: &[(&str, &str, &str)] = &[
 ];
 
 impl Values {
-    /// Adds what the kind of broker stands for, below all that is set.
+    /// Adds the settings of the kind of broker; whatever is set anywhere overrides them.
     pub(super) fn add_engine(&mut self) -> Result<(), ConfigError> {
         let Some(engine) = self.find::<String>("engine")? else {
             return Ok(());

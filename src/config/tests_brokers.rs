@@ -22,6 +22,17 @@ fn secret(text: &str, mode: u32) -> (tempfile::TempDir, String) {
     (folder, name)
 }
 
+/// The text has each of these lines.
+#[track_caller]
+fn assert_has_lines(text: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(
+            text.lines().any(|found| found == *line),
+            "{line} is not in\n{text}"
+        );
+    }
+}
+
 #[test]
 fn s6_a_certificate_switches_encryption_on() {
     let broker = flags(&["-c", CA]).broker();
@@ -586,33 +597,31 @@ fn the_configuration_is_shown_with_where_it_is_from() {
         ),
     };
     let text = dump(&given);
-    for line in [
-        "server = \"wss://gx:443/x\"  # --mqtt-server",
-        "client-id = \"a\\\"\\\\b\"  # --client-id",
-        "keep-alive = 7  # DBUS_MQTT_KEEP_ALIVE",
-        "keep-alive = 60  # default",
-        "mqtt-version = 5  # DBUS_MQTT_VERSION",
-        "gather-ms = 3  # FILE:1",
-        "items-max = 9  # FILE:4",
-        "services-max = 2000  # default",
-        "retain = false  # FILE:6",
-        "publish-deny = [\"settings/#\", \"+/+/Serial\"]  # FILE:7",
-        "topic-levels-max = 8  # FILE:8",
-        "topic-bytes-max = 256  # FILE:9",
-        "topic-replace = { \" \" = \"_\", \">\" = \"_\" }  # FILE:10",
-        "throttle = [[\"battery/#\", \"10s\", 0.5], [\"#\", \"1h\", 1]]  # FILE:11",
-        "server = \"mqtt://two:1883\"  # FILE:14",
-        "access = \"off\"  # FILE:15",
-        "home-assistant = false  # FILE:16",
-        "home-assistant-prefix = \"homeassistant\"  # default",
-        "home-assistant-keep = 9  # FILE:17",
-        "portal-id = \"e0ff50a097c0\"  # this device",
-    ] {
-        assert!(
-            text.lines().any(|found| found == line),
-            "{line} is not in\n{text}"
-        );
-    }
+    assert_has_lines(
+        &text,
+        &[
+            "server = \"wss://gx:443/x\"  # --mqtt-server",
+            "client-id = \"a\\\"\\\\b\"  # --client-id",
+            "keep-alive = 7  # DBUS_MQTT_KEEP_ALIVE",
+            "keep-alive = 60  # default",
+            "mqtt-version = 5  # DBUS_MQTT_VERSION",
+            "gather-ms = 3  # FILE:1",
+            "items-max = 9  # FILE:4",
+            "services-max = 2000  # default",
+            "retain = false  # FILE:6",
+            "publish-deny = [\"settings/#\", \"+/+/Serial\"]  # FILE:7",
+            "topic-levels-max = 8  # FILE:8",
+            "topic-bytes-max = 256  # FILE:9",
+            "topic-replace = { \" \" = \"_\", \">\" = \"_\" }  # FILE:10",
+            "throttle = [[\"battery/#\", \"10s\", 0.5], [\"#\", \"1h\", 1]]  # FILE:11",
+            "server = \"mqtt://two:1883\"  # FILE:14",
+            "access = \"off\"  # FILE:15",
+            "home-assistant = false  # FILE:16",
+            "home-assistant-prefix = \"homeassistant\"  # default",
+            "home-assistant-keep = 9  # FILE:17",
+            "portal-id = \"e0ff50a097c0\"  # this device",
+        ],
+    );
     // It is a settings file, of the same configuration.
     assert_eq!(file(&text).resolve(), given.resolve());
     let plain = dump(&Given::default());
@@ -697,7 +706,7 @@ fn a_broker_sends_us_to_another_server() {
     assert_eq!(place("b.example:1883"), known("b.example:1883"));
     assert_eq!(place("b.example"), known("b.example:8884"));
     assert_eq!(place("[::1]:1 c"), known("[::1]:1"));
-    // What is no address, or says how it is reached, is passed over.
+    // What is not an address, or says how it is reached, is passed over.
     assert_eq!(place("mqtt://b user@c d"), known("d:8884"));
     assert_eq!(place("/x"), None);
 }
@@ -724,18 +733,16 @@ fn an_engine_sets_what_suits_it_and_every_setting_overrides_it() {
     let replaced = brokers[1].topics.replace.iter().map(|(from, _)| *from);
     assert_eq!(replaced.collect::<String>(), " *>");
     let text = dump(&file(given));
-    for line in [
-        "engine = \"aws-iot\"  # FILE:2",
-        "publish-rate-max = 50  # FILE:3",
-        "retain = false  # engine = \"aws-iot\"",
-        "topic-levels-max = 8  # engine = \"aws-iot\"",
-        "retain = true  # default",
-    ] {
-        assert!(
-            text.lines().any(|found| found == line),
-            "{line} is not in\n{text}"
-        );
-    }
+    assert_has_lines(
+        &text,
+        &[
+            "engine = \"aws-iot\"  # FILE:2",
+            "publish-rate-max = 50  # FILE:3",
+            "retain = false  # engine = \"aws-iot\"",
+            "topic-levels-max = 8  # engine = \"aws-iot\"",
+            "retain = true  # default",
+        ],
+    );
     // A flag overrides it too, and it is one itself.
     let broker = flags(&["--engine", "rabbitmq", "--retain", "true"]).broker();
     assert!(broker.retain);

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn brokers_that_send_us_to_each_other_are_not_followed_for_ever() {
+    fn brokers_that_send_us_to_each_other_are_followed_three_times() {
         let mut addresses = Addresses::new(1);
         addresses.next(0);
         for _ in 0..HOPS_MAX {

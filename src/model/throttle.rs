@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::filter::Filter;
 
-/// What holds for the values that a filter matches.
+/// How often the values that a filter matches are published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThrottleRule {
     /// The topics, without `N/<portal id>/`.

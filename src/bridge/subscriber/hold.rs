@@ -63,7 +63,7 @@ impl Holds {
         })
     }
 
-    /// An item is new, or back. The first rule that matches holds for it.
+    /// An item is new, or back. The first rule that matches applies.
     pub fn added(&mut self, slot: SlotId, key: &str, path: &str) {
         let matches = |rule: &&ThrottleRule| rule.filter.matches(key, path);
         if let Some(rule) = self.rules.iter().find(matches) {

@@ -197,7 +197,7 @@ pub struct Outlet {
     /// What it reads, and how.
     pub(in crate::bridge) subscriber: Subscriber,
     pub(in crate::bridge) fit: Fit,
-    /// Whether values are retained: not where only answers to requests have topics of their own.
+    /// Whether values are retained: not where only answers to requests have topics.
     retains_values: bool,
     /// What the broker, or its clients, have of us.
     published: Bits,

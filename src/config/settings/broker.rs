@@ -134,9 +134,9 @@ settings! {
         publish_rate_max: u32 = number("publish-rate-max").flag("MESSAGES").or("0");
         /// Values that go out less often than they change: filters, each with an interval and a deadband
         ///
-        /// For metered lines. throttle = [["battery/+/Dc/0/#", "10s", 0.5]] sends each of these values at most
+        /// For metered connections. throttle = [["battery/+/Dc/0/#", "10s", 0.5]] sends each of these values at most
         /// every 10 seconds, and not while it differs by no more than 0.5 from the one sent before. The first entry that
-        /// matches holds for a value. The first value goes out at once, and the last one always arrives: at the
+        /// matches applies. The first value goes out at once, and the last one always arrives: at the
         /// end of the interval, or, within the deadband, when it has not changed for a minute. Requests are
         /// answered at once.
         throttle: Vec<ThrottleRule> = throttles("throttle").or("[]");
@@ -288,7 +288,7 @@ const BROKER_SECTION: &str = "MQTT broker";
 const ENCRYPTION: &str = "Encryption";
 const HOME_ASSISTANT: &str = "Home Assistant";
 const FLOW: &str = "Flow of values";
-/// The kinds of broker that `engine` knows. What each stands for is in `config/engines.rs`.
+/// The kinds of broker that `engine` knows. The settings of each are in `config/engines.rs`.
 pub const ENGINES: &[&str] = &[
     "rabbitmq",
     "nats",
