@@ -12,11 +12,14 @@ use super::subscriber::foreign::Foreign;
 use super::subscriber::outbox::{Control, Entry};
 use super::subscriber::remote::Verdict;
 use super::subscriber::sink::{PublishSink, number_payload, text_payload};
+use crate::codec::gzip;
 use crate::codec::request::ECHO;
 use crate::model::request::{Rejection, Request, ResponseAddress};
 use crate::model::time::Now;
 use crate::model::topic;
 
+/// What of a PUBLISH says that its payload is compressed.
+const COMPRESSED_BYTES: usize = 3 + gzip::CONTENT_TYPE.len();
 /// What of a PUBLISH is neither topic nor payload, at most: its type and length, the topic's length, and those of
 /// properties.
 const PUBLISH_BYTES: usize = 16;
@@ -225,9 +228,15 @@ impl Bridge {
             return false;
         };
         let topic = [prefix.as_bytes(), b"", topic::BATCH.as_bytes()];
-        sink.publish(false, &topic, |out| {
+        let is_compressed = batch.is_compressed() && sink.takes_content_types();
+        let write = |out: &mut Vec<u8>| {
             batch.write(store, (now.unix_time_ms(), portal), bytes_max, out);
-        });
+        };
+        if is_compressed {
+            publish_compressed(sink, &topic, write);
+        } else {
+            sink.publish(false, &topic, write);
+        }
         if batch.has_news() {
             outlet.subscriber.continue_batch();
         }
@@ -506,5 +515,22 @@ impl Bridge {
             | Control::Forget(_)
             | Control::Republish(..) => {}
         }
+    }
+}
+
+/// Publishes a part of a batch, compressed if that makes the message shorter: then it is no longer than the broker
+/// takes either.
+fn publish_compressed(
+    sink: &mut impl PublishSink,
+    topic: &[&[u8]; 3],
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    let mut plain = Vec::new();
+    write(&mut plain);
+    let compressed = gzip::compress(&plain);
+    let compressed = compressed.filter(|bytes| bytes.len() + COMPRESSED_BYTES < plain.len());
+    match compressed {
+        Some(bytes) => sink.publish_as(gzip::CONTENT_TYPE, topic, &bytes),
+        None => sink.publish(false, topic, |out| out.extend_from_slice(&plain)),
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`cursor`], [`frame`], [`bus_item`] | D-Bus messages | item changes, replies |
 //! | [`payload`] | JSON of notifications | values |
+//! | [`gzip`] | compressed | plain |
 //! | [`request`] | topic and JSON of requests | requests |
 //! | [`packet`] | MQTT 3.1.1 packets | what a session needs of them |
 //!
@@ -13,6 +14,7 @@
 pub mod bus_item;
 pub mod cursor;
 pub mod frame;
+pub mod gzip;
 pub mod introspect;
 pub mod packet;
 pub mod payload;

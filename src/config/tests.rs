@@ -141,6 +141,7 @@ fn defaults() {
         throttle: Vec::new(),
         batch: None,
         batch_full: Some(Duration::from_secs(300)),
+        batch_compress: false,
         topics_of_values: true,
         access: AccessRule::Always(Access::Full),
         prefix: String::new(),

@@ -647,12 +647,18 @@ impl<'a> Connection<'a> {
             match event {
                 Event::None => {}
                 Event::Connected => {
+                    let compresses = self.broker.batch.is_some() && self.broker.batch_compress;
                     info!(
-                        "{} {}:{}: connected, with {}",
+                        "{} {}:{}: connected, with {}{}",
                         self.broker.name,
                         self.broker.host,
                         self.broker.port,
-                        session.version()
+                        session.version(),
+                        if compresses && session.version() == Version::V3 {
+                            "; batches are not compressed, that needs MQTT 5"
+                        } else {
+                            ""
+                        }
                     );
                     self.was_connected = true;
                     self.task.shared.tell_watcher(|| LinkNews::Connected);

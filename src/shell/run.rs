@@ -317,6 +317,7 @@ pub(super) fn bridge_config(config: &Config) -> BridgeConfig {
             every,
             full: broker.batch_full,
             topics: broker.topics_of_values,
+            compress: broker.batch_compress,
         }),
         topics: broker.topics.clone(),
         discovery: discovery(config, broker.home_assistant.as_ref()),

@@ -75,6 +75,15 @@ impl<S: PublishSink> PublishSink for Noting<'_, S> {
         self.sink.packet_bytes_max()
     }
 
+    fn takes_content_types(&self) -> bool {
+        self.sink.takes_content_types()
+    }
+
+    fn publish_as(&mut self, content_type: &str, topic: &[&[u8]; 3], payload: &[u8]) {
+        self.sink.publish_as(content_type, topic, payload);
+        self.note(topic, false);
+    }
+
     fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
         self.sink.respond(to, payload);
     }
@@ -255,6 +264,16 @@ impl PublishSink for V5Sink<'_> {
 
     fn packet_bytes_max(&self) -> Option<usize> {
         Some(self.limits.packet_bytes_max)
+    }
+
+    fn takes_content_types(&self) -> bool {
+        true
+    }
+
+    fn publish_as(&mut self, content_type: &str, topic: &[&[u8]; 3], payload: &[u8]) {
+        let start = self.out.len();
+        v5::write_publish_as(self.out, content_type, topic, payload);
+        self.fits(start, topic);
     }
 
     fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dbus_mqtt::bridge::{BatchConfig, OutletConfig};
+use dbus_mqtt::codec::gzip;
 use dbus_mqtt::model::throttle::ThrottleRule;
 use dbus_mqtt::model::topic::TopicRules;
 use serde_json::Value;
@@ -14,6 +15,7 @@ use crate::scene::Scene;
 
 const BATTERY: &str = "com.victronenergy.battery.one";
 const TANK: &str = "com.victronenergy.tank.one";
+const VEBUS: &str = "com.victronenergy.vebus.one";
 const STEP: Duration = Duration::from_secs(5);
 
 fn outlet(topics: bool, keep_alive: Option<Duration>) -> OutletConfig {
@@ -22,6 +24,7 @@ fn outlet(topics: bool, keep_alive: Option<Duration>) -> OutletConfig {
             every: STEP,
             full: Some(Duration::from_secs(300)),
             topics,
+            compress: false,
         }),
         ..frames::outlet(true, keep_alive)
     }
@@ -287,4 +290,102 @@ fn what_came_and_went_between_two_batches_is_not_said() {
     scene.leave(tank);
     scene.pass(STEP * 2);
     assert!(scene.sent(0).iter().all(|(topic, ..)| topic != "batch"));
+}
+
+/// An outlet whose batches are compressed where that can be said.
+fn compressing() -> OutletConfig {
+    let mut outlet = outlet(false, None);
+    outlet.batch.as_mut().unwrap().compress = true;
+    outlet
+}
+
+#[test]
+fn compressed_batches_say_what_plain_ones_say() {
+    // One that compresses, one that only would, for its messages cannot say so, and a plain one.
+    let outlets = vec![compressing(), compressing(), outlet(false, None)];
+    let mut scene = Scene::with(frames::config(outlets));
+    scene.brokers[0].content_types = true;
+    scene.brokers[2].content_types = true;
+    for broker in 0..3 {
+        scene.sent(broker);
+    }
+    battery(&mut scene);
+    let paths: Vec<String> = (0..40)
+        .map(|number| format!("/Ac/{number}/Power"))
+        .collect();
+    let mut items = vec![("/DeviceInstance", V::I(1))];
+    items.extend(paths.iter().map(|path| (path.as_str(), V::I(0))));
+    scene.own(VEBUS, ":1.9", &items);
+    scene.settle();
+    for round in 1..20 {
+        for (number, path) in paths.iter().enumerate() {
+            let number = i32::try_from(number).unwrap();
+            if number % round == 0 {
+                scene.change(VEBUS, path, V::I(round * number));
+            }
+        }
+        scene.pass(STEP);
+    }
+    // What would get no shorter is not compressed.
+    let compressed = scene.brokers[0].compressed.len();
+    scene.change(BATTERY, "/Soc", V::D(1.0));
+    scene.pass(STEP);
+    let sent = scene.sent(0);
+    assert!(sent.last().unwrap().1.len() < 100);
+    assert!(compressed >= 10, "{compressed}");
+    assert_eq!(scene.brokers[0].compressed.len(), compressed);
+    assert!(sent.len() > compressed);
+    // What a client has when it has read them all.
+    assert_eq!(scene.sent(1), sent);
+    assert_eq!(scene.sent(2), sent);
+    for plain in [1, 2] {
+        assert!(scene.brokers[plain].compressed.is_empty());
+    }
+    let plain: usize = sent.iter().map(|(_, payload, _)| payload.len()).sum();
+    let bytes: usize = scene.brokers[0].compressed.iter().map(Vec::len).sum();
+    assert!(bytes * 2 < plain, "{bytes} of {plain}");
+}
+
+#[test]
+fn a_part_is_not_longer_than_the_broker_takes_compressed_or_not() {
+    let mut scene = Scene::with(frames::config(vec![compressing()]));
+    scene.brokers[0].content_types = true;
+    scene.brokers[0].packet_bytes_max = Some(2_000);
+    let paths: Vec<String> = (0..300).map(|number| format!("/Level/{number}")).collect();
+    let mut items = vec![("/DeviceInstance", V::I(1))];
+    items.extend(paths.iter().map(|path| (path.as_str(), V::I(0))));
+    // A text that compresses badly.
+    let mut seed = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from_u32(0x4e00 + (seed >> 18)).unwrap_or('x')
+    });
+    let noise: String = noise.take(600).collect();
+    items.push(("/CustomName", s(&noise)));
+    scene.own(TANK, ":1.9", &items);
+    scene.pass(STEP);
+    let mut receiver = Receiver::default();
+    receiver.take(&mut scene);
+    assert_eq!(receiver.values.len(), 302);
+    assert_eq!(receiver.values["tank/1/CustomName"], noise.as_str());
+    assert!(receiver.parts >= 4, "{}", receiver.parts);
+    assert!(receiver.longest <= 2_000, "{}", receiver.longest);
+    let compressed = &scene.brokers[0].compressed;
+    let longest = compressed.iter().map(Vec::len).max();
+    assert!(
+        longest.is_some_and(|bytes| (1_000..1_900).contains(&bytes)),
+        "{longest:?}"
+    );
+}
+
+#[test]
+fn what_compression_takes_is_given_back() {
+    let plain: Vec<u8> = (0..16_384_u32)
+        .flat_map(|n| (n * n).to_be_bytes())
+        .collect();
+    let mut compressed = None;
+    let taken = allocation_counter::measure(|| compressed = gzip::compress(&plain));
+    let bytes = u64::try_from(compressed.unwrap().capacity()).unwrap();
+    assert!(taken.bytes_max <= 512 * 1024 + bytes, "{taken:?}");
+    assert_eq!(taken.bytes_current, i64::try_from(bytes).unwrap());
 }

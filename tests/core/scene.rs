@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test uses its own part of this
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::time::Duration;
 
 use dbus_mqtt::bridge::calls::{Call, Method};
@@ -10,6 +11,7 @@ use dbus_mqtt::bridge::{Bridge, BridgeConfig, PublishSink};
 use dbus_mqtt::codec::request::RequestReader;
 use dbus_mqtt::model::request::ResponseAddress;
 use dbus_mqtt::model::time::Now;
+use flate2::read::GzDecoder;
 
 use crate::frames::wire::{V, s, variant};
 use crate::frames::{self, PORTAL};
@@ -56,6 +58,10 @@ pub struct Store {
     sent: Vec<Sent>,
     /// How long its packets may be.
     pub packet_bytes_max: Option<usize>,
+    /// Whether messages can say what their payload is (MQTT 5).
+    pub content_types: bool,
+    /// Payloads that came compressed, as they came. [`Scene::sent`] has them as they were before.
+    pub compressed: Vec<Vec<u8>>,
     /// Answers to requests with a response topic: topic, payload.
     pub responses: Vec<(String, String)>,
 }
@@ -80,6 +86,19 @@ impl PublishSink for Sink<'_> {
 
     fn packet_bytes_max(&self) -> Option<usize> {
         self.0.packet_bytes_max
+    }
+
+    fn takes_content_types(&self) -> bool {
+        self.0.content_types
+    }
+
+    fn publish_as(&mut self, content_type: &str, topic: &[&[u8]; 3], payload: &[u8]) {
+        assert!(self.0.content_types);
+        assert_eq!(content_type, "application/gzip");
+        let mut plain = Vec::new();
+        GzDecoder::new(payload).read_to_end(&mut plain).unwrap();
+        self.0.compressed.push(payload.to_vec());
+        self.publish(false, topic, |out| out.extend(plain));
     }
 
     fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {

@@ -31,6 +31,8 @@ pub struct BatchConfig {
     pub full: Option<Duration>,
     /// Whether each value has a topic all the same.
     pub topics: bool,
+    /// Whether they are compressed, where the message can say so.
+    pub compress: bool,
 }
 
 /// The batches of one reader.
@@ -68,6 +70,11 @@ impl Batch {
     /// Whether each value has a topic all the same.
     pub fn has_topics(&self) -> bool {
         self.config.topics
+    }
+
+    /// Whether they are to be compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.config.compress
     }
 
     /// An item changed that is wanted.

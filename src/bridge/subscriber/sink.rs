@@ -33,6 +33,17 @@ pub trait PublishSink {
         None
     }
 
+    /// Whether a message can say what its payload is (MQTT 5).
+    fn takes_content_types(&self) -> bool {
+        false
+    }
+
+    /// One message that is not retained, and says what its payload is. Only where
+    /// [`PublishSink::takes_content_types`] says so.
+    fn publish_as(&mut self, content_type: &str, topic: &[&[u8]; 3], payload: &[u8]) {
+        let _ = (content_type, topic, payload);
+    }
+
     /// The answer to a request (§5.8). Only those that gave such an address are answered so.
     fn respond(&mut self, to: &ResponseAddress, payload: impl FnOnce(&mut Vec<u8>)) {
         let _ = (to, payload);

@@ -390,6 +390,26 @@ pub fn write_publish(
     });
 }
 
+/// Writes a PUBLISH with QoS 0 that says what its payload is.
+pub fn write_publish_as(out: &mut Vec<u8>, content_type: &str, topic: &[&[u8]; 3], payload: &[u8]) {
+    let two = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+    let topic_len: usize = topic.iter().map(|part| part.len()).sum();
+    let properties = 3 + content_type.len();
+    let (length, used) = variable(properties);
+    let usual = 2 + topic_len + used + properties + payload.len();
+    frame(out, 0x30, usual, |out| {
+        out.extend_from_slice(&two(topic_len));
+        for part in topic {
+            out.extend_from_slice(part);
+        }
+        out.extend_from_slice(length.get(..used).unwrap_or_default());
+        out.push(3);
+        out.extend_from_slice(&two(content_type.len()));
+        out.extend_from_slice(content_type.as_bytes());
+        out.extend_from_slice(payload);
+    });
+}
+
 /// Writes the answer to a request, as a PUBLISH with QoS 0. The correlation data comes back as it
 /// came; none is none.
 pub fn write_response(out: &mut Vec<u8>, to: RespondTo<'_>, payload: impl FnOnce(&mut Vec<u8>)) {

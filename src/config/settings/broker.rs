@@ -146,6 +146,11 @@ settings! {
         batch: Option<Duration> = seconds("batch").within(0, 86_400).or("0");
         /// Every so many seconds a batch has all values; 0: only the first one, and one for each full publish
         batch_full: Option<Duration> = seconds("batch-full").within(0, 86_400).or("300");
+        /// With MQTT 5: compress batches (gzip)
+        ///
+        /// The content type of such a message is application/gzip. A batch that would get no shorter goes out as it
+        /// is, and so do all with MQTT 3.1.1.
+        batch_compress: bool = truth_of("batch-compress").or("false");
         /// Whether each value has a topic; with batches this can be false
         ///
         /// With false there is no heartbeat either. Reads are answered on their topics all the same, not retained.

@@ -13,12 +13,10 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
-use std::io::Write;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
 
+use crate::codec::gzip;
 use crate::schema::{Access, Codes, DataType, Kind, Publish, Rule, Schema, type_word};
 
 /// The name of an item that goes by the name of its device.
@@ -32,9 +30,7 @@ pub(super) fn compress(schema: &Schema) -> Option<(Vec<u8>, String)> {
     let text = render(schema).to_string();
     let mut hash = DefaultHasher::new();
     hash.write(text.as_bytes());
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(text.as_bytes()).ok()?;
-    let bytes = encoder.finish().ok()?;
+    let bytes = gzip::compress(text.as_bytes())?;
     Some((bytes, format!("\"{:016x}\"", hash.finish())))
 }
 
