@@ -53,10 +53,13 @@ mod selective;
 mod supervisor;
 #[path = "../support/mod.rs"]
 mod support;
+mod throttle;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 mod tls;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 mod tls_access;
+#[cfg(all(feature = "tls", feature = "websocket"))]
+mod tls_cluster;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 mod tls_peers;
 mod topics;
