@@ -18,7 +18,7 @@ const HELD_BYTES_MAX: usize = 512 * 1024;
 struct Numbers;
 
 impl Values for Numbers {
-    fn payload(&self, slot: Slot, _generation: u32, out: &mut Vec<u8>) -> bool {
+    fn payload(&self, slot: Slot, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(format!("{{\"value\": {}}}", slot.0).as_bytes());
         slot.0 != 5
     }
@@ -95,7 +95,6 @@ impl World {
     fn item(&mut self, slot: u32) {
         let change = DirectoryChange::Item {
             slot: Slot(slot),
-            generation: 0,
             topic: format!("battery/{}/Cell/{slot}", slot / 8).into(),
             identifying: slot % 8 == 1,
         };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 
 /// Which text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TextId(u32);
 
 impl TextId {

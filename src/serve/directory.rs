@@ -17,12 +17,13 @@ use crate::model::topic;
 #[derive(Debug)]
 pub struct Directory {
     portal: Box<str>,
-    /// By slot.
-    items: Vec<Option<Item>>,
+    /// By slot; [`NOTHING`] where there is none.
+    items: Vec<Item>,
     /// `<type>/<instance>` of each device.
     devices: Interner,
     paths: Interner,
-    slots: HashMap<(TextId, TextId), Slot>,
+    /// The slots of each device, in the order of their paths' ids: smaller than a table of all.
+    slots: HashMap<TextId, Vec<Slot>>,
     identifying: Bits,
     /// What was there before the directory was read anew, and has not been named since.
     unseen: Option<Bits>,
@@ -34,12 +35,16 @@ pub struct Directory {
 }
 
 /// What is kept of an item. Its topic is not kept whole: there are twenty thousand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Item {
     device: TextId,
     path: TextId,
-    generation: u32,
 }
+
+const NOTHING: Item = Item {
+    device: TextId::NONE,
+    path: TextId::NONE,
+};
 
 /// An item.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +53,6 @@ pub struct Entry<'a> {
     pub device: &'a str,
     /// Its path, which begins with a slash.
     pub path: &'a str,
-    /// What tells it from others that had its slot.
-    pub generation: u32,
 }
 
 impl Entry<'_> {
@@ -124,27 +127,23 @@ impl Directory {
     /// The item in a slot.
     #[inline]
     pub fn item(&self, slot: u32) -> Option<Entry<'_>> {
-        self.items
-            .get(slot as usize)?
-            .as_ref()
-            .map(|item| self.entry(item))
+        let item = self.items.get(slot as usize)?;
+        (*item != NOTHING).then(|| self.entry(*item))
     }
 
     #[inline]
-    fn entry(&self, item: &Item) -> Entry<'_> {
+    fn entry(&self, item: Item) -> Entry<'_> {
         Entry {
             device: self.devices.text(item.device),
             path: self.paths.text(item.path),
-            generation: item.generation,
         }
     }
 
     /// The slots of all items, with their topics below the portal id.
     fn for_each(&self, mut each: impl FnMut(u32, &str)) {
         let mut topic = String::new();
-        for (slot, item) in (0_u32..).zip(&self.items) {
-            if let Some(item) = item {
-                let Entry { device, path, .. } = self.entry(item);
+        for (slot, _) in (0_u32..).zip(&self.items) {
+            if let Some(Entry { device, path }) = self.item(slot) {
                 topic.clear();
                 topic.push_str(device);
                 topic.push_str(path);
@@ -156,8 +155,9 @@ impl Directory {
     /// The slot of an item, by its topic below the portal id.
     pub fn slot(&self, topic: &str) -> Option<Slot> {
         let (device, path) = split(topic);
-        let key = (self.devices.find(device)?, self.paths.find(path)?);
-        self.slots.get(&key).copied()
+        let slots = self.slots.get(&self.devices.find(device)?)?;
+        let at = position(&self.items, slots, self.paths.find(path)?).ok()?;
+        slots.get(at).copied()
     }
 
     /// Those that come first in a full publish.
@@ -173,15 +173,12 @@ impl Directory {
     }
 
     /// An item is there.
-    pub fn insert(&mut self, slot: Slot, generation: u32, topic: &str, identifying: bool) {
+    pub fn insert(&mut self, slot: Slot, topic: &str, identifying: bool) {
         if let Some(unseen) = &mut self.unseen {
             unseen.remove(slot.0);
         }
         let index = slot.0 as usize;
         if self.item(slot.0).is_some_and(|item| item.has_topic(topic)) {
-            if let Some(Some(item)) = self.items.get_mut(index) {
-                item.generation = generation;
-            }
             return;
         }
         self.remove(slot);
@@ -193,14 +190,14 @@ impl Directory {
         let device = self.devices.intern(device, None);
         let path = self.paths.intern(path, None);
         if index >= self.items.len() {
-            self.items.resize(index + 1, None);
+            self.items.resize(index + 1, NOTHING);
         }
         if let Some(place) = self.items.get_mut(index) {
-            *place = Some(Item {
-                device,
-                path,
-                generation,
-            });
+            *place = Item { device, path };
+        }
+        let slots = self.slots.entry(device).or_default();
+        if let Err(at) = position(&self.items, slots, path) {
+            slots.insert(at, slot);
         }
         if identifying {
             self.identifying.insert(slot.0);
@@ -233,15 +230,27 @@ impl Directory {
             }
             true
         });
-        self.slots.insert((device, path), slot);
     }
 
     /// An item has gone. Those to be told of it have it in their covers until then.
     pub fn remove(&mut self, slot: Slot) {
-        let Some(item) = self.items.get_mut(slot.0 as usize).and_then(Option::take) else {
+        let Some(&item) = self.items.get(slot.0 as usize) else {
             return;
         };
-        self.slots.remove(&(item.device, item.path));
+        if item == NOTHING {
+            return;
+        }
+        if let Some(slots) = self.slots.get_mut(&item.device) {
+            if let Ok(at) = position(&self.items, slots, item.path) {
+                slots.remove(at);
+            }
+            if slots.is_empty() {
+                self.slots.remove(&item.device);
+            }
+        }
+        if let Some(place) = self.items.get_mut(slot.0 as usize) {
+            *place = NOTHING;
+        }
         self.devices.release(item.device);
         self.paths.release(item.path);
         self.identifying.remove(slot.0);
@@ -261,7 +270,7 @@ impl Directory {
         let mut unseen = Bits::default();
         for (slot, _) in (0_u32..)
             .zip(&self.items)
-            .filter(|(_, item)| item.is_some())
+            .filter(|(_, item)| **item != NOTHING)
         {
             unseen.insert(slot);
         }
@@ -381,6 +390,12 @@ impl Directory {
             self.hidden.push(hidden);
         }
     }
+}
+
+/// Where the slot of this path is among those of a device, or is to be put.
+fn position(items: &[Item], slots: &[Slot], path: TextId) -> Result<usize, usize> {
+    let path_of = |slot: &Slot| items.get(slot.0 as usize).map(|item| item.path);
+    slots.binary_search_by_key(&Some(path), path_of)
 }
 
 /// Whether a list lets an item through, by its topic below the portal id.

@@ -205,8 +205,6 @@ pub enum DirectoryChange {
     Item {
         /// Its slot.
         slot: Slot,
-        /// What [`Values`] is handed back, to tell this item from another one that has its slot later.
-        generation: u32,
         /// `<type>/<instance><path>`: its topic below the portal id.
         topic: Box<str>,
         /// Whether it comes first in a full publish (§5.5).
@@ -344,9 +342,9 @@ impl Close {
 
 /// Reads values without a lock.
 pub trait Values {
-    /// Writes the payload of the item's PUBLISH behind what is there. `false` where the slot is no
-    /// longer this item's, or has no value: nothing is published then.
-    fn payload(&self, slot: Slot, generation: u32, out: &mut Vec<u8>) -> bool;
+    /// Writes the payload of the item's PUBLISH behind what is there. `false` where the slot has no value:
+    /// nothing is published then.
+    fn payload(&self, slot: Slot, out: &mut Vec<u8>) -> bool;
 }
 
 /// What is counted since the start.

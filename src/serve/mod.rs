@@ -299,7 +299,6 @@ impl Server {
         match change {
             DirectoryChange::Item {
                 slot,
-                generation,
                 topic,
                 identifying,
             } => {
@@ -311,7 +310,7 @@ impl Server {
                 if item.is_some_and(|item| !item.has_topic(&topic)) {
                     self.gone(slot);
                 }
-                self.directory.insert(slot, generation, &topic, identifying);
+                self.directory.insert(slot, &topic, identifying);
                 let whole = format!("{}{topic}", self.prefixes[0]);
                 for listener in 0..self.settings.listeners.len() {
                     if let Some(number) = self.own.number(listener, &whole) {

@@ -477,7 +477,7 @@ impl<V: Values> Context<'_, V> {
         let start = out.len();
         let values = self.values;
         let published = self.publish(out, retain, [self.prefix, item.device, item.path], |out| {
-            values.payload(Slot(slot), item.generation, out)
+            values.payload(Slot(slot), out)
         });
         self.check(out, start, published);
     }

@@ -25,7 +25,7 @@ const CLIENTS: usize = 4;
 struct CacheValues(Reader);
 
 impl Values for CacheValues {
-    fn payload(&self, slot: Slot, _: u32, out: &mut Vec<u8>) -> bool {
+    fn payload(&self, slot: Slot, out: &mut Vec<u8>) -> bool {
         self.0.render_present(SlotId(slot.0), out)
     }
 }
@@ -156,7 +156,6 @@ impl Clients {
                     for (slot, item) in directory.items {
                         let change = DirectoryChange::Item {
                             slot: Slot(slot.0),
-                            generation: 0,
                             topic: item.topic,
                             identifying: item.identifying,
                         };

@@ -81,7 +81,7 @@ impl Connection {
 struct CacheValues(Reader);
 
 impl Values for CacheValues {
-    fn payload(&self, slot: Slot, _: u32, out: &mut Vec<u8>) -> bool {
+    fn payload(&self, slot: Slot, out: &mut Vec<u8>) -> bool {
         // No slot is another item's before the directory that says so is handled.
         self.0.render_present(SlotId(slot.0), out)
     }
@@ -147,7 +147,6 @@ impl Hub {
                 for (slot, item) in directory.items {
                     let change = DirectoryChange::Item {
                         slot: Slot(slot.0),
-                        generation: 0,
                         topic: item.topic,
                         identifying: item.identifying,
                     };

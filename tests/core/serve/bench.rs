@@ -19,7 +19,7 @@ pub const PORTAL: &str = "c0619ab12345";
 pub struct Cache(pub HashMap<u32, String>);
 
 impl Values for Cache {
-    fn payload(&self, slot: Slot, _generation: u32, out: &mut Vec<u8>) -> bool {
+    fn payload(&self, slot: Slot, out: &mut Vec<u8>) -> bool {
         let Some(value) = self.0.get(&slot.0) else {
             return false;
         };
@@ -90,7 +90,6 @@ impl Bench {
         self.cache.0.insert(slot, format!("{{\"value\": {value}}}"));
         let change = DirectoryChange::Item {
             slot: Slot(slot),
-            generation: 0,
             topic: topic.into(),
             identifying: topic.ends_with("/Serial"),
         };
