@@ -3,11 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::listener::{configured, reload};
+use crate::support::bridge::Bridge;
 use crate::support::broker::{Broker, free_port};
 use crate::support::bus::Bus;
 use crate::support::certificates::{Authority, trusted};
@@ -106,6 +108,78 @@ fn s9_23_tls_and_secure_websocket() {
     assert!(!refused.status.success());
     let more = ["--cafile", &ca];
     assert_eq!(one_message(addresses[0].port(), &soc, &more), value("87.5"));
+}
+
+#[test]
+fn s9_23_a_certificate_is_made_and_named_before_anyone_connects() {
+    let (Some(bus), Some(_)) = (Bus::start(), find("mosquitto_sub")) else {
+        return;
+    };
+    let _peer = bus.serve(battery());
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let listen = format!("mqtts://127.0.0.1:{port}");
+    let args = [
+        "--dbus",
+        &bus.address(),
+        "--portal-id",
+        PORTAL,
+        "--listen",
+        &listen,
+    ];
+    let state = folder.path().join("state");
+    let bridge = Bridge::spawn_with(&args, &[("STATE_DIRECTORY", state.to_str().unwrap())]);
+    let certificate = state.join("listener.pem");
+    let named = certificate.to_string_lossy();
+    bridge.wait_log(&["made a certificate", &named, "SHA-256 fingerprint"]);
+    for file in [&certificate, &state.join("listener-key.pem")] {
+        let mode = std::fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+    let more = ["--cafile", &named, "--insecure"];
+    let soc = n("battery/258/Soc");
+    assert_eq!(one_message(port, &soc, &more), value("87.5"));
+}
+
+#[test]
+fn s9_23_a_certificate_that_cannot_be_used_is_said_at_the_start_and_once() {
+    let (Some(bus), Some(_)) = (Bus::start(), find("mosquitto_sub")) else {
+        return;
+    };
+    let _peer = bus.serve(battery());
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new("boat");
+    let (certificate, key) = authority
+        .server(&["127.0.0.1"])
+        .write(folder.path(), "server");
+    let ca = trusted(folder.path(), "ca.crt", &authority);
+    let good = std::fs::read(&certificate).unwrap();
+    std::fs::write(&certificate, "no certificate").unwrap();
+    let text = format!(
+        "[[listen]]\naddress = 'PORT'\ntransport = 'tls'\ncertificate = '{}'\nkey = '{}'\n\
+         [[listen]]\naddress = 'OTHER'\n",
+        certificate.display(),
+        key.display()
+    );
+    let (bridge, [tls, plain]) = configured(&bus, folder.path(), &text);
+    let named = certificate.to_string_lossy();
+    let line = ["no client can connect", &*named];
+    bridge.wait_log(&line);
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(tls).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut said = Vec::new();
+        // It is closed, in one way or another.
+        let _ = stream.read_to_end(&mut said);
+        assert!(said.is_empty());
+    }
+    assert_eq!(bridge.log_with(&line).len(), 1);
+    // Others do not notice, and nobody need start it anew.
+    let soc = n("battery/258/Soc");
+    assert_eq!(one_message(plain.port(), &soc, &[]), value("87.5"));
+    std::fs::write(&certificate, good).unwrap();
+    let more = ["--cafile", &*ca];
+    assert_eq!(one_message(tls.port(), &soc, &more), value("87.5"));
 }
 
 /// What CONNACK says to this user in MQTT 3.1.1.

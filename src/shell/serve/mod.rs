@@ -255,6 +255,7 @@ impl Thread {
                 accepting: Accepting::new(listener, self.config.limits.request_bytes_max),
                 limits: self.config.limits.clone(),
             };
+            door.accepting.prepare();
             tokio::task::spawn_local(accept::run(socket, door, Rc::clone(&hub)));
         }
         #[cfg(feature = "web")]

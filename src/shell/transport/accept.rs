@@ -47,6 +47,14 @@ impl Accepting {
         }
     }
 
+    /// Looks at the certificate, so that the operator hears at the start what is wrong with it.
+    pub fn prepare(&self) {
+        #[cfg(feature = "tls")]
+        if let Some(identity) = &self.identity {
+            identity.prepare();
+        }
+    }
+
     /// Whether nothing is spoken before MQTT.
     pub fn is_plain(&self) -> bool {
         self.transport == ListenTransport::Tcp

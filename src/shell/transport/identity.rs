@@ -28,8 +28,15 @@ pub(super) struct Identity {
     settings: ListenTls,
     /// Whether a client without a certificate is turned away.
     needs_client: bool,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
     /// What was read last, and how old the files were.
-    built: Mutex<Option<Built>>,
+    built: Option<Built>,
+    /// Why nothing can be shown, as it was said last.
+    problem: String,
 }
 
 impl Identity {
@@ -38,8 +45,14 @@ impl Identity {
             name,
             settings,
             needs_client,
-            built: Mutex::default(),
+            shown: Mutex::default(),
         }
+    }
+
+    /// Makes the pair where there is none, and says what is wrong with the files, before the first client comes.
+    pub(super) fn prepare(&self) {
+        // It was said.
+        let _ = self.config();
     }
 
     /// Speaks TLS with a client. Gives the name in its certificate too, where it has shown one.
@@ -58,11 +71,30 @@ impl Identity {
         Ok((stream, name))
     }
 
-    /// What is shown now. Where the files cannot be read any more, what they held last.
+    /// What is shown now. Where the files cannot be read any more, what they held last. What is wrong is said once,
+    /// not for each client.
     fn config(&self) -> Result<Arc<ServerConfig>, TransportError> {
-        let (certificate, key) = match &self.settings.pair {
-            Some(pair) => pair.clone(),
-            None => made(&self.name, &self.settings.made_in)?,
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.look(&mut shown.built);
+        let problem = found.as_ref().err().map(ToString::to_string);
+        let problem = problem.unwrap_or_default();
+        if !problem.is_empty() && problem != shown.problem {
+            error!("{}: no client can connect: {problem}", self.name);
+        }
+        shown.problem = problem;
+        found
+    }
+
+    fn look(&self, built: &mut Option<Built>) -> Result<Arc<ServerConfig>, TransportError> {
+        let (certificate, key) = if let Some(pair) = &self.settings.pair {
+            pair.clone()
+        } else {
+            let folder = &self.settings.made_in;
+            let failed = |error: io::Error| {
+                let text = format!("cannot make a certificate in {}: {error}", folder.display());
+                io::Error::new(error.kind(), text)
+            };
+            made(&self.name, folder).map_err(failed)?
         };
         let files = [
             Some(&certificate),
@@ -75,7 +107,6 @@ impl Identity {
                 .ok()
         };
         let ages: Vec<_> = files.into_iter().flatten().map(age).collect();
-        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((before, config)) = &*built
             && *before == ages
         {
@@ -87,11 +118,8 @@ impl Identity {
                 *built = Some((ages, Arc::clone(&config)));
                 Ok(config)
             }
-            Err(problem) => match &mut *built {
-                None => {
-                    error!("{}: no client can connect: {problem}", self.name);
-                    Err(problem.into())
-                }
+            Err(problem) => match built {
+                None => Err(problem.into()),
                 Some((before, config)) => {
                     error!("{}: the certificate stays as it was: {problem}", self.name);
                     *before = ages;
