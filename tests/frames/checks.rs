@@ -143,6 +143,12 @@ impl World {
             }
             self.ready(broker);
         }
+        #[cfg(feature = "listen")]
+        {
+            // What clients have asked for is asked of the services.
+            self.clients.settle(self.now, &mut self.bridge);
+            self.take_calls();
+        }
         self.calls.append(&mut self.late);
         for _ in 0..3 {
             self.answer_all();

@@ -1,5 +1,5 @@
-//! Clients that are connected to the bridge itself, in the world of [`super`]: they subscribe, stall, and take what they are
-//! given. One of them has subscribed to everything from the start.
+//! Clients that are connected to the bridge itself, in the world of [`super`]: they subscribe, stall, ask, write, leave and
+//! come back, and take what they are given. One of them has subscribed to everything from the start.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -72,15 +72,7 @@ impl Clients {
             reader: RequestReader::new(65_536),
         };
         for number in 0..CLIENTS {
-            let peer = Peer {
-                listener: 0,
-                address: [127, 0, 0, 1].into(),
-                certificate: None,
-            };
-            let id = all.server.connect(now, peer);
-            let mut connect = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01a".to_vec();
-            connect[14] += u8::try_from(number).unwrap();
-            all.server.receive(now, id, &connect);
+            let id = all.connect(now, number);
             all.lines.push(Client {
                 id,
                 stalled: false,
@@ -91,6 +83,79 @@ impl Clients {
         }
         all.subscribe(now, 0, "#");
         all
+    }
+
+    fn connect(&mut self, now: Now, number: usize) -> ClientId {
+        let peer = Peer {
+            listener: 0,
+            address: [127, 0, 0, 1].into(),
+            certificate: None,
+        };
+        let id = self.server.connect(now, peer);
+        let mut connect = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01a".to_vec();
+        connect[14] += u8::try_from(number).unwrap();
+        self.server.receive(now, id, &connect);
+        id
+    }
+
+    /// A client asks for something, or is gone and comes back, with the same client id and filter.
+    pub fn act(
+        &mut self,
+        now: Now,
+        bridge: &mut Bridge,
+        a: u8,
+        what: u8,
+        topic: &str,
+        value: &str,
+    ) {
+        let client = usize::from(a) % CLIENTS;
+        let id = self.lines[client].id;
+        // Who publishes to such a topic is closed.
+        let topic = if topic.contains('+') { "" } else { topic };
+        let publish = |kind, topic: &str, payload: &str| {
+            let topic = format!("{kind}/{PORTAL}/{topic}");
+            let size = u16::try_from(topic.len()).unwrap().to_be_bytes();
+            let body = [&size, topic.as_bytes(), payload.as_bytes()].concat();
+            let mut head = vec![0x30];
+            let mut rest = body.len();
+            while rest > 127 {
+                head.push(u8::try_from(rest % 128).unwrap() | 128);
+                rest /= 128;
+            }
+            head.push(u8::try_from(rest).unwrap());
+            [head, body].concat()
+        };
+        let packet = match what % 8 {
+            0 => {
+                self.server.disconnected(now, id);
+                return self.come_back(now, bridge, client);
+            }
+            1 => {
+                self.server.receive(now, id, &[0xe0, 0]);
+                return self.come_back(now, bridge, client);
+            }
+            // The old connection is still there (§9.4).
+            2 => return self.come_back(now, bridge, client),
+            3 => publish("R", "keepalive", ""),
+            4 => publish("R", "keepalive", "[\"battery/+/Soc\"]"),
+            5 => publish("W", topic, &format!("{{\"value\": {value}}}")),
+            _ => publish("R", topic, ""),
+        };
+        self.server.receive(now, id, &packet);
+        self.serve(now, bridge, 0);
+    }
+
+    fn come_back(&mut self, now: Now, bridge: &mut Bridge, client: usize) {
+        let old = self.lines[client].id;
+        let id = self.connect(now, client);
+        bridge.client_gone(old.number());
+        let line = &mut self.lines[client];
+        line.id = id;
+        line.received.clear();
+        line.view.clear();
+        if let Some(filter) = line.filter {
+            self.subscribe(now, client, filter);
+        }
     }
 
     /// What a step has it do.
@@ -214,6 +279,10 @@ impl Clients {
             self.serve(now, bridge, usize::MAX);
         }
         assert!(self.handed.is_empty());
+        while let Some((id, why)) = self.server.poll_close() {
+            let is_there = self.lines.iter().any(|line| line.id == id);
+            assert!(!is_there, "closed: {why:?}");
+        }
     }
 
     /// What the one has that subscribes to everything.

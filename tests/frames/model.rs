@@ -308,9 +308,16 @@ impl World {
                 self.read(broker, &topic);
             }
             #[cfg(feature = "listen")]
-            24..=27 => self
+            24..=26 => self
                 .clients
                 .step(self.now, &mut self.bridge, kind % 28, a, b),
+            #[cfg(feature = "listen")]
+            27 => {
+                let (topic, value) = (self.item_topic(c, b / 8), json::json(&value(b ^ c)));
+                self.clients
+                    .act(self.now, &mut self.bridge, a, b, &topic, &value);
+                self.take_calls();
+            }
             _ => {}
         }
     }
