@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Works out what a month of a recorded system costs on a broker: as single topics, with topic aliases, and in batches.
-Nothing is sent: the packets of MQTT 5 are counted as the bridge writes them (docs/fleets.md has the figures).
+"""Works out what a month of a recorded system costs on a broker: as single topics, with topic aliases, in batches, and in
+batches that are compressed. Nothing is sent: the packets of MQTT 5 are counted as the bridge writes them
+(docs/fleets.md has the figures).
 
-    batches.py [--every 5] [--full 300] 'recordings/sim-j-*.jsonl' …     the recordings of one system each
+    batches.py [--every 5] [--full 300 3600] -- 'recordings/sim-j-*.jsonl' …     the recordings of one system each
 """
 
 import argparse
 import collections
 import glob
+import gzip
 import json
 import pathlib
 
@@ -15,6 +17,12 @@ MONTH_S = 30 * 86_400
 HEARTBEAT_S = 3
 PART_BYTES_MAX = 65_536
 HEAD = "N/e0ff50a097c0/"
+CONTENT_TYPE_BYTES = 3 + len("application/gzip")
+# What AWS IoT Core counts as a message: each started 5 kB of a payload.
+METERED_BYTES = 5_000
+
+# What is sent: packets, messages as AWS counts them, bytes.
+Cost = collections.namedtuple("Cost", "messages metered size")
 
 
 def length_bytes(number):
@@ -22,13 +30,22 @@ def length_bytes(number):
     return 1 if number < 128 else 2 if number < 16_384 else 3
 
 
-def packet(topic_bytes, payload_bytes, property_bytes=0):
-    rest = 2 + topic_bytes + 1 + property_bytes + payload_bytes
-    return 1 + length_bytes(rest) + rest
+def packet(topic, payload_bytes, property_bytes=0):
+    """What one packet costs. With an alias the topic is empty."""
+    rest = 2 + len(topic.encode()) + 1 + property_bytes + payload_bytes
+    metered = max(1, -(-payload_bytes // METERED_BYTES))
+    return Cost(1, metered, 1 + length_bytes(rest) + rest)
+
+
+def total(costs, times=1.0):
+    """The sum, so many times."""
+    costs = list(costs)
+    return Cost(*(sum(column) * times for column in zip(*costs))) if costs else Cost(0, 0, 0)
 
 
 def value_text(line):
-    return "null" if line["v"] == [] else json.dumps(line["v"], ensure_ascii=False)
+    value = float(line["v"]) if line["t"] == "d" else line["v"]
+    return "null" if value == [] else json.dumps(value, ensure_ascii=False)
 
 
 def load(pattern):
@@ -41,64 +58,71 @@ def load(pattern):
         device = f"{service}/{instance}"
         for path, item in lines[0]["items"].items():
             first[device + path] = value_text(item)
-        last = 0
         for line in lines[1:]:
             changes.append((line["ts_ms"] / 1000, device + line["path"], value_text(line)))
     changes.sort(key=lambda change: change[0])
     return first, changes, max(change[0] for change in changes)
 
 
-def batch_bytes(values):
+def batch(values, compressed, at=0.0):
     """The packets of one batch, in parts."""
-    parts, size = [], 0
+    parts, entries, size = [], [], 0
     fixed = len('{"ts": 1764345600000, "values": {}}')
     for topic, value in values.items():
-        entry = len(f'"{topic}": {value}, '.encode())
-        if size and size + entry + fixed > PART_BYTES_MAX:
-            parts.append(size)
-            size = 0
-        size += entry
-    parts.append(size)
-    return [packet(len(HEAD + "batch"), fixed + size) for size in parts]
+        entry = f'"{topic}": {value}'
+        if entries and size + len(entry.encode()) + fixed > PART_BYTES_MAX:
+            parts.append(entries)
+            entries, size = [], 0
+        entries.append(entry)
+        size += len(entry.encode()) + 2
+    parts.append(entries)
+    for entries in parts:
+        text = f'{{"ts": {1764345600000 + round(at * 1000)}, "values": {{{", ".join(entries)}}}}}'.encode()
+        short = gzip.compress(text, 6)
+        if compressed and len(short) + CONTENT_TYPE_BYTES < len(text):
+            yield packet(HEAD + "batch", len(short), CONTENT_TYPE_BYTES)
+        else:
+            yield packet(HEAD + "batch", len(text))
+
+
+def single(changes, aliases):
+    for _, topic, value in changes:
+        payload = len(f'{{"value": {value}}}'.encode())
+        yield packet("", payload, 3) if aliases else packet(HEAD + topic, payload)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", type=int, default=5)
-    parser.add_argument("--full", type=int, default=300)
+    parser.add_argument("--full", type=int, nargs="+", default=[300, 3600])
     parser.add_argument("systems", nargs="+")
     args = parser.parse_args()
+    fulls = [f"batches, full every {full} s" for full in args.full]
+    columns = ["single topics", "aliases"] + [name + more for name in fulls for more in ["", ", compressed"]]
+    print("| system | a month | " + " | ".join(columns) + " |")
+    print("|" + " --- |" * (len(columns) + 2))
     for pattern in args.systems:
         first, changes, seconds = load(pattern)
         month = MONTH_S / seconds
-        beat = packet(len(HEAD + "heartbeat"), len('{"value": 1764345600}'))
-        beats = MONTH_S // HEARTBEAT_S
-        single = alias = 0
-        for _, topic, value in changes:
-            payload = len(f'{{"value": {value}}}'.encode())
-            single += packet(len((HEAD + topic).encode()), payload)
-            alias += packet(0, payload, 3)
+        beats = total([packet(HEAD + "heartbeat", len('{"value": 1764345600}'))], MONTH_S // HEARTBEAT_S)
+        costs = [total([total(single(changes, aliases), month), beats]) for aliases in [False, True]]
         batches = collections.defaultdict(dict)
         for at, topic, value in changes:
             batches[int(at // args.every)][topic] = value
-        sizes = [size for batch in batches.values() for size in batch_bytes(batch)]
-        fulls = batch_bytes(first)
-        full_count = MONTH_S // args.full
-        rows = [
-            ("single", len(changes) * month + beats, single * month + beat * beats),
-            ("aliases", len(changes) * month + beats, alias * month + beat * beats),
-            ("batch", len(sizes) * month + len(fulls) * full_count, sum(sizes) * month + sum(fulls) * full_count),
-        ]
-        for name, messages, size in rows:
-            row = {
-                "system": pathlib.Path(pattern).name,
-                "topics": len(first),
-                "seconds": round(seconds),
-                "way": name,
-                "messages_a_month": round(messages),
-                "mb_a_month": round(size / 1e6, 1),
-            }
-            print(json.dumps(row))
+        for full in args.full:
+            for compressed in [False, True]:
+                each = [cost for at, values in batches.items() for cost in batch(values, compressed, at * args.every)]
+                whole = total(batch(first, compressed), MONTH_S // full)
+                # One with everything is sent in the place of another.
+                costs.append(total([total(each, month * (1 - args.every / full)), whole]))
+        name = f"{pathlib.Path(pattern).name}, {len(first)} topics, {round(seconds)} s"
+        for what, texts in [
+            ("messages, millions", [f"{cost.messages / 1e6:.2f}" for cost in costs]),
+            ("messages as AWS counts, millions", [f"{cost.metered / 1e6:.2f}" for cost in costs]),
+            ("MB", [f"{cost.size / 1e6:,.0f}" for cost in costs]),
+        ]:
+            print(f"| {name} | {what} | " + " | ".join(texts) + " |")
+            name = ""
 
 
 if __name__ == "__main__":
