@@ -87,8 +87,8 @@ export async function mosquitto(password) {
     writeFileSync(file, lines.join('\n'));
     ports.child = start('mosquitto', ['-c', file]);
     await listens(ports.ws);
-    ports.say = (topic, payload) => {
-        const publish = run('mosquitto_pub', ['-p', String(ports.mqtt), '-r', '-t', topic, '-s']);
+    ports.say = (topic, payload, ...more) => {
+        const publish = run('mosquitto_pub', ['-p', String(ports.mqtt), '-r', '-t', topic, '-s', ...more]);
         publish.child.stdin.end(payload);
         return publish;
     };

@@ -194,6 +194,7 @@ const tests = {
         await say('battery/1/Big', 'x'.repeat(100_000));
         await broker.say('N/other/battery/1/Broken', '{"value": ');
         await say('__proto__/constructor/toString', 1);
+        await broker.say('N/other/batch', '\x1f\x08 no text', '-V', '5', '-D', 'publish', 'content-type', 'application/gzip');
         const tab = await browser.tab();
         await tab.open(`${base}?broker=ws://127.0.0.1:${broker.ws}/`);
         await tab.shows('.card.battery .soc', '56 %');
@@ -205,6 +206,7 @@ const tests = {
             await sleep(700);
         }
         await tab.shows('.raw', '<script>');
+        await tab.shows('.raw', '(compressed: 10 bytes)');
         check(await tab.eval(`document.querySelectorAll('main img, main script').length === 0`), 'there is an element');
         check(!(await tab.eval('document.title')).includes('evil'), 'it ran');
         check(tab.errors.length === 0, `errors: ${tab.errors.join('; ')}`);

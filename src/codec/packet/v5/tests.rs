@@ -252,3 +252,17 @@ fn a_publish_has_what_it_is_given_and_no_more() {
         b"\x31\x0c\x00\x00\x08\x02\x00\x00\x02\x58\x23\x01\x02x",
     );
 }
+
+#[test]
+fn a_publish_may_say_what_its_payload_is() {
+    let mut out = Vec::new();
+    write_publish_as(&mut out, "a/b", &[b"N/", b"x", b"/batch"], b"xyz");
+    assert_eq!(out, b"\x30\x15\x00\x09N/x/batch\x06\x03\x00\x03a/bxyz");
+    let Ok(Inbound::Publish(publish)) = decode(&mut out) else {
+        panic!("a PUBLISH");
+    };
+    assert_eq!(
+        (publish.topic, &*publish.payload),
+        ("N/x/batch", &b"xyz"[..])
+    );
+}

@@ -133,7 +133,7 @@ class Reader {
 const BYTE = new Set([0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2a]);
 const TWO = new Set([0x13, 0x21, 0x22, 0x23]);
 const FOUR = new Set([0x02, 0x11, 0x18, 0x27]);
-const RESPONSE_TOPIC = 0x08, CORRELATION = 0x09, SERVER_KEEP_ALIVE = 0x13, REASON = 0x1f;
+const CONTENT_TYPE = 0x03, RESPONSE_TOPIC = 0x08, CORRELATION = 0x09, SERVER_KEEP_ALIVE = 0x13, REASON = 0x1f;
 
 /** What a refused CONNECT means, by its code: whether a login helps, whether another version does. */
 function refusal(code, said) {
@@ -369,4 +369,4 @@ export class Client {
 
 /** The keep-alive of the connection, in seconds. */
 const PING_S = 30;
-export const PROPERTY = { CORRELATION };
+export const PROPERTY = { CONTENT_TYPE, CORRELATION };

@@ -166,7 +166,8 @@ export class Session {
 
     message(topic, payload, properties) {
         if (topic === this.answerTopic) return this.answered(payload, properties);
-        const text = decoder.decode(payload);
+        const isCompressed = properties.get(PROPERTY.CONTENT_TYPE) === 'application/gzip';
+        const text = isCompressed ? `(compressed: ${payload.length} bytes)` : decoder.decode(payload);
         this.on.raw(topic, text);
         const start = `${this.prefix}N/`;
         if (!topic.startsWith(start)) return;
