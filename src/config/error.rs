@@ -256,9 +256,9 @@ pub enum Problem {
         "{0:?} cannot become {1:?} in a topic: one character becomes one or more that are not replaced themselves, without / + #"
     )]
     Replace(String, String),
-    /// Values without topics and without batches.
-    #[error("false needs batches: set batch to a number of seconds")]
-    NoTopics,
+    /// What is of use only with batches, without them.
+    #[error("{0} needs batches: set batch to a number of seconds")]
+    NoBatches(bool),
     /// No filter, no interval or no deadband.
     #[error(
         "{0} is not an entry of throttle: a filter such as battery/+/Dc/0/#, an interval of at most a day (500ms, 10s, 5m, 1h), and a deadband of 0 or more"

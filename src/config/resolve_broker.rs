@@ -108,11 +108,13 @@ impl Values {
             Some(found) => return Err(found.wrong(Problem::ClientId(found.value.clone()))),
             None => format!("dbus-mqtt-{portal_id}"),
         };
-        let topics = self.find::<bool>("topics")?;
-        if let Some(topics) = topics.filter(|topics| !topics.value)
-            && self.value::<Option<Duration>>("batch")?.is_none()
-        {
-            return Err(topics.wrong(Problem::NoTopics));
+        if self.value::<Option<Duration>>("batch")?.is_none() {
+            for (key, needs_batches) in [("topics", false), ("batch-compress", true)] {
+                let found = self.find::<bool>(key)?;
+                if let Some(found) = found.filter(|found| found.value == needs_batches) {
+                    return Err(found.wrong(Problem::NoBatches(needs_batches)));
+                }
+            }
         }
         Ok(BrokerConfig {
             name,

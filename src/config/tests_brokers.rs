@@ -228,12 +228,19 @@ fn what_a_broker_cannot_be_told() {
             "topics: false needs batches: set batch to a number of seconds",
         ),
         (
+            "batch-compress = true",
+            "batch-compress: true needs batches: set batch to a number of seconds",
+        ),
+        (
             "throttle = [['a#', '10s', 1]]",
             "throttle: [\"a#\", \"10s\", 1] is not an entry of throttle: a filter such as battery/+/Dc/0/#, an interval of at most a day (500ms, 10s, 5m, 1h), and a deadband of 0 or more",
         ),
     ] {
         file(text).refused(&format!("FILE:1: {sentence}"));
     }
+    let batched = file("batch = 5\nbatch-compress = true\ntopics = false").broker();
+    assert_eq!(batched.batch, Some(Duration::from_secs(5)));
+    assert!(batched.batch_compress && !batched.topics_of_values);
     let throttle = file("throttle = [['battery/+/Dc/0/#', '10s', 0.5], ['#', '1m', 2]]").broker();
     let throttle = throttle.throttle.iter();
     let times = throttle.map(|rule| (rule.interval.as_secs(), rule.deadband));
