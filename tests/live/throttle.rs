@@ -44,7 +44,10 @@ fn values_come_no_more_often_than_the_settings_say_and_the_last_one_always() {
         peer.update(BATTERY, "/Dc/0/Voltage", V::D(26.0 + f64::from(number)));
         peer.update(BATTERY, "/Dc/0/Power", V::D(within));
         peer.update(BATTERY, "/Dc/0/Current", V::I(number));
+        // The one that is not throttled comes each time, before the next changes.
         peer.update(BATTERY, "/Soc", V::I(number));
+        rig.client
+            .expect(mark, &n(SOC), &value(&number.to_string()));
         std::thread::sleep(STEP);
     }
     rig.client
@@ -56,11 +59,7 @@ fn values_come_no_more_often_than_the_settings_say_and_the_last_one_always() {
         currents.len() as u64 <= most,
         "{currents:?}, {most} at most"
     );
-    // All of one that is not throttled, and none of those that wait.
-    let all: Vec<String> = (1..=CHANGES)
-        .map(|number| value(&number.to_string()))
-        .collect();
-    assert_eq!(rig.client.payloads(mark, &n(SOC)), all);
+    // None of those that wait.
     let held = |topic: &str| rig.client.payloads(mark, &n(topic));
     assert!(held(VOLTAGE).is_empty(), "{:?}", held(VOLTAGE));
     assert!(held(POWER).is_empty(), "{:?}", held(POWER));
