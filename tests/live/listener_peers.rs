@@ -578,6 +578,62 @@ fn what_clients_do_is_counted_for_each_listener() {
 }
 
 #[test]
+fn s9_16_two_bridges_that_are_each_others_broker_make_no_circle() {
+    let Some(bus) = Bus::start() else { return };
+    let peer = bus.serve(battery());
+    let ports = [free_port(), free_port()];
+    let bridge = |portal: &str, own: u16, other: u16| {
+        let (own, other) = (own.to_string(), format!("127.0.0.1:{other}"));
+        let address = bus.address();
+        let mut args = vec!["--dbus", &address, "--portal-id", portal];
+        args.extend([
+            "--listen",
+            &own,
+            "--mqtt-server",
+            &other,
+            "--keep-alive",
+            "0",
+        ]);
+        Bridge::spawn(&args)
+    };
+    let bridges = [
+        bridge("first", ports[0], ports[1]),
+        bridge("second", ports[1], ports[0]),
+    ];
+    for bridge in &bridges {
+        bridge.wait_log(&["broker", ": connected"]);
+    }
+    let clients = ports.map(|port| Client::connect(SocketAddr::from(([127, 0, 0, 1], port)), None));
+    let topics = ["first", "second"].map(|portal| format!("N/{portal}/battery/258/Soc"));
+    for client in &clients {
+        client.subscribe("#");
+        client.wait(0, "both", |message| message.topic == topics[0]);
+        client.wait(0, "both", |message| message.topic == topics[1]);
+    }
+    let marks = clients.each_ref().map(Client::mark);
+    for step in 0..5 {
+        let soc = 60.0 + f64::from(step);
+        peer.changed("/Soc", V::D(soc));
+        clients[0].publish("chat", step.to_string());
+        for (client, mark) in clients.iter().zip(marks) {
+            for topic in &topics {
+                client.expect(mark, topic, &value(&format!("{soc:.1}")));
+            }
+        }
+    }
+    clients[0].expect(marks[0], "chat", "4");
+    // Each change came once for each bridge, and a chat at one is none at the other.
+    for (client, mark) in clients.iter().zip(marks) {
+        for topic in &topics {
+            let said = client.payloads(mark, topic);
+            assert_eq!(said.len(), 5, "{topic}: {said:?}");
+        }
+    }
+    assert_eq!(clients[0].payloads(marks[0], "chat").len(), 5);
+    assert_eq!(clients[1].payloads(marks[1], "chat").len(), 0);
+}
+
+#[test]
 fn s9_22_each_handshake_has_ten_seconds() {
     let Some(bus) = Bus::start() else { return };
     let _peer = bus.serve(battery());
