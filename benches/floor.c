@@ -2,7 +2,7 @@
 // of PUBLISH packets to each client for what one read brought. It decodes nothing, keeps nothing, and the packets are always
 // the same. See benches/compare.
 //
-//     floor SOCKET_OF_THE_BUS PORT CLIENTS
+//     floor SOCKET_OF_THE_BUS PORT CLIENTS [VALUES_OF_A_SIGNAL]
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
@@ -95,8 +95,8 @@ static int bus(const char *path) {
 }
 
 int main(int count, char **words) {
-    if (count < 4) return fprintf(stderr, "floor SOCKET_OF_THE_BUS PORT CLIENTS\n"), 2;
-    int clients = atoi(words[3]), yes = 1;
+    if (count < 4) return fprintf(stderr, "floor SOCKET_OF_THE_BUS PORT CLIENTS [VALUES_OF_A_SIGNAL]\n"), 2;
+    int clients = atoi(words[3]), values = count > 4 ? atoi(words[4]) : 1, yes = 1;
     static int client[CLIENTS_MAX];
     static uint8_t in[BYTES], out[BYTES];
     int door = socket(AF_INET, SOCK_STREAM, 0);
@@ -125,7 +125,7 @@ int main(int count, char **words) {
             size_t length = 16 + ((fields + 7) & ~(size_t)7) + body;
             if (have - at < length) break;
             int is_signal = in[at + 1] == 4;
-            if (is_signal && batch + sizeof PUBLISH <= BYTES) {
+            for (int n = 0; is_signal && n < values && batch + sizeof PUBLISH <= BYTES; n++) {
                 memcpy(out + batch, PUBLISH, sizeof PUBLISH - 1);
                 batch += sizeof PUBLISH - 1;
             }
