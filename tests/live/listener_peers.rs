@@ -634,6 +634,43 @@ fn s9_16_two_bridges_that_are_each_others_broker_make_no_circle() {
 }
 
 #[test]
+fn s9_22_limits_of_clients_are_set_by_name() {
+    let Some(bus) = Bus::start() else { return };
+    let _peer = bus.serve(battery());
+    let folder = tempfile::tempdir().unwrap();
+    let limits = "client-levels-max = 5\nclient-packet-s = 1\nclient-handshake-s = 2\nlogins-max = 2\n\
+                  login-bytes-max = 100\n";
+    let text = format!("listen = 'PORT'\n[limits]\n{limits}");
+    let (_bridge, [address, _]) = configured(&bus, folder.path(), &text);
+    let client = Client::connect(address, None);
+    // Five levels, and one more.
+    client.subscribe("N/+/battery/+/Soc");
+    client.expect(0, &n("battery/258/Soc"), &value("87.5"));
+    client.publish("1/2/3/4/5/6", "too deep");
+    client.fence();
+    // A packet that does not end, and a CONNECT that is too long: neither waits for what others have by default.
+    let mut slow = poll("a place", PATIENCE, || is_let_in(address));
+    slow.write_all(b"\x30\x20\0\x04").unwrap();
+    is_closed(&mut slow);
+    let mut long = TcpStream::connect(address).unwrap();
+    let mut body = Vec::new();
+    put_text(&mut body, "MQTT");
+    body.extend([4, 2, 0, 60]);
+    put_text(&mut body, &"x".repeat(120));
+    long.write_all(&packet(0x10, &body)).unwrap();
+    is_closed(&mut long);
+    // The third that says nothing has the first closed, and the others end by themselves.
+    let mut silent: Vec<TcpStream> = (0..3)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        is_closed(stream);
+    }
+    client.fence();
+}
+
+#[test]
 fn s9_22_each_handshake_has_ten_seconds() {
     let Some(bus) = Bus::start() else { return };
     let _peer = bus.serve(battery());

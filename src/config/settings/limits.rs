@@ -58,6 +58,18 @@ settings! {
         /// Where a listener has home-assistant, besides 10,000 topics without wildcards: Home Assistant asks for
         /// each value.
         client_filters_max: usize = count("client-filters-max").or("200").reload();
+        /// The most levels of a topic or filter of one such client
+        client_levels_max: usize = count("client-levels-max").or("128").reload();
+        /// For how many seconds one such client may be at a packet, from its first byte to its last
+        client_packet: Duration = seconds("client-packet-s").within(1, U32_MAX).or("30").reload();
+        /// For how many seconds a new client may be at TLS, at WebSocket and at CONNECT, each
+        client_handshake: Duration = seconds("client-handshake-s").within(1, U32_MAX).or("10");
+        /// The most connections to the program itself that have not logged in
+        ///
+        /// The oldest is closed. At one listener as many may be at TLS or WebSocket.
+        logins_max: usize = count("logins-max").or("32");
+        /// The most bytes of what a client sends before it has logged in
+        login_bytes_max: usize = count("login-bytes-max").or("65_536").reload();
         /// The most bytes of one D-Bus message
         frame_bytes_max: usize = count("frame-bytes-max").or("33_554_432");
         /// The most bytes on their way to a broker that the network has not taken yet

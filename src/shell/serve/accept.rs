@@ -25,8 +25,6 @@ use crate::shell::transport::upgraded;
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How many connections wait to be accepted.
 const BACKLOG: u32 = 128;
-/// How many may be in a handshake of TLS or WebSocket; beyond that the oldest is dropped.
-const HANDSHAKES_MAX: usize = 32;
 /// The wait after a connection that could not be taken: there may be no descriptors left.
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 
@@ -87,7 +85,7 @@ pub(super) async fn run(socket: std::net::TcpListener, door: Door, hub: Rc<Hub>)
                     continue;
                 }
                 handshakes.retain(|task| !task.is_finished());
-                if handshakes.len() >= HANDSHAKES_MAX
+                if handshakes.len() >= door.limits.logins_max
                     && let Some(oldest) = handshakes.pop_front()
                 {
                     oldest.abort();

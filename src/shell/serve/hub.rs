@@ -520,7 +520,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let open = ListenConfig::open("listener", address, ListenTransport::Tcp);
-        let accepting = Accepting::new(&open, 0);
+        let accepting = Accepting::new(&open, &crate::config::Limits::default());
         let (stream, certificate) = accepting.accept(accepted.unwrap().0).await.unwrap();
         let peer = Peer {
             listener: 0,

@@ -252,7 +252,7 @@ impl Thread {
             let door = Door {
                 number,
                 name: listener.name.clone(),
-                accepting: Accepting::new(listener, self.config.limits.request_bytes_max),
+                accepting: Accepting::new(listener, &self.config.limits),
                 limits: self.config.limits.clone(),
             };
             door.accepting.prepare();

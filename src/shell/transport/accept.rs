@@ -2,6 +2,8 @@
 
 #[cfg(feature = "tls")]
 use std::sync::Arc;
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
@@ -14,7 +16,7 @@ use super::stream::{Kind, Stream};
 use super::tcp;
 #[cfg(feature = "websocket")]
 use super::websocket;
-use crate::config::{ListenConfig, ListenTransport};
+use crate::config::{Limits, ListenConfig, ListenTransport};
 
 /// How one listener's connections begin.
 pub struct Accepting {
@@ -23,15 +25,19 @@ pub struct Accepting {
     identity: Option<Arc<super::identity::Identity>>,
     #[cfg(feature = "websocket")]
     origins: Vec<String>,
+    /// The largest MQTT packet that is expected.
     #[cfg(feature = "websocket")]
     packet_bytes_max: usize,
+    /// How long TLS and WebSocket may take, each.
+    #[cfg(any(feature = "tls", feature = "websocket"))]
+    handshake: Duration,
 }
 
 impl Accepting {
-    /// As the settings say. `packet_bytes_max` is the largest MQTT packet that is expected.
-    pub fn new(listener: &ListenConfig, packet_bytes_max: usize) -> Accepting {
-        #[cfg(not(feature = "websocket"))]
-        let _ = packet_bytes_max;
+    /// As the settings say.
+    pub fn new(listener: &ListenConfig, limits: &Limits) -> Accepting {
+        #[cfg(not(any(feature = "tls", feature = "websocket")))]
+        let _ = limits;
         Accepting {
             transport: listener.transport,
             #[cfg(feature = "tls")]
@@ -43,7 +49,9 @@ impl Accepting {
             #[cfg(feature = "websocket")]
             origins: listener.origins.clone(),
             #[cfg(feature = "websocket")]
-            packet_bytes_max,
+            packet_bytes_max: limits.request_bytes_max,
+            #[cfg(any(feature = "tls", feature = "websocket"))]
+            handshake: limits.client_handshake,
         }
     }
 
@@ -82,7 +90,7 @@ impl Accepting {
         let Some(identity) = &self.identity else {
             return Err(TransportError::NotBuilt { layer: Layer::Tls });
         };
-        let accepted = in_time(Layer::Tls, identity.accept(tcp)).await?;
+        let accepted = in_time(Layer::Tls, self.handshake, identity.accept(tcp)).await?;
         Ok((Socket::Accepted(Box::new(accepted.0)), accepted.1))
     }
 
@@ -95,7 +103,7 @@ impl Accepting {
     #[cfg(feature = "websocket")]
     async fn upgrade(&self, socket: Socket) -> Result<Stream, TransportError> {
         let accepted = websocket::accept_client(socket, &self.origins, self.packet_bytes_max);
-        let websocket = in_time(Layer::WebSocket, accepted).await?;
+        let websocket = in_time(Layer::WebSocket, self.handshake, accepted).await?;
         Ok(Stream(Kind::WebSocket(Box::new(websocket))))
     }
 

@@ -8,7 +8,8 @@ use super::layer::Layer;
 
 /// How long a broker may take to accept a connection, over all its addresses.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a handshake may take, that of TLS and that of WebSocket each.
+/// How long a broker's handshake may take, that of TLS and that of WebSocket each.
+#[cfg(any(feature = "tls", feature = "websocket"))]
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a broker is out of reach. Travels in an [`io::Error`] where a connection stood before.
@@ -25,8 +26,8 @@ pub enum TransportError {
     #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
     ConnectTimeout,
     /// The broker took the connection, and then its time.
-    #[error("the broker did not complete the {layer} handshake within {} s", HANDSHAKE_TIMEOUT.as_secs())]
-    HandshakeTimeout { layer: Layer },
+    #[error("the broker did not complete the {layer} handshake within {} s", time.as_secs())]
+    HandshakeTimeout { layer: Layer, time: Duration },
     /// The broker took the connection, and closed it: what most do with what they do not understand.
     #[error(
         "the broker closed the connection during the {layer} handshake; is this port for {layer}? {}",

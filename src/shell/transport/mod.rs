@@ -34,6 +34,8 @@ pub use self::accept::Accepting;
 #[cfg(all(feature = "listen", feature = "websocket"))]
 pub use self::accept::upgraded;
 use self::error::CONNECT_TIMEOUT;
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use self::error::HANDSHAKE_TIMEOUT;
 pub use self::error::{TransportError, needs_operator};
 pub use self::layer::Layer;
 use self::socket::Socket;
@@ -121,7 +123,7 @@ async fn encrypt(endpoint: &Endpoint) -> Result<Socket, TransportError> {
     let settings = endpoint.tls.clone().unwrap_or_default();
     let prepared = tls::prepare(&endpoint.host, settings).await?;
     let socket = tcp::connect(&endpoint.host, endpoint.port, CONNECT_TIMEOUT).await?;
-    let stream = in_time(Layer::Tls, prepared.handshake(socket)).await?;
+    let stream = in_time(Layer::Tls, HANDSHAKE_TIMEOUT, prepared.handshake(socket)).await?;
     Ok(Socket::Tls(Box::new(stream)))
 }
 
@@ -139,7 +141,7 @@ async fn upgrade(
 ) -> Result<Stream, TransportError> {
     let Endpoint { host, port, .. } = endpoint;
     let upgraded = websocket::upgrade(socket, host, *port, path, endpoint.packet_bytes_max);
-    let websocket = in_time(Layer::WebSocket, upgraded).await?;
+    let websocket = in_time(Layer::WebSocket, HANDSHAKE_TIMEOUT, upgraded).await?;
     Ok(Stream(Kind::WebSocket(Box::new(websocket))))
 }
 

@@ -5,11 +5,13 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 #[cfg(any(feature = "tls", feature = "websocket"))]
-use super::error::{HANDSHAKE_TIMEOUT, TransportError};
+use super::error::TransportError;
 #[cfg(any(feature = "tls", feature = "websocket"))]
 use super::layer::Layer;
 use super::socket::Socket;
@@ -75,13 +77,14 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A handshake that takes no longer than one may.
+/// A handshake that takes no longer than `time`.
 #[cfg(any(feature = "tls", feature = "websocket"))]
 pub(super) async fn in_time<T>(
     layer: Layer,
+    time: Duration,
     handshake: impl Future<Output = Result<T, TransportError>>,
 ) -> Result<T, TransportError> {
-    tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+    tokio::time::timeout(time, handshake)
         .await
-        .unwrap_or(Err(TransportError::HandshakeTimeout { layer }))
+        .unwrap_or(Err(TransportError::HandshakeTimeout { layer, time }))
 }
