@@ -42,6 +42,27 @@ pub(super) struct Logins {
     wait: fn() -> Duration,
 }
 
+/// Reports the listeners to which nobody can log in.
+fn report(listeners: &[ListenConfig]) {
+    for listener in listeners {
+        if let Some(file) = missing_password(listener) {
+            warn!(
+                "{}: there is no {}: nobody can log in until a password is set on the device",
+                listener.name,
+                file.display()
+            );
+        }
+    }
+}
+
+/// The file with the password of the device, where a listener needs it and it is not there (§9.20).
+fn missing_password(listener: &ListenConfig) -> Option<&Path> {
+    match &listener.auth {
+        Auth::Venus { password, .. } if !password.exists() => Some(password),
+        Auth::Venus { .. } | Auth::Anonymous | Auth::Users(_) | Auth::Certificate => None,
+    }
+}
+
 /// A random time, so that it tells nothing.
 fn random_wait() -> Duration {
     DELAY_MIN + Duration::from_millis(random() % DELAY_SPREAD_MS)
@@ -87,6 +108,7 @@ impl Attempts {
 
 impl Logins {
     pub(super) fn new(listeners: &[ListenConfig]) -> Logins {
+        report(listeners);
         Logins {
             listeners: RefCell::new(listeners.to_vec()),
             keys: [RandomState::new(), RandomState::new()],
@@ -98,6 +120,7 @@ impl Logins {
 
     /// Other settings: who logs in from now on is held against them.
     pub(super) fn reload(&self, listeners: &[ListenConfig]) {
+        report(listeners);
         *self.listeners.borrow_mut() = listeners.to_vec();
     }
 
@@ -346,9 +369,12 @@ mod tests {
             password: password.clone(),
             tokens: tokens.clone(),
         });
-        // No file: nobody. An empty one: anybody.
+        let is_missing = || missing_password(&logins.listeners.borrow()[0]).is_some();
+        // No file: nobody, which is reported. An empty one: anybody.
+        assert!(is_missing());
         assert_eq!(logins.check(check("x", "y")).await, Verdict::BadCredentials);
         std::fs::write(&password, "\n").unwrap();
+        assert!(!is_missing());
         assert_eq!(logins.check(check("x", "y")).await, Verdict::Welcome);
         std::fs::write(&password, hash("venus")).unwrap();
         assert_eq!(
