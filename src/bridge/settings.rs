@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::store::sizes::Sizes;
-use super::store::throttle::LogRate;
 use super::subscriber::gate::Admission;
 use super::subscriber::rate::RequestRate;
+use crate::model::log_rate::LogRate;
 use crate::schema::Schema;
 
 /// The settings that need no restart.

@@ -8,6 +8,7 @@ pub mod counts;
 pub mod filter;
 pub mod interner;
 pub mod item;
+pub mod log_rate;
 pub mod name;
 pub mod outside;
 pub mod request;

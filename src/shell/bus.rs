@@ -24,12 +24,12 @@ use super::pace::{FIRST_PAUSE, FULL_PAUSE, Next, Pace};
 use super::shared::{BusTask, Shared, now, random_u32};
 use super::timer::Timer;
 use crate::bridge::calls::{Call, Method};
-use crate::bridge::{LogRate, Throttle};
 use crate::codec::cursor::Malformed;
 use crate::codec::frame;
 use crate::config::Config;
 use crate::error::plain;
 use crate::link::backoff::Backoff;
+use crate::model::log_rate::{LogRate, Throttle};
 use crate::model::value::BusValue;
 
 /// What is read at once: as much as a local socket holds.

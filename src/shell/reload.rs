@@ -4,8 +4,9 @@
 use tracing::{info, warn};
 
 use super::shared::Shared;
-use crate::bridge::{Admission, Bounds, LogRate, Settings, Sizes};
+use crate::bridge::{Admission, Bounds, Settings, Sizes};
 use crate::config::{Config, Limits};
+use crate::model::log_rate::LogRate;
 
 /// Takes over what can be changed while the bridge runs, in one step, and names the rest.
 pub(super) fn apply(shared: &Shared, config: &mut Config, new: Config) {

@@ -14,7 +14,8 @@ use tokio::sync::{Notify, mpsc};
 use super::serve::exchange::Exchange;
 use super::supervisor::{Reach, Situation};
 use super::uplink::Uplink;
-use crate::bridge::{Bridge, LogRate, Settings};
+use crate::bridge::{Bridge, Settings};
+use crate::model::log_rate::LogRate;
 use crate::model::time::Now;
 
 /// What the bridge has done so far, for those who watch it from another thread; the counters wrap,

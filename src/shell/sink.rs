@@ -9,11 +9,12 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::memory;
-use crate::bridge::{ItemRef, LogRate, PublishSink, Throttle};
+use crate::bridge::{ItemRef, PublishSink};
 use crate::codec::packet::v5::{self, Extra};
 use crate::codec::packet::{self, RespondTo, ServerLimits};
 use crate::link::aliases::Aliases;
 use crate::link::suspects::{Suspect, Suspects};
+use crate::model::log_rate::{LogRate, Throttle};
 use crate::model::request::ResponseAddress;
 
 /// How many topics are remembered as reported.

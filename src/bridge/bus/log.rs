@@ -3,7 +3,7 @@
 use tracing::warn;
 
 use super::{BusContext, Readers};
-use crate::bridge::store::throttle::LogRate;
+use crate::model::log_rate::LogRate;
 use crate::model::name::ServiceName;
 use crate::model::request::Rejection;
 use crate::model::time::Now;

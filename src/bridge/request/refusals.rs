@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::RequestContext;
 use crate::bridge::store::ids::BrokerId;
-use crate::bridge::store::throttle::{DAY, LogRate};
+use crate::model::log_rate::{DAY, LogRate};
 use crate::model::outside::Outside;
 use crate::model::request::Rejection;
 use crate::model::time::Now;

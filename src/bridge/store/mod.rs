@@ -9,7 +9,6 @@ pub mod marks;
 pub mod sizes;
 pub mod slot;
 pub mod sync;
-pub mod throttle;
 
 use std::sync::Arc;
 

@@ -47,9 +47,9 @@ use self::response::Response;
 use crate::bridge::store::bits::{Bits, Counts};
 use crate::bridge::store::cache::SlotId;
 use crate::bridge::store::items::Items;
-use crate::bridge::store::throttle::{Repeats, Throttle};
 use crate::model::access::Access;
 use crate::model::filter::Filter;
+use crate::model::log_rate::{Repeats, Throttle};
 use crate::model::request::Rejection;
 use crate::model::throttle::ThrottleRule;
 
