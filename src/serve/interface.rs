@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::filter::List;
+use crate::model::log_rate::LogRate;
 use crate::model::name::PortalId;
 use crate::model::topic::DISCOVERY_PREFIX;
 
@@ -48,6 +49,8 @@ pub struct Settings {
     pub client_writes_max: u32,
     /// Bounds.
     pub limits: Limits,
+    /// How many lines of one kind are logged about the clients of a listener.
+    pub log: LogRate,
 }
 
 impl Settings {
@@ -59,6 +62,7 @@ impl Settings {
             gather: Duration::from_millis(5),
             client_writes_max: 1000,
             limits: Limits::default(),
+            log: LogRate::default(),
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::codec::packet::client::Fault;
 use crate::codec::packet::{RespondTo, Version, v5};
 use crate::codec::payload;
 use crate::model::counts::ClientCounts;
+use crate::model::log_rate::Throttle;
 use crate::model::time::Now;
 use crate::model::topic;
 
@@ -80,7 +81,16 @@ pub struct Server {
     stats: Stats,
     /// Of each listener.
     counts: Vec<ClientCounts>,
+    /// What was logged about the clients of each.
+    lines: Vec<Lines>,
     ending: bool,
+}
+
+/// Each kind of line has its budget: a client may come again for each.
+#[derive(Debug, Default)]
+struct Lines {
+    foreign: Throttle,
+    crowded: Throttle,
 }
 
 /// A place for a client, used again and again.
@@ -126,6 +136,11 @@ impl Server {
             prefixes: ["N", "R", "W"].map(|kind| format!("{kind}/{portal}/").into()),
             directory: Directory::new(portal.as_str(), lists(&settings)),
             counts: vec![ClientCounts::default(); settings.listeners.len()],
+            lines: settings
+                .listeners
+                .iter()
+                .map(|_| Lines::default())
+                .collect(),
             pace: Pace::new(settings.gather, settings.client_writes_max),
             settings,
             places: Vec::new(),

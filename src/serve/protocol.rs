@@ -468,7 +468,7 @@ impl Server {
                     let topic = known.unwrap_or_else(|| message.topic.into());
                     self.relay(now, Some(id), Event::new(now.monotonic, topic, message));
                 }
-                Route::Foreign => self.foreign(id, topic),
+                Route::Foreign => self.foreign(now, id, topic),
                 Route::Nowhere | Route::Denied | Route::TooDeep => {}
             }
         }
@@ -491,18 +491,27 @@ impl Server {
     }
 
     /// A client publishes what is ours: said once for each client (§9.14).
-    fn foreign(&mut self, id: ClientId, topic: &str) {
+    fn foreign(&mut self, now: Now, id: ClientId, topic: &str) {
         let Some(client) = client_mut(&mut self.places, id) else {
             return;
         };
         let listener = client.peer.listener;
         count(&mut self.counts, listener, |counts| &mut counts.foreign);
-        if !std::mem::replace(&mut client.foreign_logged, true) {
-            info!(
-                client = %Outside::new(&client.name),
-                "a client publishes to {}, which only the bridge may; dropped", Outside::new(topic)
-            );
+        if std::mem::replace(&mut client.foreign_logged, true) {
+            return;
         }
+        let lines = self.lines.get_mut(listener).map(|lines| &mut lines.foreign);
+        let rate = self.settings.log;
+        let Some(hidden) = lines.and_then(|lines| lines.allow(now.monotonic, rate)) else {
+            return;
+        };
+        if hidden > 0 {
+            info!("{hidden} more clients that publish what only the bridge may are not shown");
+        }
+        info!(
+            client = %Outside::new(&client.name),
+            "a client publishes to {}, which only the bridge may; dropped", Outside::new(topic)
+        );
     }
 
     /// A message for other clients (§9.16).
@@ -607,7 +616,7 @@ impl Server {
         }
         self.renew_cover(id);
         if codes.contains(&TOO_MANY) {
-            self.crowded(id);
+            self.crowded(now, id);
         }
         let Some(client) = client_mut(&mut self.places, id) else {
             return;
@@ -673,16 +682,26 @@ impl Server {
     }
 
     /// A client asks for more filters than it may have: said once for each client.
-    fn crowded(&mut self, id: ClientId) {
+    fn crowded(&mut self, now: Now, id: ClientId) {
         let filters_max = self.settings.limits.filters_max;
-        if let Some(client) = self.client_mut(id)
-            && !std::mem::replace(&mut client.crowded_logged, true)
-        {
-            info!(
-                client = %Outside::new(&client.name),
-                "a client asked for more than {filters_max} filters; the others are refused (raise client-filters-max)"
-            );
+        let Some(client) = client_mut(&mut self.places, id) else {
+            return;
+        };
+        if std::mem::replace(&mut client.crowded_logged, true) {
+            return;
         }
+        let lines = self.lines.get_mut(client.peer.listener);
+        let (lines, rate) = (lines.map(|lines| &mut lines.crowded), self.settings.log);
+        let Some(hidden) = lines.and_then(|lines| lines.allow(now.monotonic, rate)) else {
+            return;
+        };
+        if hidden > 0 {
+            info!("{hidden} more clients with too many filters are not shown");
+        }
+        info!(
+            client = %Outside::new(&client.name),
+            "a client asked for more than {filters_max} filters; the others are refused (raise client-filters-max)"
+        );
     }
 
     /// A client's filters are others.

@@ -578,6 +578,48 @@ fn what_clients_do_is_counted_for_each_listener() {
 }
 
 #[test]
+fn what_clients_do_wrong_does_not_fill_the_log() {
+    let Some(bus) = Bus::start() else { return };
+    let _peer = bus.serve(battery());
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    std::fs::write(
+        &users,
+        format!("me:{}\n", bcrypt::hash("secret", 4).unwrap()),
+    )
+    .unwrap();
+    let text = format!(
+        "[[listen]]\naddress = 'PORT'\nauth = 'users'\nusers = '{}'\n[[listen]]\naddress = 'OTHER'\n\
+         [limits]\nlog-lines-max = 3\nlog-interval-s = 1000000\nclient-filters-max = 2\n",
+        users.display()
+    );
+    let (bridge, [guarded, open]) = configured(&bus, folder.path(), &text);
+    // Each is a client that comes for the first time.
+    for _ in 0..6 {
+        let client = Client::connect(open, None);
+        // It has a filter of its own.
+        client.fence();
+        client.publish(&n("battery/258/Soc"), "{}");
+        client.subscribe("a/+");
+        client.subscribe("b/+");
+        client.fence();
+    }
+    let guesses: Vec<_> = (0..12)
+        .map(|number| std::thread::spawn(move || login(guarded, "me", &format!("wrong {number}"))))
+        .collect();
+    for guess in guesses {
+        assert_eq!(guess.join().unwrap(), 4);
+    }
+    for line in [
+        "which only the bridge may",
+        "more than 2 filters",
+        "may not connect: wrong user name or password",
+    ] {
+        assert_eq!(bridge.log_with(&[line]).len(), 3, "{line}");
+    }
+}
+
+#[test]
 fn s9_16_two_bridges_that_are_each_others_broker_make_no_circle() {
     let Some(bus) = Bus::start() else { return };
     let peer = bus.serve(battery());

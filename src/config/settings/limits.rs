@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::setting::{U32_MAX, count, seconds};
+use crate::model::log_rate::LogRate;
 
 settings! {
     /// Every bound of the program.
@@ -94,6 +95,17 @@ settings! {
 }
 
 const LIMITS_SECTION: &str = "Limits";
+
+impl Limits {
+    /// How many lines of one kind are logged.
+    pub fn log(&self) -> LogRate {
+        LogRate {
+            lines_max: self.log_lines_max,
+            interval: self.log_interval,
+            day_lines_max: self.log_day_lines_max,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -121,7 +121,7 @@ impl Hub {
 
     /// Other settings.
     pub(super) fn reload(self: &Rc<Self>, config: &Config) {
-        self.logins.reload(&config.listeners);
+        self.logins.reload(&config.listeners, config.limits.log());
         let settings = settings(config);
         self.server.borrow_mut().reload(now(), settings);
         self.pump();
@@ -484,6 +484,7 @@ mod tests {
     use super::*;
     use crate::bridge::{Bridge, BridgeConfig};
     use crate::config::{ListenConfig, ListenTransport};
+    use crate::model::log_rate::LogRate;
     use crate::model::name::PortalId;
     use crate::shell::transport::Accepting;
 
@@ -511,7 +512,7 @@ mod tests {
             server,
             values,
             exchange,
-            Rc::new(Logins::new(&[])),
+            Rc::new(Logins::new(&[], LogRate::default())),
         ))
     }
 

@@ -4,7 +4,7 @@
 //! remembered, by a keyed digest, until the file changes. A wrong one is answered after a random wait, and
 //! counts against its address.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{info, warn};
 
 use crate::config::{Auth, ListenConfig, open_regular};
+use crate::model::log_rate::{LogRate, Throttle};
 use crate::model::outside::Outside;
 use crate::serve::{LoginCheck, Verdict};
 use crate::shell::shared::random;
@@ -40,6 +41,17 @@ pub(super) struct Logins {
     addresses: RefCell<HashMap<IpAddr, Attempts>>,
     /// How long a failed login waits for its answer.
     wait: fn() -> Duration,
+    /// What was logged about the clients of each listener: who guesses passwords must not fill the log.
+    lines: RefCell<Vec<Lines>>,
+    rate: Cell<LogRate>,
+}
+
+/// Each kind of line has its budget.
+#[derive(Default)]
+struct Lines {
+    refused: Throttle,
+    busy: Throttle,
+    invalid: Throttle,
 }
 
 /// Reports the listeners to which nobody can log in.
@@ -107,7 +119,7 @@ impl Attempts {
 }
 
 impl Logins {
-    pub(super) fn new(listeners: &[ListenConfig]) -> Logins {
+    pub(super) fn new(listeners: &[ListenConfig], rate: LogRate) -> Logins {
         report(listeners);
         Logins {
             listeners: RefCell::new(listeners.to_vec()),
@@ -115,13 +127,22 @@ impl Logins {
             files: RefCell::default(),
             addresses: RefCell::default(),
             wait: random_wait,
+            lines: RefCell::new(listeners.iter().map(|_| Lines::default()).collect()),
+            rate: Cell::new(rate),
         }
     }
 
     /// Other settings: who logs in from now on is held against them.
-    pub(super) fn reload(&self, listeners: &[ListenConfig]) {
+    pub(super) fn reload(&self, listeners: &[ListenConfig], rate: LogRate) {
         report(listeners);
+        self.rate.set(rate);
         *self.listeners.borrow_mut() = listeners.to_vec();
+    }
+
+    /// Whether a line of one kind about a client of this listener may be logged: how many were not since the last.
+    fn allow(&self, listener: usize, kind: fn(&mut Lines) -> &mut Throttle) -> Option<u64> {
+        let mut lines = self.lines.borrow_mut();
+        kind(lines.get_mut(listener)?).allow(Instant::now(), self.rate.get())
     }
 
     /// What comes of a login.
@@ -150,33 +171,37 @@ impl Logins {
                 self.password(file, ("", password), &check, hash).await
             }
         };
-        match verdict {
-            Verdict::Welcome => {}
-            Verdict::Busy => {
-                let address = check.peer.address;
-                info!(
-                    "{}: too many attempts to log in from {address}",
-                    listener.name
-                );
-            }
-            Verdict::BadCredentials | Verdict::NotAuthorized => {
-                let (user, address) = (Outside::new(user).at_most(64), check.peer.address);
-                let is_wrong = verdict == Verdict::BadCredentials;
-                info!(
-                    "{}: \"{user}\" from {address} may not connect{}",
-                    listener.name,
-                    if is_wrong {
-                        ": wrong user name or password"
-                    } else {
-                        ""
-                    }
-                );
-            }
-        }
         if verdict != Verdict::Welcome {
+            self.log_refused(&listener.name, &check, verdict);
             tokio::time::sleep((self.wait)()).await;
         }
         verdict
+    }
+
+    fn log_refused(&self, name: &str, check: &LoginCheck, verdict: Verdict) {
+        let (number, address) = (check.peer.listener, check.peer.address);
+        if verdict == Verdict::Busy {
+            let Some(hidden) = self.allow(number, |lines| &mut lines.busy) else {
+                return;
+            };
+            if hidden > 0 {
+                info!("{name}: {hidden} more connections with too many attempts are not shown");
+            }
+            return info!("{name}: too many attempts to log in from {address}");
+        }
+        let Some(hidden) = self.allow(number, |lines| &mut lines.refused) else {
+            return;
+        };
+        if hidden > 0 {
+            info!("{name}: {hidden} more refused logins are not shown");
+        }
+        let user = Outside::new(check.user.as_deref().unwrap_or_default()).at_most(64);
+        let why = if verdict == Verdict::BadCredentials {
+            ": wrong user name or password"
+        } else {
+            ""
+        };
+        info!("{name}: \"{user}\" from {address} may not connect{why}");
     }
 
     /// Whether a file has this password for the user; `hash` finds its hash in the text. An empty hash lets
@@ -214,7 +239,11 @@ impl Logins {
         let password = password.to_vec();
         let verified = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash)).await;
         let is_right = matches!(verified, Ok(Ok(true)));
-        if let Ok(Err(error)) = verified {
+        if let Ok(Err(error)) = verified
+            && self
+                .allow(check.peer.listener, |lines| &mut lines.invalid)
+                .is_some()
+        {
             warn!(
                 "{}: the hash of {user:?} is not valid: {error}",
                 path.display()
@@ -314,7 +343,7 @@ mod tests {
         listener.auth = auth;
         Logins {
             wait: || Duration::ZERO,
-            ..Logins::new(&[listener])
+            ..Logins::new(&[listener], LogRate::default())
         }
     }
 

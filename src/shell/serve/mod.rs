@@ -241,7 +241,10 @@ impl Thread {
     }
 
     async fn serve(mut self) {
-        let logins = Rc::new(Logins::new(&self.config.listeners));
+        let logins = Rc::new(Logins::new(
+            &self.config.listeners,
+            self.config.limits.log(),
+        ));
         let server = Server::new(settings(&self.config));
         let exchange = Arc::clone(&self.exchange);
         let hub = Rc::new(Hub::new(server, self.values, Arc::clone(&exchange), logins));

@@ -30,6 +30,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         gather: config.gather,
         client_writes_max: u32::try_from(limits.client_writes_max).unwrap_or(u32::MAX),
         limits: self::limits(limits),
+        log: limits.log(),
     }
 }
 
