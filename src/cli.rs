@@ -171,6 +171,9 @@ pub struct FleetArgs {
     /// Stop after so many seconds (default: run until Ctrl-C)
     #[arg(long = "for", value_name = "SECONDS", value_parser = positive, allow_negative_numbers = true)]
     pub seconds: Option<f64>,
+    /// Print lines of JSON, for other programs: also one for each connection that is made, lost or refused
+    #[arg(long)]
+    pub json: bool,
     /// The settings of the bridge.
     #[command(flatten)]
     pub settings: RawConfig,

@@ -15,18 +15,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::report::Report;
 use self::track::Track;
-use super::{ToolError, demo, recording, say};
+use super::{ToolError, demo, print, recording, say};
 use crate::bridge::calls::Method;
 use crate::cli::FleetArgs;
 use crate::config::{Config, Layers, Machine};
 use crate::error::Fatal;
 use crate::model::name::PortalId;
+use crate::model::outside;
 use crate::shell::memory;
 use crate::shell::run::{LinkWatcher, Stats};
 use crate::shell::simulated::{self, MemoryBus};
@@ -50,15 +52,17 @@ pub async fn run(
         Track::new(recording::load_all(&args.recordings)?)?
     };
     let configs = configs(args, layers, machine)?;
-    let (services, items) = track.size();
-    say(&format!(
-        "{} installations of {services} services with {items} items; Ctrl-C ends it",
-        configs.len()
-    ))?;
+    if !args.json {
+        let (services, items) = track.size();
+        say(&format!(
+            "{} installations of {services} services with {items} items; Ctrl-C ends it",
+            configs.len()
+        ))?;
+    }
     let mut fleet = Fleet::start(args, &Arc::new(track), configs);
     let outcome = fleet.watch(args, shutdown).await;
     let connected = fleet.report.connected();
-    fleet.end().await?;
+    fleet.end(args).await?;
     outcome?;
     let count = fleet.stats.len();
     if connected == count {
@@ -97,7 +101,7 @@ fn configs(args: &FleetArgs, layers: &Layers, machine: &Machine) -> Result<Vec<C
 struct Fleet {
     stats: Vec<Arc<Stats>>,
     answers: Arc<AtomicU32>,
-    news: mpsc::UnboundedReceiver<(usize, std::time::Instant, crate::shell::run::LinkNews)>,
+    news: mpsc::UnboundedReceiver<report::News>,
     report: Report,
     stop: watch::Sender<bool>,
     tasks: JoinSet<bool>,
@@ -175,27 +179,54 @@ impl Fleet {
                     self.count(&mut before);
                     return Ok(());
                 }
-                Some(news) = self.news.recv() => self.report.take(news),
+                Some(news) = self.news.recv() => {
+                    if args.json {
+                        say_json(&self.report.event(&news))?;
+                    }
+                    self.report.take(news);
+                }
                 now = tick.tick() => {
                     let published = self.count(&mut before);
                     let passed = now.duration_since(last).as_secs_f64().max(0.001);
                     last = now;
                     let all = self.answers.load(Ordering::Relaxed);
-                    let mib = memory::resident_bytes().unwrap_or(0) / 1024 / 1024;
-                    #[allow(clippy::cast_precision_loss)] // a rate for people
-                    let rate = published as f64 / passed;
-                    say(&format!(
-                        "{} of {} connected · {} connects · {rate:.0} publishes/s · {:.0} answers/s · {} errors · {mib} MiB",
-                        self.report.connected(),
-                        self.stats.len(),
-                        self.report.connects,
-                        f64::from(all.wrapping_sub(answers)) / passed,
-                        self.report.errors(),
-                    ))?;
+                    let now = Rates {
+                        #[allow(clippy::cast_precision_loss)] // a rate for people
+                        publishes: published as f64 / passed,
+                        answers: f64::from(all.wrapping_sub(answers)) / passed,
+                        memory: memory::resident_bytes().unwrap_or(0),
+                    };
+                    self.say_rates(args, &now)?;
                     answers = all;
                 }
             }
         }
+    }
+
+    fn say_rates(&self, args: &FleetArgs, now: &Rates) -> Result<(), ToolError> {
+        let (connected, count) = (self.report.connected(), self.stats.len());
+        let (connects, errors) = (self.report.connects, self.report.errors());
+        let Rates {
+            publishes,
+            answers,
+            memory,
+        } = now;
+        if args.json {
+            return say_json(&json!({
+                "ts": report::unix_ms(std::time::Instant::now()),
+                "connected": connected,
+                "installations": count,
+                "connects": connects,
+                "publishes_per_second": publishes.round(),
+                "answers_per_second": answers.round(),
+                "errors": errors,
+                "memory_bytes": memory,
+            }));
+        }
+        say(&format!(
+            "{connected} of {count} connected · {connects} connects · {publishes:.0} publishes/s · {answers:.0} answers/s · {errors} errors · {} MiB",
+            memory / 1024 / 1024
+        ))
     }
 
     /// What was published since the last time.
@@ -211,28 +242,49 @@ impl Fleet {
     }
 
     /// Ends all installations, and says how it was.
-    async fn end(&mut self) -> Result<(), ToolError> {
-        let mut lines = vec![format!(
-            "{} connects, {} publishes, {} answers, {} errors",
-            self.report.connects,
-            self.published,
-            self.answers.load(Ordering::Relaxed),
-            self.report.errors()
-        )];
-        lines.extend(self.report.lines());
+    async fn end(&mut self, args: &FleetArgs) -> Result<(), ToolError> {
         // All of them wait for it until they end.
         let _ = self.stop.send(true);
         let mut left = 0;
         while let Some(ended) = self.tasks.join_next().await {
             left += usize::from(!ended.unwrap_or(false));
         }
-        if left > 0 {
-            lines.push(format!(
-                "{left} installations could not clear all of their retained topics in time"
-            ));
+        let answers = self.answers.load(Ordering::Relaxed);
+        if args.json {
+            let mut summary = self.report.summary();
+            summary["publishes"] = self.published.into();
+            summary["answers"] = answers.into();
+            summary["not_cleared"] = left.into();
+            return say_json(&summary);
         }
-        lines.iter().try_for_each(|line| say(line))
+        say(&format!(
+            "{} connects, {} publishes, {answers} answers, {} errors",
+            self.report.connects,
+            self.published,
+            self.report.errors()
+        ))?;
+        self.report.lines().iter().try_for_each(|line| say(line))?;
+        if left > 0 {
+            say(&format!(
+                "{left} installations could not clear all of their retained topics in time"
+            ))?;
+        }
+        Ok(())
     }
+}
+
+/// What happens in a second, and what it takes.
+struct Rates {
+    publishes: f64,
+    answers: f64,
+    /// Of the process, in bytes.
+    memory: u64,
+}
+
+fn say_json(value: &Value) -> Result<(), ToolError> {
+    Ok(print(
+        format!("{}\n", outside::json(&value.to_string())).as_bytes(),
+    )?)
 }
 
 /// The bus of one installation.

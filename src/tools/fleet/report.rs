@@ -1,7 +1,9 @@
 //! What a fleet has to say of itself: connections, how they came back, and errors.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
 
 use crate::shell::run::LinkNews;
 
@@ -15,6 +17,9 @@ pub(super) struct Report {
     reconnects: Vec<Duration>,
     reasons: BTreeMap<String, u64>,
 }
+
+/// Which installation, when, and what happened to its connection.
+pub(super) type News = (usize, Instant, LinkNews);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Link {
@@ -35,8 +40,27 @@ impl Report {
         }
     }
 
+    /// What happened to a connection, for other programs.
+    pub(super) fn event(&self, (bridge, at, news): &News) -> Value {
+        let portal_id = portal_id(&self.name, *bridge);
+        let ts = unix_ms(*at);
+        match news {
+            LinkNews::Connected => json!({"ts": ts, "portal_id": portal_id, "connected": true}),
+            LinkNews::Failed {
+                was_connected,
+                reason,
+            } => json!({
+                "ts": ts,
+                "portal_id": portal_id,
+                "connected": false,
+                "was_connected": was_connected,
+                "error": reason,
+            }),
+        }
+    }
+
     /// Takes what happened to a connection.
-    pub(super) fn take(&mut self, (bridge, at, news): (usize, Instant, LinkNews)) {
+    pub(super) fn take(&mut self, (bridge, at, news): News) {
         let Some(link) = self.links.get_mut(bridge) else {
             return;
         };
@@ -82,6 +106,18 @@ impl Report {
         most.map(|(reason, _)| reason.clone())
     }
 
+    /// The same as [`lines`](Report::lines), for other programs.
+    pub(super) fn summary(&self) -> Value {
+        let reconnects: Vec<f64> = self.reconnects.iter().map(Duration::as_secs_f64).collect();
+        json!({
+            "ts": unix_ms(Instant::now()),
+            "connected": self.connected(),
+            "connects": self.connects,
+            "reconnect_seconds": reconnects,
+            "errors": self.reasons,
+        })
+    }
+
     /// When connections came back after they were lost, and all errors: a line each.
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -112,6 +148,13 @@ impl Report {
         lines.extend(reasons.map(|(reason, count)| format!("{count} × {reason}")));
         lines
     }
+}
+
+/// A moment in milliseconds since 1970, by the clock as it is now.
+pub(super) fn unix_ms(at: Instant) -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = since.unwrap_or_default().saturating_sub(at.elapsed());
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The portal id of an installation.
