@@ -35,7 +35,7 @@ pub use serve::client_stream;
 use dbus_mqtt::bridge::calls::Method;
 use dbus_mqtt::bridge::{Bridge, PublishSink};
 use dbus_mqtt::codec::bus_item::{self, Changes};
-use dbus_mqtt::codec::packet::{self, Inbound, RespondTo, Version, v5};
+use dbus_mqtt::codec::packet::{self, Inbound, QoS, RespondTo, Version, v5};
 use dbus_mqtt::codec::{frame, introspect, payload as json};
 use dbus_mqtt::link::session::{LinkError, Session, SessionConfig};
 use dbus_mqtt::model::item::ItemChange;
@@ -281,6 +281,7 @@ fn conversation(version: Version, data: &[u8], pieces: &[usize]) -> (Vec<String>
         ping: Duration::from_secs(30),
         will_topic: "N/x/bridge/status".into(),
         will_payload: Vec::new(),
+        subscribe_qos: QoS::AtLeastOnce,
         plain_will: false,
         kept: Duration::ZERO,
         clean_start: true,

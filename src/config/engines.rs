@@ -12,8 +12,12 @@ use super::values::{Found, Values};
 const TABLE: &[(&str, &str, &str)] = &[
     // A dot reaches subscribers as a slash; what is retained is kept by one node alone.
     ("rabbitmq", "retain", "false"),
+    // With QoS 1 the requests of a client are a queue on one node: while that is away, its client cannot subscribe.
+    ("rabbitmq", "subscribe-qos", "0"),
     ("rabbitmq", "topic-replace", r#"".""#),
 
+    // With QoS 1 each subscription is a consumer with a copy on each node, which cannot be made while one is away.
+    ("nats", "subscribe-qos", "0"),
     ("nats", "topic-replace", r#"" *>""#),
 
     ("aws-iot", "retain", "false"),

@@ -136,6 +136,7 @@ fn defaults() {
         reconnect_max: Duration::from_secs(30),
         republish_jitter: Duration::ZERO,
         will_delay: Duration::ZERO,
+        subscribe_qos: 1,
         follow_redirect: false,
         publish_rate_max: 0,
         throttle: Vec::new(),

@@ -739,6 +739,8 @@ fn an_engine_sets_what_suits_it_and_every_setting_overrides_it() {
     assert!(brokers[1].retain);
     let replaced = brokers[1].topics.replace.iter().map(|(from, _)| *from);
     assert_eq!(replaced.collect::<String>(), " *>");
+    let qos = brokers.iter().map(|broker| broker.subscribe_qos);
+    assert_eq!(qos.collect::<Vec<_>>(), [1, 0]);
     let text = dump(&file(given));
     assert_has_lines(
         &text,

@@ -31,7 +31,7 @@ use super::reason::{self, Cure, In};
 use super::window::Window;
 use crate::codec::packet::v5::{self, Options};
 use crate::codec::packet::{
-    self, Beginning, InPublish, Inbound, PacketError, Reason, ServerLimits, Version, v3,
+    self, Beginning, InPublish, Inbound, PacketError, QoS, Reason, ServerLimits, Version, v3,
 };
 
 /// How long a broker may take to answer CONNECT or SUBSCRIBE.
@@ -64,6 +64,8 @@ pub struct SessionConfig {
     pub login: Option<(String, String)>,
     /// The ping interval.
     pub ping: Duration,
+    /// The QoS of the subscriptions, where the broker keeps no session.
+    pub subscribe_qos: QoS,
     /// The topic of the last will.
     pub will_topic: String,
     /// The payload of the last will.
@@ -657,19 +659,20 @@ impl Session {
                 },
             ),
         };
-        match self.config.version {
-            Version::V3 => v3::write_subscribe(out, id, filters),
-            Version::V5 => self.subscribe_v5(id, filters, options, out),
-        }
+        self.write_subscribe(id, filters, options, out);
     }
 
-    fn subscribe_v5(&self, id: u16, filters: &[String], options: Options, out: &mut Vec<u8>) {
-        let options = Options {
+    fn write_subscribe(&self, id: u16, filters: &[String], options: Options, out: &mut Vec<u8>) {
+        let qos = if self.is_kept() {
             // A write of a minute ago is not to be carried out now (§5.7).
-            unqueued: self.is_kept(),
-            ..options
+            QoS::AtMostOnce
+        } else {
+            self.config.subscribe_qos
         };
-        v5::write_subscribe(out, id, filters, options);
+        match self.config.version {
+            Version::V3 => v3::write_subscribe(out, id, filters, qos),
+            Version::V5 => v5::write_subscribe(out, id, filters, qos, options),
+        }
     }
 
     fn unsubscribe(&self, id: u16, filter: &str, out: &mut Vec<u8>) {
@@ -691,16 +694,11 @@ impl Session {
     /// Asks for our own status, as it is in store.
     fn probe(&mut self, exact: bool, out: &mut Vec<u8>) {
         let filter = [self.probe_filter(exact)];
-        match self.config.version {
-            Version::V3 => v3::write_subscribe(out, PROBE_ID, &filter),
-            Version::V5 => {
-                let options = Options {
-                    stored: true,
-                    ..Options::default()
-                };
-                self.subscribe_v5(PROBE_ID, &filter, options, out);
-            }
-        }
+        let options = Options {
+            stored: true,
+            ..Options::default()
+        };
+        self.write_subscribe(PROBE_ID, &filter, options, out);
         self.ping(out);
         self.probe = Some(Probe {
             exact,

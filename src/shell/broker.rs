@@ -17,7 +17,7 @@ use super::shared::{BrokerTask, LinkNews, now, random_u32};
 use super::sink::{Buffered, ConnectionLimits, Noting, TooLarge, V3Sink, V5Sink};
 use super::transport::{self, Endpoint, Stream};
 use crate::bridge::{EXPIRY_MIN, text_payload};
-use crate::codec::packet::{self, InPublish, PacketError, Version};
+use crate::codec::packet::{self, InPublish, PacketError, QoS, Version};
 use crate::codec::request::RequestReader;
 use crate::config::{BrokerConfig, Config, MqttVersion, Transport};
 use crate::error::plain;
@@ -335,6 +335,11 @@ impl<'a> Connection<'a> {
                 .as_ref()
                 .map(|login| (login.user.clone(), login.password.expose().to_owned())),
             ping: broker.ping,
+            subscribe_qos: if broker.subscribe_qos == 0 {
+                QoS::AtMostOnce
+            } else {
+                QoS::AtLeastOnce
+            },
             will_topic: format!(
                 "{prefix}{}{}",
                 topic::notification_prefix(portal_id),

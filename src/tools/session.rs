@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 use crate::codec::packet::v5::{Extra, Options};
-use crate::codec::packet::{self, ConnAck, InPublish, Inbound, Version, v3, v5};
+use crate::codec::packet::{self, ConnAck, InPublish, Inbound, QoS, Version, v3, v5};
 use crate::config::{BrokerConfig, Login, MqttVersion};
 use crate::link::reason;
 use crate::link::session::LinkError;
@@ -106,14 +106,16 @@ impl Session {
     /// Asks for what fits these filters.
     pub fn subscribe(&mut self, filters: &[String], now: Instant, out: &mut Vec<u8>) {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+        // A bridge publishes with QoS 0.
+        let qos = QoS::AtMostOnce;
         match self.version {
-            Version::V3 => v3::write_subscribe(out, self.last_id, filters),
+            Version::V3 => v3::write_subscribe(out, self.last_id, filters, qos),
             Version::V5 => {
                 let options = Options {
                     stored: true,
                     ..Options::default()
                 };
-                v5::write_subscribe(out, self.last_id, filters, options);
+                v5::write_subscribe(out, self.last_id, filters, qos, options);
             }
         }
         let filters = filters.join(" and ");
@@ -301,7 +303,7 @@ mod tests {
         let now = Instant::now();
         let (mut session, mut out) = connected(now);
         session.subscribe(&["N/+/a".into()], now, &mut out);
-        assert_eq!(out, b"\x82\x0a\x00\x01\x00\x05N/+/a\x01");
+        assert_eq!(out, b"\x82\x0a\x00\x01\x00\x05N/+/a\x00");
         assert_eq!(
             take(&mut session, now, &[0x90, 3, 0, 1, 1]).unwrap(),
             "Some(None)"

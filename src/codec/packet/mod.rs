@@ -18,6 +18,7 @@ pub use self::parts::{
     write_pingreq, write_puback,
 };
 pub use self::v3::{decode, write_publish};
+pub use mqttbytes::QoS;
 
 /// Reads one whole packet of that version.
 pub fn decode_as(version: Version, packet: &mut [u8]) -> Result<Inbound<'_>, PacketError> {

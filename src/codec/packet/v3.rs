@@ -95,10 +95,10 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
 }
 
 /// Writes SUBSCRIBE with QoS 1: what a client sends with QoS 0 comes with QoS 0 all the same.
-pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String]) {
+pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String], qos: QoS) {
     let filters = filters
         .iter()
-        .map(|filter| v4::SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+        .map(|filter| v4::SubscribeFilter::new(filter.clone(), qos));
     let mut packet = v4::Subscribe::new_many(filters);
     packet.pkid = id;
     append(out, |buffer| packet.write(buffer));
@@ -213,7 +213,7 @@ mod tests {
         write_connect(&mut out, &plain);
         assert_eq!(out, b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x1e\x00\x01c");
         out.clear();
-        write_subscribe(&mut out, 1, &["a/#".into(), "b".into()]);
+        write_subscribe(&mut out, 1, &["a/#".into(), "b".into()], QoS::AtLeastOnce);
         assert_eq!(out, b"\x82\x0c\x00\x01\x00\x03a/#\x01\x00\x01b\x01");
         out.clear();
         write_unsubscribe(&mut out, 2, "a/#");

@@ -290,7 +290,6 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
 
 /// What a subscription wants besides messages that match [MQTT-3.8.3.1].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a bit of the packet")]
 pub struct Options {
     /// What the broker has in store: without it only what comes from now on.
     pub stored: bool,
@@ -298,18 +297,12 @@ pub struct Options {
     pub others_only: bool,
     /// A message has the retain flag that its sender gave it (retain as published).
     pub retain_flag: bool,
-    /// With QoS 0: the broker keeps nothing for us while we are away.
-    pub unqueued: bool,
 }
 
-/// Writes SUBSCRIBE, as a rule with QoS 1: what a client sends with QoS 0 comes with QoS 0 all the same.
-pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String], options: Options) {
+/// Writes SUBSCRIBE. With QoS 1 what a client sends with QoS 0 comes with QoS 0 all the same; with QoS 0 the
+/// broker keeps nothing for us while we are away.
+pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String], qos: QoS, options: Options) {
     let filters = filters.iter().map(|filter| {
-        let qos = if options.unqueued {
-            QoS::AtMostOnce
-        } else {
-            QoS::AtLeastOnce
-        };
         let mut filter = v5::SubscribeFilter::new(filter.clone(), qos);
         if !options.stored {
             filter.retain_forward_rule = v5::RetainForwardRule::Never;

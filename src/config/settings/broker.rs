@@ -122,6 +122,11 @@ settings! {
         /// Whoever watches bridge/status does not see each short loss of the connection then. Requests that come
         /// meanwhile are not carried out later.
         will_delay: Duration = seconds("will-delay").flag("SECONDS").within(0, 86_400).or("0");
+        /// The QoS that requests are subscribed to with, 0 or 1
+        ///
+        /// With 1 a busy broker keeps the requests that it cannot send yet; with 0 it may drop them. Clusters of
+        /// NATS and RabbitMQ refuse 1 while a node is away.
+        subscribe_qos: u32 = number("subscribe-qos").flag("0|1").within(0, 1).or("1");
         /// With MQTT 5: go to the server that the broker names when it says "use another server" or "server moved"
         ///
         /// User and password go there too, and it is encrypted if the broker is. Without it the log names the

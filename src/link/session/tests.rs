@@ -2,7 +2,7 @@
 
 use super::*;
 
-use crate::codec::packet::ConnAck;
+use crate::codec::packet::{ConnAck, QoS};
 
 fn config(reads_back: bool) -> SessionConfig {
     SessionConfig {
@@ -12,6 +12,7 @@ fn config(reads_back: bool) -> SessionConfig {
         ping: Duration::from_secs(30),
         will_topic: "N/x/bridge/status".into(),
         will_payload: b"off".to_vec(),
+        subscribe_qos: QoS::AtLeastOnce,
         plain_will: false,
         kept: Duration::ZERO,
         clean_start: true,
@@ -176,6 +177,33 @@ fn s5_7_requests_in_store_are_not_asked_for() {
     };
     session.receive(now, ack, &mut out).unwrap();
     assert_eq!(out, b"\x82\x0b\0\x02\0\0\x05N/x/#\x01\xc0\0");
+}
+
+#[test]
+fn s6_a_broker_may_be_subscribed_to_with_qos_0() {
+    let now = Instant::now();
+    for (version, subscribe) in [
+        (
+            Version::V3,
+            &b"\x82\x12\0\x01\0\x05R/x/#\0\0\x05W/x/#\0"[..],
+        ),
+        (
+            Version::V5,
+            b"\x82\x13\0\x01\0\0\x05R/x/#\x28\0\x05W/x/#\x28",
+        ),
+    ] {
+        let mut out = Vec::new();
+        let with_0 = SessionConfig {
+            version,
+            subscribe_qos: QoS::AtMostOnce,
+            ..config(true)
+        };
+        let mut session = Session::open(with_0, now, &mut out);
+        out.clear();
+        let ack = Inbound::ConnAck(conn_ack(version, 0));
+        session.receive(now, ack, &mut out).unwrap();
+        assert_eq!(out, subscribe);
+    }
 }
 
 #[test]

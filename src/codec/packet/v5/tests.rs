@@ -192,21 +192,23 @@ fn what_is_written_is_that_of_the_standard() {
         b"\x10\x26\x00\x04MQTT\x05\x04\x00\x1e\x0a\x11\x00\x00\x00\x3c\x27\x01\x02\x03\x04\x00\x01c\x05\x18\x00\x00\x00\x3c\x00\x01w\x00\x03off"
     );
     out.clear();
-    write_subscribe(&mut out, 1, &["a/#".into()], Options::default());
+    write_subscribe(
+        &mut out,
+        1,
+        &["a/#".into()],
+        QoS::AtLeastOnce,
+        Options::default(),
+    );
     assert_eq!(out, b"\x82\x09\x00\x01\x00\x00\x03a/#\x21");
     out.clear();
     let all = Options {
         stored: true,
         ..Options::default()
     };
-    write_subscribe(&mut out, 2, &["a/#".into()], all);
+    write_subscribe(&mut out, 2, &["a/#".into()], QoS::AtLeastOnce, all);
     assert_eq!(out, b"\x82\x09\x00\x02\x00\x00\x03a/#\x01");
     out.clear();
-    let unqueued = Options {
-        unqueued: true,
-        ..all
-    };
-    write_subscribe(&mut out, 2, &["a/#".into()], unqueued);
+    write_subscribe(&mut out, 2, &["a/#".into()], QoS::AtMostOnce, all);
     assert_eq!(out, b"\x82\x09\x00\x02\x00\x00\x03a/#\x00");
     out.clear();
     let others = Options {
@@ -214,7 +216,7 @@ fn what_is_written_is_that_of_the_standard() {
         retain_flag: true,
         ..Options::default()
     };
-    write_subscribe(&mut out, 3, &["a/#".into()], others);
+    write_subscribe(&mut out, 3, &["a/#".into()], QoS::AtLeastOnce, others);
     assert_eq!(out, b"\x82\x09\x00\x03\x00\x00\x03a/#\x2d");
     out.clear();
     write_unsubscribe(&mut out, 2, "a/#");
