@@ -14,6 +14,7 @@
 
 mod clock;
 mod exhaustion;
+mod fleet;
 mod moments;
 mod other_brokers;
 mod soak;

@@ -127,25 +127,12 @@ impl Bridge {
 
     /// The processor time that it has used so far.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
-        let after_name = stat.rsplit_once(')').unwrap().1;
-        let ticks = after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|n| n.parse::<u64>().unwrap());
-        Duration::from_millis(ticks.sum::<u64>() * 10) // Linux counts in hundredths, whatever its own tick
+        self.process.cpu()
     }
 
     /// The most memory that it has had so far.
     pub fn peak_kib(&self) -> u64 {
-        self.status("VmHWM:")
-    }
-
-    fn status(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        self.process.status("VmHWM:")
     }
 
     pub fn id(&self) -> u32 {
@@ -157,8 +144,8 @@ impl Bridge {
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
         Vitals {
             descriptors: descriptors.count(),
-            threads: self.status("Threads:"),
-            rss_kib: self.status("VmRSS:"),
+            threads: self.process.status("Threads:"),
+            rss_kib: self.process.status("VmRSS:"),
         }
     }
 

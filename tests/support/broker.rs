@@ -32,6 +32,11 @@ impl Broker {
         Some(broker)
     }
 
+    /// The broker as it runs.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().unwrap()
+    }
+
     /// The address of a broker that does not run yet.
     pub fn absent() -> Option<Broker> {
         let broker = Broker {

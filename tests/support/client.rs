@@ -34,7 +34,8 @@ impl Message {
 #[derive(Default)]
 struct State {
     messages: Vec<Message>,
-    acks: Vec<u16>,
+    /// The packet identifiers of SUBACKs, each with its code.
+    acks: Vec<(u16, u8)>,
     closed: bool,
 }
 
@@ -62,8 +63,17 @@ impl Client {
 
     /// Connects with MQTT 3.1.1 (4) or 5.
     pub fn connect_as(level: u8, address: SocketAddr, login: Option<(&str, &str)>) -> Client {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
+        Client::try_connect(level, address, login).unwrap()
+    }
+
+    /// The same, where the broker may be gone.
+    pub fn try_connect(
+        level: u8,
+        address: SocketAddr,
+        login: Option<(&str, &str)>,
+    ) -> io::Result<Client> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
         let number = NAMES.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{}-{number}", std::process::id());
         let flags = if login.is_some() { 0xC2 } else { 0x02 };
@@ -76,8 +86,8 @@ impl Client {
             put_text(&mut body, user);
             put_text(&mut body, password);
         }
-        stream.write_all(&packet(0x10, &body)).unwrap();
-        let (head, body) = read_packet(&mut stream).unwrap();
+        stream.write_all(&packet(0x10, &body))?;
+        let (head, body) = read_packet(&mut stream)?;
         assert_eq!(
             (head, &body[..2]),
             (0x20, [0, 0].as_slice()),
@@ -85,38 +95,73 @@ impl Client {
         );
         let shared = Arc::new(Shared::default());
         let client = Client {
-            stream: Mutex::new(stream.try_clone().unwrap()),
+            stream: Mutex::new(stream.try_clone()?),
             shared: Arc::clone(&shared),
             ids: AtomicU32::new(1),
             name,
             level,
         };
         std::thread::spawn(move || shared.read(level, stream));
-        client
+        Ok(client)
     }
 
     fn send(&self, bytes: &[u8]) {
-        self.stream.lock().unwrap().write_all(bytes).unwrap();
+        self.try_send(bytes).unwrap();
+    }
+
+    fn try_send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.lock().unwrap().write_all(bytes)
     }
 
     /// Subscribes at QoS 1, so that the QoS seen is the one published with. Acknowledged on return.
     pub fn subscribe(&self, filter: &str) {
+        let id = self.ask_for(filter, 1).unwrap();
+        self.shared
+            .wait(&format!("SUBACK for {filter}"), PATIENCE, |state| {
+                state
+                    .acks
+                    .iter()
+                    .any(|(acked, _)| *acked == id)
+                    .then_some(())
+            });
+    }
+
+    /// Subscribes at QoS 0, where the broker may be gone or refuse: whether it grants that.
+    pub fn try_subscribe(&self, filter: &str) -> bool {
+        let Ok(id) = self.ask_for(filter, 0) else {
+            return false;
+        };
+        self.shared
+            .wait(&format!("SUBACK for {filter}"), PATIENCE, |state| {
+                let mut acks = state.acks.iter();
+                let ack = acks.find(|(acked, _)| *acked == id);
+                let closed = state.closed.then_some(0x80);
+                ack.map(|(_, code)| *code).or(closed)
+            })
+            < 0x80
+    }
+
+    /// Sends the SUBSCRIBE; gives its packet identifier.
+    fn ask_for(&self, filter: &str, qos: u8) -> io::Result<u16> {
         let id = u16::try_from(self.ids.fetch_add(1, Ordering::Relaxed) % 0xFFFF).unwrap() + 1;
         let mut body = id.to_be_bytes().to_vec();
         if self.level == 5 {
             body.push(0);
         }
         put_text(&mut body, filter);
-        body.push(1);
-        self.send(&packet(0x82, &body));
-        self.shared
-            .wait(&format!("SUBACK for {filter}"), PATIENCE, |state| {
-                state.acks.contains(&id).then_some(())
-            });
+        body.push(qos);
+        self.try_send(&packet(0x82, &body))?;
+        Ok(id)
     }
 
     pub fn publish(&self, topic: &str, payload: impl AsRef<[u8]>) {
         self.publish_with(topic, &[], payload);
+    }
+
+    /// The same, where the broker may be gone.
+    pub fn try_publish(&self, topic: &str, payload: impl AsRef<[u8]>) -> io::Result<()> {
+        let bytes = super::fake_broker::publish(self.level, topic, &[], payload.as_ref());
+        self.try_send(&bytes)
     }
 
     /// The same, with these properties of MQTT 5.
@@ -221,6 +266,10 @@ impl Client {
         self.expect(mark, &topic, &payload);
     }
 
+    pub fn is_closed(&self) -> bool {
+        self.shared.state.lock().unwrap().closed
+    }
+
     pub fn wait_closed(&self) {
         self.shared.wait("the broker to close", PATIENCE, |state| {
             state.closed.then_some(())
@@ -293,7 +342,10 @@ impl Shared {
                         at: Instant::now(),
                     });
                 }
-                9 => state.acks.push(u16::from_be_bytes([body[0], body[1]])),
+                9 => {
+                    let id = u16::from_be_bytes([body[0], body[1]]);
+                    state.acks.push((id, *body.last().unwrap()));
+                }
                 _ => {}
             }
             drop(state);

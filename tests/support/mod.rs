@@ -39,6 +39,7 @@ pub mod program;
 pub mod recording;
 pub mod rig;
 pub mod scripted;
+pub mod server;
 pub mod service;
 pub mod wire;
 

@@ -55,6 +55,25 @@ impl Process {
         kill_process(pid, signal).unwrap();
     }
 
+    /// The processor time that it has used so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        let ticks = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|n| n.parse::<u64>().unwrap());
+        Duration::from_millis(ticks.sum::<u64>() * 10) // Linux counts in hundredths, whatever its own tick
+    }
+
+    /// A number of its status, such as `VmRSS:`, which is in KiB.
+    pub fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// Ends it for good, at once.
     pub fn kill(&mut self) {
         self.child.kill().ok();
