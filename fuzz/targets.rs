@@ -285,6 +285,7 @@ fn conversation(version: Version, data: &[u8], pieces: &[usize]) -> (Vec<String>
         plain_will: false,
         kept: Duration::ZERO,
         clean_start: true,
+        is_reconnect: false,
         packet_bytes_max: 1 << 16,
         request_filters: vec!["R/x/#".into(), "W/x/#".into()],
         retained_filters: vec!["N/x/#".into()],

@@ -44,14 +44,19 @@ const VALUES_WAIT_MAX: Duration = Duration::from_secs(3);
 const READING_MAX: Duration = Duration::from_secs(30);
 /// How long our own status may take to come back from a broker that knows no *no local*.
 const ECHO_MAX: Duration = Duration::from_secs(10);
+/// How long after a reconnect the requests are subscribed to once more. A node of a cluster that takes us when
+/// another has just ended may remove our subscription with what that one had (RabbitMQ 3.10 does), and does not
+/// say so. It grants the new one, or ends the connection.
+const RENEWAL: Duration = Duration::from_secs(10);
 
 const REQUESTS_ID: u16 = 1;
 const RETAINED_ID: u16 = 2;
 const NOTICES_ID: u16 = 3;
 const WATCH_ID: u16 = 4;
 const PROBE_ID: u16 = 5;
+const RENEWAL_ID: u16 = 6;
 /// From here on: one for each filter that is given up.
-const UNSUBSCRIBE_ID: u16 = 6;
+const UNSUBSCRIBE_ID: u16 = 7;
 
 /// What a session is told at the start.
 #[derive(Debug, Clone)]
@@ -78,6 +83,8 @@ pub struct SessionConfig {
     /// Whether the session before this one is ended, which publishes its last will if that waits. No state
     /// of it is of use to us.
     pub clean_start: bool,
+    /// Whether a connection to this broker was lost before.
+    pub is_reconnect: bool,
     /// The longest packet that we take.
     pub packet_bytes_max: u32,
     /// What to subscribe to.
@@ -339,6 +346,8 @@ pub struct Session {
     /// Since when our topics are watched.
     watching: Option<Instant>,
     news: Option<Finding>,
+    /// When the requests are subscribed to once more.
+    renewal: Option<Instant>,
     /// Where the broker sends us.
     referral: Option<Box<str>>,
 }
@@ -381,6 +390,7 @@ impl Session {
             watch: Watch::Unasked,
             watching: None,
             news: None,
+            renewal: None,
             referral: None,
         }
     }
@@ -520,7 +530,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<Event<'static>, LinkError> {
         match (id, refused, self.state) {
-            (REQUESTS_ID, Some(code), State::Subscribing) => {
+            (REQUESTS_ID, Some(code), State::Subscribing) | (RENEWAL_ID, Some(code), _) => {
                 let filter = self.config.request_filters.join(" and ");
                 return Err(LinkError::Subscription { filter, code });
             }
@@ -539,6 +549,7 @@ impl Session {
                     self.ping(out);
                     self.awaits_itself = true;
                 }
+                self.renewal = self.config.is_reconnect.then(|| now + RENEWAL);
                 return Ok(Event::Connected);
             }
             (RETAINED_ID, Some(_), State::Reading { .. }) => {
@@ -880,7 +891,8 @@ impl Session {
                 answered.map_or(self.ping_at, |answered| answered + QUIET)
             }
         };
-        own.min(silence).min(self.ping_at)
+        let renewal = self.renewal.unwrap_or(silence);
+        own.min(silence).min(self.ping_at).min(renewal)
     }
 
     /// Time has passed. `true` where the reading back is over: the bridge may publish everything.
@@ -899,6 +911,10 @@ impl Session {
         if now >= self.ping_at {
             self.ping(out);
             self.ping_at = now + self.ping;
+        }
+        if self.renewal.is_some_and(|at| now >= at) {
+            self.renewal = None;
+            self.subscribe(RENEWAL_ID, out);
         }
         if let Some(answered) = self.probe.and_then(|probe| probe.answered)
             && now >= answered + QUIET

@@ -52,7 +52,7 @@ pub async fn run(config: Config, task: BrokerTask) {
     let places = broker.at_each();
     let mut addresses = Addresses::new(places.len());
     let mut retry = Retry::new(broker.reconnect_max);
-    let mut republish = Duration::ZERO;
+    let mut is_reconnect = false;
     // Not at first: what an earlier run of the program left there is none of ours [MQTT-3.2.2-4].
     let mut keeps_session = false;
     // Of each address: what was said once is not said again.
@@ -81,7 +81,10 @@ pub async fn run(config: Config, task: BrokerTask) {
             connection.session_config.version = version;
             connection.session_config.plain_will = dialect.plain_will();
             connection.session_config.clean_start = !keeps_session || version == Version::V3;
-            connection.republish = republish;
+            connection.session_config.is_reconnect = is_reconnect;
+            if is_reconnect {
+                connection.republish = broker.republish_jitter;
+            }
             let result = connection.serve(stream).await;
             was_connected = connection.was_connected;
             suspects = std::mem::take(&mut connection.suspects);
@@ -95,7 +98,7 @@ pub async fn run(config: Config, task: BrokerTask) {
         shared.with(|bridge| bridge.broker_disconnected(index));
         if was_connected {
             shared.connection_changed();
-            republish = broker.republish_jitter;
+            is_reconnect = true;
             addresses.held();
         }
         if reached == Reached::Taken {
@@ -349,6 +352,7 @@ impl<'a> Connection<'a> {
             plain_will: false,
             kept: broker.will_delay,
             clean_start: true,
+            is_reconnect: false,
             packet_bytes_max: u32::try_from(packet::SENT_BYTES_MAX).unwrap_or(u32::MAX),
             request_filters: topic::request_filters(portal_id)
                 .map(|filter| format!("{prefix}{filter}"))

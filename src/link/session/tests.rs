@@ -16,6 +16,7 @@ fn config(reads_back: bool) -> SessionConfig {
         plain_will: false,
         kept: Duration::ZERO,
         clean_start: true,
+        is_reconnect: false,
         packet_bytes_max: 1 << 17,
         request_filters: vec!["R/x/#".into(), "W/x/#".into()],
         retained_filters: reads_back.then(|| "N/x/#".into()).into_iter().collect(),
@@ -204,6 +205,38 @@ fn s6_a_broker_may_be_subscribed_to_with_qos_0() {
         session.receive(now, ack, &mut out).unwrap();
         assert_eq!(out, subscribe);
     }
+}
+
+#[test]
+fn s6_after_a_reconnect_requests_are_subscribed_to_once_more() {
+    let start = Instant::now();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let again = SessionConfig {
+        is_reconnect: true,
+        ..config(false)
+    };
+    let (mut session, mut out) = connected_as(again, conn_ack(Version::V3, 0), start);
+    session.tick(start, &mut out).unwrap();
+    out.clear();
+    assert_eq!(session.deadline(), after(10));
+    session.tick(after(10), &mut out).unwrap();
+    assert_eq!(out, b"\x82\x12\0\x06\0\x05R/x/#\x01\0\x05W/x/#\x01");
+    out.clear();
+    // Once, and no more; a broker that refuses it now does not give us requests.
+    session.tick(after(20), &mut out).unwrap();
+    assert_eq!(out, b"");
+    let answer = |refused| Inbound::SubAck { refused, id: 6 };
+    let granted = session.receive(after(20), answer(None), &mut out);
+    assert_eq!(granted.unwrap(), Event::None);
+    let refused = session.receive(after(20), answer(Some(0x80)), &mut out);
+    assert!(matches!(refused, Err(LinkError::Subscription { .. })));
+    // Not at the first connection.
+    let (mut session, mut out) = connected(false, start);
+    session.tick(start, &mut out).unwrap();
+    out.clear();
+    assert_eq!(session.deadline(), after(30));
+    session.tick(after(20), &mut out).unwrap();
+    assert_eq!(out, b"");
 }
 
 #[test]
@@ -442,7 +475,7 @@ fn what_else_is_subscribed_to_may_be_refused() {
         // One UNSUBSCRIBE for each filter, with different ids.
         let ids = out.windows(4).filter(|bytes| bytes[0] == 0xa2);
         let ids: Vec<_> = ids.map(|bytes| bytes[3]).collect();
-        assert_eq!(ids, [6, 7]);
+        assert_eq!(ids, [7, 8]);
     }
 }
 
@@ -593,7 +626,7 @@ const WATCH: &[u8] = b"\x82\x0b\0\x04\0\0\x05N/x/#\x2d";
 fn s4_11_our_topics_are_watched_once_they_are_read_back() {
     let now = Instant::now();
     let (_, out) = up(Version::V3, true, now);
-    assert_eq!(out, b"\xa2\x09\0\x06\0\x05N/x/#");
+    assert_eq!(out, b"\xa2\x09\0\x07\0\x05N/x/#");
     let (mut session, mut out) = up(Version::V5, true, now);
     assert!(has(&out, WATCH));
     out.clear();
