@@ -94,7 +94,7 @@ pub fn write_connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
     append(out, |buffer| packet.write(buffer));
 }
 
-/// Writes SUBSCRIBE with QoS 1: what a client sends with QoS 0 comes with QoS 0 all the same.
+/// Writes SUBSCRIBE. With QoS 1 what a client sends with QoS 0 comes with QoS 0 all the same.
 pub fn write_subscribe(out: &mut Vec<u8>, id: u16, filters: &[String], qos: QoS) {
     let filters = filters
         .iter()
