@@ -82,7 +82,9 @@ impl Server {
             std::fs::write(server.path("nats.conf"), text).unwrap();
             servers.push(server);
         }
-        start_all(&mut servers);
+        // They wait for each other.
+        servers.iter_mut().for_each(Server::launch);
+        servers.iter_mut().for_each(Server::wait_ready);
         Some(servers)
     }
 
@@ -125,7 +127,8 @@ impl Server {
             std::fs::set_permissions(&cookie, std::fs::Permissions::from_mode(0o400)).unwrap();
             servers.push(server);
         }
-        start_all(&mut servers);
+        // Of those that join at the same moment, one may never learn who leads.
+        servers.iter_mut().for_each(Server::restart);
         Some(servers)
     }
 
@@ -223,12 +226,6 @@ impl Drop for Server {
             eprintln!("{}", lines[tail..].join("\n"));
         }
     }
-}
-
-/// Starts all of them at once: the nodes of a cluster wait for each other.
-pub fn start_all(servers: &mut [Server]) {
-    servers.iter_mut().for_each(Server::launch);
-    servers.iter_mut().for_each(Server::wait_ready);
 }
 
 impl Names {
