@@ -76,8 +76,9 @@ impl Server {
                 String::new()
             };
             let text = format!(
-                "listen: 127.0.0.1:{inside}\nserver_name: test{number}\njetstream {{ store_dir: {store:?} }}\n\
-                 mqtt {{ listen: \"127.0.0.1:{port}\" }}\n{cluster}"
+                "listen: 127.0.0.1:{inside}\nserver_name: test{number}\njetstream {{ store_dir: \"{}\" }}\n\
+                 mqtt {{ listen: \"127.0.0.1:{port}\" }}\n{cluster}",
+                store.display()
             );
             std::fs::write(server.path("nats.conf"), text).unwrap();
             servers.push(server);

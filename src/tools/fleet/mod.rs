@@ -251,11 +251,15 @@ impl Fleet {
         }
         let answers = self.answers.load(Ordering::Relaxed);
         if args.json {
-            let mut summary = self.report.summary();
-            summary["publishes"] = self.published.into();
-            summary["answers"] = answers.into();
-            summary["not_cleared"] = left.into();
-            return say_json(&summary);
+            return say_json(&json!({
+                "ts": report::unix_ms(std::time::Instant::now()),
+                "connects": self.report.connects,
+                "publishes": self.published,
+                "answers": answers,
+                "not_cleared": left,
+                "reconnect_seconds": self.report.reconnect_seconds(),
+                "errors": self.report.reasons,
+            }));
         }
         say(&format!(
             "{} connects, {} publishes, {answers} answers, {} errors",

@@ -15,7 +15,8 @@ pub(super) struct Report {
     name: String,
     pub(super) connects: u64,
     reconnects: Vec<Duration>,
-    reasons: BTreeMap<String, u64>,
+    /// Each error, and how often it came.
+    pub(super) reasons: BTreeMap<String, u64>,
 }
 
 /// Which installation, when, and what happened to its connection.
@@ -106,16 +107,9 @@ impl Report {
         most.map(|(reason, _)| reason.clone())
     }
 
-    /// The same as [`lines`](Report::lines), for other programs.
-    pub(super) fn summary(&self) -> Value {
-        let reconnects: Vec<f64> = self.reconnects.iter().map(Duration::as_secs_f64).collect();
-        json!({
-            "ts": unix_ms(Instant::now()),
-            "connected": self.connected(),
-            "connects": self.connects,
-            "reconnect_seconds": reconnects,
-            "errors": self.reasons,
-        })
+    /// How long connections that were lost took to be back, in seconds.
+    pub(super) fn reconnect_seconds(&self) -> Vec<f64> {
+        self.reconnects.iter().map(Duration::as_secs_f64).collect()
     }
 
     /// When connections came back after they were lost, and all errors: a line each.
@@ -191,6 +185,30 @@ const REASONS_MAX: usize = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_happens_to_a_connection_is_told_to_programs() {
+        let report = Report::new(2, "fleet");
+        let told = |news| {
+            let mut event = report.event(&(1, Instant::now(), news));
+            // 2020 and later, in milliseconds.
+            let ts = event.as_object_mut().unwrap().remove("ts");
+            assert!(ts.unwrap().as_u64().unwrap() > 1_577_836_800_000);
+            event
+        };
+        assert_eq!(
+            told(LinkNews::Connected),
+            json!({"portal_id": "fleet000001", "connected": true})
+        );
+        let failed = LinkNews::Failed {
+            was_connected: true,
+            reason: String::from("the end"),
+        };
+        assert_eq!(
+            told(failed),
+            json!({"portal_id": "fleet000001", "connected": false, "was_connected": true, "error": "the end"})
+        );
+    }
 
     #[test]
     fn a_reconnect_is_counted_from_the_loss() {
