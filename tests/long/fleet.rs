@@ -574,12 +574,12 @@ fn a_thousand_installations_for_ten_minutes_on_mosquitto() {
 #[test]
 fn a_thousand_installations_for_ten_minutes_on_rabbitmq() {
     raise_file_limit();
-    let Some(broker) = Server::rabbitmq() else {
+    let Some(nodes) = Server::rabbitmq_cluster(1) else {
         return;
     };
-    let process = broker.process().unwrap();
+    let process = nodes[0].process().unwrap();
     let options = "--engine rabbitmq";
-    let (fleet, play) = a_thousand("RabbitMQ", broker.port, process, options);
-    wait_live(&[broker], MANY, &play.last, Instant::now(), None);
+    let (fleet, play) = a_thousand("RabbitMQ", nodes[0].port, process, options);
+    wait_live(&nodes, MANY, &play.last, Instant::now(), None);
     end(fleet);
 }
