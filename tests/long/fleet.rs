@@ -341,8 +341,9 @@ impl Scene {
         self.fleet.assert_alive();
         let came = connects(&self.fleet, since_ms);
         tell(&format!(
-            "{}, {what}: all right again, {}; {} reconnects: {}",
+            "{}, {what}: {} right again, {}; {} reconnects: {}",
             self.name,
+            times.len(),
             spread(&times),
             came.len(),
             histogram(&came, since_ms)
