@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::support::recording::{BLOCKED, Recording, published, recordings, sets};
+use crate::support::recording::{BLOCKED, Recording, published, recordings, sets, signal};
 use crate::support::rig::{PORTAL, Rig, difference, n, value};
-use crate::support::wire::Message;
 
 /// Waits until the last payload of each topic since a mark is the expected one.
 fn wait_last(rig: &Rig, mark: usize, what: &str, expected: &BTreeMap<String, String>) {
@@ -43,20 +42,15 @@ fn play(rig: &Rig, set: &[Recording]) {
         .collect();
     wait_last(rig, mark, &format!("the start of {names:?}"), &start);
 
-    // All services at once, a few messages of each in turn, as fast as the bus takes them.
-    let mut queues: Vec<_> = set
-        .iter()
-        .map(|recording| recording.signals().into_iter())
-        .collect();
-    loop {
-        let mut more = false;
-        for (peer, queue) in peers.iter().zip(&mut queues) {
-            let some: Vec<Message> = queue.by_ref().take(16).collect();
-            more |= !some.is_empty();
-            peer.burst(some);
-        }
-        if !more {
-            break;
+    // All services at once, a few messages of each in turn, as fast as the bus takes them. A service that is scanned
+    // meanwhile answers with what it has then.
+    let longest = set.iter().map(|recording| recording.bursts.len()).max();
+    for from in (0..longest.unwrap_or(0)).step_by(16) {
+        for (peer, recording) in peers.iter().zip(set) {
+            for burst in recording.bursts.iter().skip(from).take(16) {
+                let name = &recording.start.name;
+                peer.try_update(name, burst, signal(burst)).unwrap();
+            }
         }
     }
     let end: BTreeMap<String, String> = set

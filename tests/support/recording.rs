@@ -144,10 +144,6 @@ impl Recording {
     pub fn published(&self, service: &Service) -> BTreeMap<String, String> {
         topics(service, &self.instance())
     }
-
-    pub fn signals(&self) -> Vec<Message> {
-        self.bursts.iter().map(|burst| signal(burst)).collect()
-    }
 }
 
 /// The signal of one burst: a single change is told by `PropertiesChanged`.
